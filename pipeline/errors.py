@@ -1,0 +1,40 @@
+"""Errors that a run can report, each with the exit code it ends in."""
+
+from __future__ import annotations
+
+
+class UnlearnableError(Exception):
+    """Base of every error that carries a message for the user."""
+
+    exit_code = 2
+
+
+class UsageError(UnlearnableError, ValueError):
+    """The request cannot be carried out as written; the message names the remedy."""
+
+
+class ShardError(UnlearnableError):
+    """One shard cannot be used; it fails alone and the run goes on."""
+
+    exit_code = 3
+
+
+class SampleError(UnlearnableError):
+    """One sample cannot be protected and is quarantined.
+
+    Args:
+        reason: short slug that the manifest keeps, e.g. ``image_undecodable``.
+        message: what was found, for people.
+    """
+
+    exit_code = 3
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class ViolationError(UnlearnableError):
+    """A published file does not keep its promise."""
+
+    exit_code = 4
