@@ -1,0 +1,38 @@
+"""Protected copies of image-caption corpora, from Python.
+
+``fit``, ``protect``, ``verify`` and ``evaluate`` do what the commands of the same names do.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .pipeline.assess.evaluate import evaluate
+    from .pipeline.assess.verify import verify
+    from .pipeline.execution.fit_run import fit
+    from .pipeline.execution.run import protect
+
+__version__ = "0.1.0"
+__all__ = ["__version__", "evaluate", "fit", "protect", "verify"]
+
+_HOMES = {
+    "evaluate": ".pipeline.assess.evaluate",
+    "fit": ".pipeline.execution.fit_run",
+    "protect": ".pipeline.execution.run",
+    "verify": ".pipeline.assess.verify",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import on first use (PEP 562): ``unlearnable --help`` must not wait for torch."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(importlib.import_module(_HOMES[name], __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,1 @@
+"""Operations on pixels and embeddings, one file each, chosen by device."""

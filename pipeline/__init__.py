@@ -1,0 +1,1 @@
+"""The parts of the pipeline: method, data, execution, assessment."""

@@ -1,0 +1,1 @@
+"""Verification, victims, retrieval and reports."""

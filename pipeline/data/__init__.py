@@ -1,0 +1,1 @@
+"""Shards, images, captions, manifests, ledger and storage."""

@@ -1,0 +1,1 @@
+"""Builders that turn a corpus as its owner distributes it into shards."""

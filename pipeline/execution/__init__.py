@@ -1,0 +1,1 @@
+"""One worker for one shard, and the executors around it."""
