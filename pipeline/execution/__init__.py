@@ -1,1 +1,1 @@
-"""One worker for one shard, and the executors around it."""
+"""Running: one pure worker for a shard, two executors around it, and everything that a run commits."""

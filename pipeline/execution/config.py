@@ -1,0 +1,112 @@
+"""What a run can be told: the dataclasses that the command line and ``--config`` files are made from.
+
+Every field's docstring is the help text of its option.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Method = Literal["mem", "em", "tap", "uap", "random"]
+ImageFormat = Literal["png", "webp", "jpeg", "same"]
+ExecutorName = Literal["auto", "local", "ray"]
+Schedule = Literal["default", "paper"]
+
+
+@dataclass(frozen=True)
+class ProtectConfig:
+    """Protect every shard of a corpus against the frozen surrogate."""
+
+    input: str
+    """Shards to protect: an fsspec URL of a directory, a glob, a brace list or one shard."""
+    output: str
+    """URL of the directory that the protected copy is written to; never inside the input."""
+    surrogate: str | None = None
+    """URL of the folder that `fit` wrote; every method but `random` needs one."""
+    method: Method = "mem"
+    """How perturbations are found: mem (default), the baselines em, tap, uap, or random noise."""
+    trigger_words: int | None = None
+    """Words put in front of each caption, 1 to 16; must equal the surrogate's (its number is used when unset)."""
+    epsilon: int = 8
+    """Largest change of a pixel, in 8-bit levels, 1 to 64."""
+    steps: int | None = None
+    """Gradient steps a batch; the method's own number when unset."""
+    batch_size: int = 128
+    """Samples optimised together; part of what determines the output."""
+    seed: int = 0
+    """Seed of the run; with the shard's name and the batch's number it fixes every random choice."""
+    image_format: ImageFormat = "png"
+    """Format of the published images; `same` keeps each image's own."""
+    caption_fields: tuple[str, ...] = ("caption", "captions")
+    """Fields of a sample's .json member that hold captions (the .txt member always does)."""
+    max_pixels: int = 1 << 26
+    """Images with more pixels are quarantined before they are decoded."""
+    executor: ExecutorName = "auto"
+    """Where shards run: local (in this process), ray, or auto: ray when RAY_ADDRESS is set or workers > 1."""
+    workers: int = 1
+    """Ray actors, each with one shard running and one queued."""
+    gpus_per_worker: Literal["auto"] | float = "auto"
+    """GPUs of an actor, fractions allowed; auto is one where the cluster has any, else none."""
+    torch_threads: int = 1
+    """Threads of a worker's tensor operations; fixed, because sums depend on it."""
+    io_threads: int = 2
+    """Threads of a worker that decode, encode and measure images."""
+    max_attempts: int = 3
+    """Attempts a shard gets when the process that works on it dies."""
+    max_quarantined: float = 0.01
+    """Share of quarantined samples above which the run ends with exit code 3."""
+    owner: str = ""
+    """Who publishes the copy; printed in its card."""
+    dry_run: bool = False
+    """Plan, count and estimate disk needs; write nothing."""
+
+
+@dataclass(frozen=True)
+class FitRunConfig:
+    """Fit a surrogate on a bounded part of a corpus."""
+
+    input: str
+    """Shards to fit on: an fsspec URL of a directory, a glob, a brace list or one shard."""
+    output: str
+    """URL of the folder that the surrogate artifact is written to."""
+    model: str = "tiny"
+    """The surrogate: tiny (64 px, for CPUs) or the name of any open_clip model."""
+    schedule: Schedule = "default"
+    """default: the bounded two-phase fit; paper: the published alternation over all samples."""
+    trigger_words: int = 3
+    """Words put in front of each caption, 1 to 16."""
+    epsilon: int = 8
+    """Largest change of a pixel, in 8-bit levels, 1 to 64."""
+    image_size: int | None = None
+    """Side of the surrogate's square input in pixels; the model's own when unset."""
+    max_samples: int = 20_000
+    """Samples to fit on, chosen by hash over the shards; 0 takes all."""
+    seed: int = 0
+    """Seed of the choice of samples and of the fit."""
+    caption_fields: tuple[str, ...] = ("caption", "captions")
+    """Fields of a sample's .json member that hold captions (the .txt member always does)."""
+    max_pixels: int = 1 << 26
+    """Images with more pixels are passed over."""
+    torch_threads: int = 0
+    """Threads of the tensor operations; 0 takes what the machine has."""
+
+
+@dataclass(frozen=True)
+class StatusConfig:
+    """Tell how far a run is, from its ledger alone."""
+
+    output: str
+    """URL of the directory that `protect` writes to."""
+    json: bool = False
+    """Print JSON for machines."""
+
+
+@dataclass(frozen=True)
+class RestoreConfig:
+    """Write the protected shards again with the triggers stripped from their captions."""
+
+    output: str
+    """URL of the directory that `protect` wrote."""
+    destination: str
+    """URL of the directory for the restored shards; never inside the output."""
