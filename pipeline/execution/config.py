@@ -1,11 +1,11 @@
 """What a run can be told: the dataclasses that the command line and ``--config`` files are made from.
 
-Every field's docstring is the help text of its option.
+Every field's docstring is the help text of its option; the fields before `KW_ONLY` are its positional arguments.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Literal
 
 Method = Literal["mem", "em", "tap", "uap", "random"]
@@ -22,6 +22,7 @@ class ProtectConfig:
     """Shards to protect: an fsspec URL of a directory, a glob, a brace list or one shard."""
     output: str
     """URL of the directory that the protected copy is written to; never inside the input."""
+    _: KW_ONLY
     surrogate: str | None = None
     """URL of the folder that `fit` wrote; every method but `random` needs one."""
     method: Method = "mem"
@@ -68,6 +69,7 @@ class FitRunConfig:
 
     input: str
     """Shards to fit on: an fsspec URL of a directory, a glob, a brace list or one shard."""
+    _: KW_ONLY
     output: str
     """URL of the folder that the surrogate artifact is written to."""
     model: str = "tiny"
@@ -98,6 +100,7 @@ class StatusConfig:
 
     output: str
     """URL of the directory that `protect` writes to."""
+    _: KW_ONLY
     json: bool = False
     """Print JSON for machines."""
 
