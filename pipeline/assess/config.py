@@ -1,0 +1,66 @@
+"""What `verify` and `evaluate` can be told: the dataclasses that the command line is made from.
+
+Every field's docstring is the help text of its option.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class VerifyConfig:
+    """Check every promise of a protected copy from its published files alone."""
+
+    output: str
+    """URL of the directory that `protect` wrote."""
+    against: str | None = None
+    """The shards that were protected; with them every image and caption is compared with its original."""
+    max_pixels: int = 1 << 26
+    """Images with more pixels are refused before they are decoded."""
+    max_listed: int = 1000
+    """Violations that are listed one by one; further ones are only counted."""
+    json: bool = False
+    """Print JSON for machines."""
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """Train victims from scratch on published corpora and measure what they learned."""
+
+    train: tuple[str, ...]
+    """Corpora to train on, each as NAME=URL; the URL is a directory, a glob, a brace list or one shard."""
+    test: str
+    """Clean shards that every victim is tested on: an fsspec URL as for `train`."""
+    output: str
+    """URL of the JSON file of results; finished victims in it are not trained again."""
+    model: str = "tiny"
+    """The victim: tiny (64 px, for CPUs) or the name of any open_clip model."""
+    image_size: int | None = None
+    """Side of the victim's square input in pixels; the model's own when unset."""
+    context_length: int | None = None
+    """Tokens that the victim reads of a caption; the model's own when unset."""
+    epochs: int = 8
+    """Passes over each corpus (published protocol: 32)."""
+    batch_size: int = 128
+    """Pairs in a training batch."""
+    lr: float = 5e-4
+    """Peak learning rate of AdamW, reached after a linear warm-up and left along a cosine."""
+    weight_decay: float = 0.2
+    """Weight decay of matrices and kernels; gains and biases have none."""
+    seeds: tuple[int, ...] = (0,)
+    """One victim a corpus and seed; every corpus sees the same seeds and the same order."""
+    eval_every: int = 1
+    """Epochs between two retrieval tests; the last epoch is always tested."""
+    workers: int = 1
+    """Victims that are trained at once, each in a process of its own."""
+    threads: int = 1
+    """Threads of a victim's tensor operations."""
+    device: str = "auto"
+    """auto (a GPU where there is one), cpu, or a torch device such as cuda:0."""
+    caption_fields: tuple[str, ...] = ("caption", "captions")
+    """Fields of a sample's .json member that hold captions (the .txt member always does)."""
+    max_pixels: int = 1 << 26
+    """Images with more pixels are passed over."""
+    plot: str | None = None
+    """URL of a PNG of Hit@10 by epoch, one line a corpus; needs the extra `demo`."""
