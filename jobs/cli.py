@@ -1,0 +1,103 @@
+"""The command ``unlearnable``: what it offers, and what each ending is called (exit codes)."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+from typing import Annotated
+
+from cyclopts import App, CycloptsError, Parameter
+
+from .. import __version__
+from ..pipeline.errors import UnlearnableError
+from .options import FileOptions
+
+# Named as strings: a command's module is imported when the command runs, `--help` stays fast.
+_COMMANDS = {
+    "data": ("data:app", "Make shards from a corpus as its owner distributes it."),
+    "fit": ("fit:fit", "Fit a surrogate on a bounded part of a corpus."),
+    "protect": ("protect:protect", "Write a protected copy of a corpus, shard by shard."),
+    "verify": ("verify:verify", "Check a protected copy from its published files alone."),
+    "evaluate": ("evaluate:evaluate", "Train victims on corpora and compare what they learn."),
+    "status": ("status:status", "Tell how far a run is, from its ledger alone."),
+    "restore": ("restore:restore", "Write the shards again with the triggers stripped."),
+    "demo": ("demo:demo", "Show the whole way on emoji pictures, on 2 CPU cores."),
+}
+_INTERRUPTED = "interrupted; run the same command again and it goes on where it stopped"
+
+
+def build_app() -> App:
+    """Return the command line as a cyclopts app, its commands not yet imported."""
+    app = App(
+        name="unlearnable",
+        help="Protected copies of image-caption corpora.",
+        help_format="plaintext",
+        version=__version__,
+        result_action="return_value",
+        suppress_keyboard_interrupt=False,
+        default_parameter=Parameter(consume_multiple=True, negative_iterable=()),
+    )
+    for name, (target, summary) in _COMMANDS.items():
+        app.command(f"{__package__}.{target}", name=name, help=summary)
+
+    @app.meta.default
+    def with_config(
+        *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
+        config: str | None = None,
+    ) -> object:
+        """Protected copies of image-caption corpora.
+
+        Args:
+            config: YAML file with options of the command; the command line wins over it.
+        """
+        if config is not None:
+            app.config = (FileOptions(config),)
+        result: object = app(tokens, exit_on_error=False, print_error=False)
+        return result
+
+    return app
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code.
+
+    Errors that are the user's to mend end in one line on stderr; any other error is a defect
+    of this program and keeps its traceback (exit code 1).
+    """
+    before = signal.signal(signal.SIGTERM, _terminate)
+    arguments = sys.argv[1:] if argv is None else argv
+    try:
+        result = build_app().meta(arguments, exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        return _fail(_user_error(error))
+    except UnlearnableError as error:
+        return _fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        return _fail(_INTERRUPTED, 130)
+    except SystemExit as ending:
+        # Libraries that run workers replace the handler by one that exits with the bare number.
+        if ending.code in (143, signal.SIGTERM):
+            return _fail(_INTERRUPTED, 143)
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    return result if isinstance(result, int) else 0
+
+
+def _user_error(error: CycloptsError) -> str:
+    """Return the message of a refused command line, in one line."""
+    cause = error.__cause__
+    return str(cause if isinstance(cause, UnlearnableError) else error)
+
+
+def _fail(message: str, code: int = 2) -> int:
+    print(f"unlearnable: {' '.join(message.split())}", file=sys.stderr)
+    return code
+
+
+def _terminate(_signal: int, _frame: FrameType | None) -> None:
+    # From here on a second SIGTERM kills: the first one may wait for shards to drain.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    raise SystemExit(143)

@@ -1,0 +1,59 @@
+"""Options from a YAML file, under the same names and the same checks as on the command line."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any
+
+import yaml
+from cyclopts import App
+from cyclopts.argument import ArgumentCollection
+from cyclopts.config import Dict
+
+from ..pipeline.errors import UsageError
+
+
+class FileOptions:
+    """The values of one ``--config`` file; what stands on the command line wins over them.
+
+    Args:
+        path: a YAML file that holds one mapping; its keys are option names, with ``-`` or ``_``.
+
+    Raises:
+        UsageError: the file cannot be read or is not a mapping of option names.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.values = _read_mapping(path)
+
+    def __call__(self, app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
+        """Give the values to the options of the command (called by cyclopts).
+
+        Raises:
+            UsageError: a key is no option of the command; the message has the nearest one.
+        """
+        known = sorted({name.lstrip("-") for argument in arguments for name in argument.names})
+        for key in self.values:
+            if key not in known:
+                near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
+                hint = f"; did you mean {near[0]!r}?" if near else ""
+                command = " ".join(commands)
+                raise UsageError(f"{self.path}: {key!r} is no option of `{command}`{hint}")
+        Dict(self.values, source=self.path, use_commands_as_keys=False)(app, commands, arguments)
+
+
+def _read_mapping(path: str) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"cannot read --config {path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise UsageError(f"--config {path} is not YAML: {reason}") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise UsageError(f"--config {path} must hold one mapping, option name: value")
+    return {key.replace("_", "-"): value for key, value in content.items()}
