@@ -1,11 +1,12 @@
 """What `verify` and `evaluate` can be told: the dataclasses that the command line is made from.
 
-Every field's docstring is the help text of its option.
+Every field's docstring is the help text of its option; the fields before `KW_ONLY` are its positional arguments.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -14,6 +15,7 @@ class VerifyConfig:
 
     output: str
     """URL of the directory that `protect` wrote."""
+    _: KW_ONLY
     against: str | None = None
     """The shards that were protected; with them every image and caption is compared with its original."""
     max_pixels: int = 1 << 26
@@ -28,6 +30,7 @@ class VerifyConfig:
 class EvaluateConfig:
     """Train victims from scratch on published corpora and measure what they learned."""
 
+    _: KW_ONLY
     train: tuple[str, ...]
     """Corpora to train on, each as NAME=URL; the URL is a directory, a glob, a brace list or one shard."""
     test: str
@@ -58,6 +61,8 @@ class EvaluateConfig:
     """Threads of a victim's tensor operations."""
     device: str = "auto"
     """auto (a GPU where there is one), cpu, or a torch device such as cuda:0."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Arithmetic of the victim's layers: auto is bf16 autocast on a GPU and fp32 on a CPU."""
     caption_fields: tuple[str, ...] = ("caption", "captions")
     """Fields of a sample's .json member that hold captions (the .txt member always does)."""
     max_pixels: int = 1 << 26
