@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import KW_ONLY, dataclass
 from typing import Literal
 
-Method = Literal["mem", "em", "tap", "uap", "random"]
+Method = Literal["mem", "random"]
 ImageFormat = Literal["png", "webp", "jpeg", "same"]
 ExecutorName = Literal["auto", "local", "ray"]
 Schedule = Literal["default", "paper"]
@@ -26,19 +26,21 @@ class ProtectConfig:
     surrogate: str | None = None
     """URL of the folder that `fit` wrote; every method but `random` needs one."""
     method: Method = "mem"
-    """How perturbations are found: mem (default), the baselines em, tap, uap, or random noise."""
+    """How perturbations are found: mem, or random noise without triggers as a control."""
     trigger_words: int | None = None
     """Words put in front of each caption, 1 to 16; must equal the surrogate's (its number is used when unset)."""
     epsilon: int = 8
     """Largest change of a pixel, in 8-bit levels, 1 to 64."""
     steps: int | None = None
-    """Gradient steps a batch; the method's own number when unset."""
+    """Gradient steps against each surrogate of the replayed sequence; the method's own number when unset."""
+    shuffle: bool = True
+    """Permute the captions inside the batch in each gradient step."""
     batch_size: int = 128
     """Samples optimised together; part of what determines the output."""
     seed: int = 0
     """Seed of the run; with the shard's name and the batch's number it fixes every random choice."""
     image_format: ImageFormat = "png"
-    """Format of the published images; `same` keeps each image's own."""
+    """Format of the published images; `same` keeps each image's own, jpeg does not keep within epsilon."""
     caption_fields: tuple[str, ...] = ("caption", "captions")
     """Fields of a sample's .json member that hold captions (the .txt member always does)."""
     max_pixels: int = 1 << 26
@@ -75,15 +77,27 @@ class FitRunConfig:
     model: str = "tiny"
     """The surrogate: tiny (64 px, for CPUs) or the name of any open_clip model."""
     schedule: Schedule = "default"
-    """default: the bounded two-phase fit; paper: the published alternation over all samples."""
+    """default: perturbations start from the code of their trigger words; paper: the published alternation."""
     trigger_words: int = 3
     """Words put in front of each caption, 1 to 16."""
+    vocabulary: int | None = None
+    """Words that a trigger position may use in the default schedule; the schedule's own number when unset."""
+    blocklist: tuple[str, ...] = ()
+    """Words that no trigger may use."""
     epsilon: int = 8
     """Largest change of a pixel, in 8-bit levels, 1 to 64."""
     image_size: int | None = None
     """Side of the surrogate's square input in pixels; the model's own when unset."""
+    rounds: int | None = None
+    """Rounds of the alternation; the schedule's own number when unset."""
+    steps_per_round: int | None = None
+    """Optimiser steps of the surrogate in a round; the schedule's own number when unset."""
+    batch_size: int = 128
+    """Samples a batch."""
+    device: str = "auto"
+    """Where to fit: cpu, cuda, or auto: cuda where there is one."""
     max_samples: int = 20_000
-    """Samples to fit on, chosen by hash over the shards; 0 takes all."""
+    """Samples to fit on, chosen by hash over the shards; 0 takes all (the paper schedule always does)."""
     seed: int = 0
     """Seed of the choice of samples and of the fit."""
     caption_fields: tuple[str, ...] = ("caption", "captions")

@@ -1,0 +1,96 @@
+"""The surrogate artifact: a folder with ``weights.safetensors`` and ``surrogate.json``, never pickle."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+
+from ..data import storage
+from ..errors import UsageError
+from ..method.surrogate import Surrogate
+from .spec import canonical_json, package_version
+
+FORMAT = 1
+WEIGHTS = "weights.safetensors"
+DESCRIPTION = "surrogate.json"
+_REMEDY = "fit it again, or copy the folder again from where it was whole"
+
+
+def _identity(description: dict[str, Any]) -> str:
+    return hashlib.sha256(canonical_json(description).encode()).hexdigest()
+
+
+def save_surrogate(surrogate: Surrogate, url: str) -> str:
+    """Write ``surrogate`` to the folder ``url`` and return its sha256.
+
+    The description goes last: a folder without one is no artifact.
+
+    Returns:
+        sha256 of the canonical description, which holds the sha256 of the weights.
+    """
+    tensors, meta = surrogate.state()
+    weights = save_tensors({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+    description = {
+        "format": FORMAT,
+        "version": package_version(),
+        "weights_sha256": hashlib.sha256(weights).hexdigest(),
+        "surrogate": meta,
+    }
+    text = json.dumps(description, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    if storage.exists(storage.join(url, DESCRIPTION)):
+        storage.remove(storage.join(url, DESCRIPTION))
+    storage.write_bytes(storage.join(url, WEIGHTS), weights)
+    storage.write_bytes(storage.join(url, DESCRIPTION), text.encode())
+    return _identity(json.loads(text))
+
+
+def load_surrogate(url: str) -> tuple[Surrogate, str]:
+    """Read the artifact folder ``url`` and check it.
+
+    Returns:
+        the surrogate and its sha256.
+
+    Raises:
+        UsageError: no artifact, a damaged one, or one of another version.
+    """
+    description = _read_description(url)
+    try:
+        weights = storage.read_bytes(storage.join(url, WEIGHTS))
+    except FileNotFoundError:
+        raise UsageError(f"surrogate {url} is damaged: {WEIGHTS} is missing; {_REMEDY}") from None
+    found = hashlib.sha256(weights).hexdigest()
+    if found != description["weights_sha256"]:
+        raise UsageError(
+            f"surrogate {url} is damaged: {WEIGHTS} has sha256 {found}, "
+            f"{DESCRIPTION} says {description['weights_sha256']}; {_REMEDY}"
+        )
+    try:
+        surrogate = Surrogate.from_state(load_tensors(weights), description["surrogate"])
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise UsageError(f"surrogate {url} cannot be used: {error}; {_REMEDY}") from error
+    return surrogate, _identity(description)
+
+
+def _read_description(url: str) -> dict[str, Any]:
+    try:
+        text = storage.read_bytes(storage.join(url, DESCRIPTION))
+    except FileNotFoundError:
+        raise UsageError(f"{url} is no surrogate: it has no {DESCRIPTION}; write one with `unlearnable fit`") from None
+    try:
+        description: dict[str, Any] = json.loads(text)
+        version = description["format"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"surrogate {url} is damaged: {DESCRIPTION}: {error!r}; {_REMEDY}") from None
+    if version != FORMAT:
+        raise UsageError(
+            f"surrogate {url} has format {version!r} (written by unlearnable {description.get('version')!r}), "
+            f"this version {package_version()} reads format {FORMAT}; fit it again with this version"
+        )
+    if not isinstance(description.get("surrogate"), dict) or "weights_sha256" not in description:
+        raise UsageError(f"surrogate {url} is damaged: {DESCRIPTION} lacks fields; {_REMEDY}")
+    return description

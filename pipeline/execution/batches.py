@@ -1,0 +1,39 @@
+"""Forming batches by order alone, so that they do not depend on who forms them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def form_batches(items: Iterable[T], places: Callable[[T], int], size: int) -> Iterator[list[T]]:
+    """Cut ``items`` into lists that each fill ``size`` places.
+
+    A short last batch is merged into the one before it, therefore one batch is always held back:
+    contrastive losses need company, and a batch of one has none.
+
+    Args:
+        items: in shard order.
+        places: how many places an item fills: 0 for those that only ride along (quarantined samples),
+            more than 1 for images so large that a whole batch of them would not fit into memory.
+        size: places of a batch, at least 1.
+    """
+    held: list[T] = []
+    current: list[T] = []
+    filled = 0
+    for item in items:
+        if filled >= size:
+            if held:
+                yield held
+            held, current, filled = current, [], 0
+        current.append(item)
+        filled += places(item)
+    if held and filled < size:
+        yield held + current
+        return
+    if held:
+        yield held
+    if current:
+        yield current

@@ -1,0 +1,129 @@
+"""Which shard is next, how often it was tried, and when it is given up: the same for all executors."""
+
+from __future__ import annotations
+
+import errno
+import logging
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from ..data.ledger import LedgerRecord
+from ..data.plan import ShardInput
+from ..errors import UnlearnableError
+
+log = logging.getLogger(__name__)
+
+
+class StorageFullError(UnlearnableError):
+    """No space is left to write to; the run ends and can be resumed when there is some."""
+
+    exit_code = 3
+
+
+@dataclass(frozen=True)
+class ShardTask:
+    """One attempt at one shard.
+
+    Attributes:
+        shard: the input shard.
+        output: URL of the output directory.
+        attempt: 1 for the first.
+    """
+
+    shard: ShardInput
+    output: str
+    attempt: int = 1
+
+
+class Worker(Protocol):
+    """Computes one shard; knows of no other and of no scheduler."""
+
+    def run(self, task: ShardTask) -> LedgerRecord:
+        """Process and commit the shard of ``task``."""
+        ...
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of an attempt; small and always picklable.
+
+    Attributes:
+        record: the shard's end: committed, or failed by its data.
+        error: why there is none, when another attempt may help.
+        fatal: why no shard of this run can succeed.
+    """
+
+    record: LedgerRecord | None = None
+    error: str = ""
+    fatal: UnlearnableError | None = None
+
+
+def attempt(worker: Worker, task: ShardTask) -> Outcome:
+    """Run ``task`` and sort what it raises: nothing but an interruption leaves here."""
+    try:
+        return Outcome(record=worker.run(task))
+    except UnlearnableError as error:
+        return Outcome(fatal=error)
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            return Outcome(fatal=storage_full(task.shard.name, error))
+        log.exception("shard %s, attempt %d", task.shard.name, task.attempt)
+        return Outcome(error=f"{type(error).__name__}: {error}")
+    except Exception as error:  # whatever it is, other shards go on; it is logged and counted
+        log.exception("shard %s, attempt %d", task.shard.name, task.attempt)
+        return Outcome(error=f"{type(error).__name__}: {error}")
+
+
+def storage_full(what: str, error: OSError) -> StorageFullError:
+    """Word an ENOSPC for people."""
+    where = f" ({error.filename})" if error.filename else ""
+    return StorageFullError(
+        f"no space left while writing {what}{where}; nothing of it was committed. "
+        "Make room (`--dry-run` estimates the need) and run the same command to resume"
+    )
+
+
+class TaskQueue:
+    """The shards that wait, in plan order; those tried before come first."""
+
+    def __init__(
+        self, shards: Sequence[ShardInput], output: str, *, config_hash: str, max_attempts: int
+    ) -> None:
+        self._waiting = deque(ShardTask(shard, output) for shard in shards)
+        self._config_hash = config_hash
+        self._max_attempts = max_attempts
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def take(self) -> ShardTask | None:
+        """Return the next task, None when none waits."""
+        return self._waiting.popleft() if self._waiting else None
+
+    def give_back(self, task: ShardTask) -> None:
+        """Take ``task`` back, which was never begun or was ended by a preemption."""
+        self._waiting.appendleft(task)
+
+    def settle(self, task: ShardTask, outcome: Outcome) -> LedgerRecord | None:
+        """Return the shard's final record, or None when it waits for another attempt.
+
+        Raises:
+            UnlearnableError: the outcome is fatal for the run.
+        """
+        if outcome.fatal is not None:
+            raise outcome.fatal
+        if outcome.record is not None:
+            return outcome.record
+        log.warning("shard %s, attempt %d of %d: %s",
+                    task.shard.name, task.attempt, self._max_attempts, outcome.error)  # fmt: skip
+        if task.attempt < self._max_attempts:
+            self._waiting.appendleft(replace(task, attempt=task.attempt + 1))
+            return None
+        return failed_record(task, self._config_hash, f"{task.attempt} attempts: {outcome.error}")
+
+
+def failed_record(task: ShardTask, config_hash: str, error: str) -> LedgerRecord:
+    """Return the record of a shard that was given up."""
+    raise NotImplementedError

@@ -1,0 +1,74 @@
+"""What determines the bytes of a protected copy, and the hash that names it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ..method.config import MemConfig
+
+
+def package_version() -> str:
+    """Return the version of this package."""
+    from ... import __version__
+
+    return __version__
+
+
+def canonical_json(value: object) -> str:
+    """Return the one JSON text of ``value`` that hashes are taken of."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """Everything but the input that the published bytes depend on.
+
+    Neither the executor nor the number of workers is here: the output may not depend on them.
+
+    Attributes:
+        mem: the method and its settings.
+        surrogate_sha256: of the surrogate artifact; empty when the method needs none.
+        seed: seed of the run.
+        image_format: ``png``, ``webp``, ``jpeg`` or ``same``.
+        caption_fields: fields of ``.json`` members that hold captions.
+        max_pixels: larger images are quarantined.
+        torch_threads: threads of tensor operations; floating point sums depend on it.
+        version: version of this package.
+    """
+
+    mem: MemConfig
+    surrogate_sha256: str
+    seed: int
+    image_format: str
+    caption_fields: tuple[str, ...]
+    max_pixels: int
+    torch_threads: int
+    version: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the specification as plain JSON values."""
+        result: dict[str, Any] = json.loads(canonical_json(asdict(self)))
+        return result
+
+    @property
+    def hash(self) -> str:
+        """The sha256 of the canonical JSON of the specification."""
+        return hashlib.sha256(canonical_json(asdict(self)).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class WorkerSetup:
+    """What a worker process needs to make itself ready; small, it travels to every actor.
+
+    Attributes:
+        spec: what is to be computed.
+        surrogate: URL of the artifact folder, None when the method needs none.
+        io_threads: threads that decode and encode.
+    """
+
+    spec: RunSpec
+    surrogate: str | None
+    io_threads: int

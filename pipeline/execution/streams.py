@@ -1,0 +1,156 @@
+"""Small tools that overlap the stages of a worker: bounded, in order, and errors travel along."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Cancelled(Exception):  # noqa: N818 - not an error: the other end has gone
+    """The reader of a channel takes no more."""
+
+
+class Channel(Generic[T]):
+    """A queue of at most ``depth`` items between two threads that either end can close."""
+
+    def __init__(self, depth: int) -> None:
+        self._items: deque[T] = deque()
+        self._depth = depth
+        self._changed = threading.Condition()
+        self._finished = False
+        self._cancelled = False
+        self._error: BaseException | None = None
+
+    def put(self, item: T) -> None:
+        """Add ``item``, waiting for room.
+
+        Raises:
+            Cancelled: the reader takes no more.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: len(self._items) < self._depth or self._cancelled)
+            if self._cancelled:
+                raise Cancelled
+            self._items.append(item)
+            self._changed.notify_all()
+
+    def finish(self, error: BaseException | None = None) -> None:
+        """End the stream; the reader gets ``error`` after the items before it."""
+        with self._changed:
+            self._finished, self._error = True, error
+            self._changed.notify_all()
+
+    def cancel(self) -> None:
+        """Tell the writer to stop and drop what waits."""
+        with self._changed:
+            self._cancelled = True
+            self._items.clear()
+            self._changed.notify_all()
+
+    def __iter__(self) -> Iterator[T]:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._items or self._finished or self._cancelled)
+                if not self._items:
+                    if self._error is not None:
+                        raise self._error
+                    return
+                item = self._items.popleft()
+                self._changed.notify_all()
+            yield item
+            # Not kept while the reader waits for the next one: an item can be a large image.
+            del item
+
+
+def ordered_map(
+    pool: Executor, function: Callable[[T], R], items: Iterable[T], window: int
+) -> Iterator[R]:
+    """Apply ``function`` on ``pool`` to at most ``window`` items at once; results in input order."""
+    waiting: deque[Future[R]] = deque()
+    try:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) >= window:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        for future in waiting:
+            future.cancel()
+
+
+class Prefetch(Generic[T]):
+    """Run ``items`` on a thread, at most ``depth`` ahead; a context manager that ends the thread."""
+
+    def __init__(self, items: Iterable[T], depth: int) -> None:
+        self._items = items
+        self._channel: Channel[T] = Channel(depth)
+        self._thread = threading.Thread(target=self._run, name="prefetch", daemon=True)
+
+    def _run(self) -> None:
+        try:
+            for item in self._items:
+                self._channel.put(item)
+        except Cancelled:
+            pass
+        except BaseException as error:  # noqa: BLE001 - raised again in the reader's thread
+            self._channel.finish(error)
+        else:
+            self._channel.finish()
+
+    def __enter__(self) -> Iterator[T]:
+        self._thread.start()
+        return iter(self._channel)
+
+    def __exit__(self, *_: object) -> None:
+        self._channel.cancel()
+        self._thread.join()
+
+
+class Sink(Generic[T]):
+    """Feed what is put to ``consume`` on a thread; a context manager that waits for it to end.
+
+    When ``consume`` raises, the next `put` or the end of the ``with`` block raises the same error.
+    """
+
+    def __init__(self, consume: Callable[[Iterator[T]], None], depth: int) -> None:
+        self._consume = consume
+        self._channel: Channel[T] = Channel(depth)
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="sink", daemon=True)
+
+    def _run(self) -> None:
+        try:
+            self._consume(iter(self._channel))
+        except BaseException as error:  # noqa: BLE001 - raised again in the writer's thread
+            self._error = error
+            self._channel.cancel()
+
+    def put(self, item: T) -> None:
+        """Hand ``item`` over, waiting for room."""
+        try:
+            self._channel.put(item)
+        except Cancelled:
+            self._thread.join()
+            assert self._error is not None
+            raise self._error from None
+
+    def __enter__(self) -> Sink[T]:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self._channel.finish()
+        else:
+            # A cut stream must not look like a finished one to the consumer.
+            self._channel.finish(Cancelled())
+        self._thread.join()
+        if kind is None and self._error is not None:
+            raise self._error
