@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from collections.abc import Sequence
-from types import FrameType
 from typing import Annotated
 
 from cyclopts import App, CycloptsError, Parameter
 
 from .. import __version__
 from ..pipeline.errors import UnlearnableError
+from ..pipeline.execution.stop import Interrupted, stop_on_signals
 from .options import FileOptions
 
 # Named as strings: a command's module is imported when the command runs, `--help` stays fast.
@@ -25,7 +24,6 @@ _COMMANDS = {
     "restore": ("restore:restore", "Write the shards again with the triggers stripped."),
     "demo": ("demo:demo", "Show the whole way on emoji pictures, on 2 CPU cores."),
 }
-_INTERRUPTED = "interrupted; run the same command again and it goes on where it stopped"
 
 
 def build_app() -> App:
@@ -50,6 +48,7 @@ def build_app() -> App:
         """Protected copies of image-caption corpora.
 
         Args:
+            *tokens: the command and its arguments.
             config: YAML file with options of the command; the command line wins over it.
         """
         if config is not None:
@@ -66,23 +65,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     Errors that are the user's to mend end in one line on stderr; any other error is a defect
     of this program and keeps its traceback (exit code 1).
     """
-    before = signal.signal(signal.SIGTERM, _terminate)
     arguments = sys.argv[1:] if argv is None else argv
     try:
-        result = build_app().meta(arguments, exit_on_error=False, print_error=False)
+        with stop_on_signals():
+            result = build_app().meta(arguments, exit_on_error=False, print_error=False)
     except CycloptsError as error:
         return _fail(_user_error(error))
     except UnlearnableError as error:
         return _fail(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        return _fail(_INTERRUPTED, 130)
-    except SystemExit as ending:
-        # Libraries that run workers replace the handler by one that exits with the bare number.
-        if ending.code in (143, signal.SIGTERM):
-            return _fail(_INTERRUPTED, 143)
-        raise
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    except Interrupted as stop:
+        return _fail(str(stop), stop.exit_code)
     return result if isinstance(result, int) else 0
 
 
@@ -95,9 +87,3 @@ def _user_error(error: CycloptsError) -> str:
 def _fail(message: str, code: int = 2) -> int:
     print(f"unlearnable: {' '.join(message.split())}", file=sys.stderr)
     return code
-
-
-def _terminate(_signal: int, _frame: FrameType | None) -> None:
-    # From here on a second SIGTERM kills: the first one may wait for shards to drain.
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    raise SystemExit(143)
