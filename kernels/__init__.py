@@ -1,1 +1,1 @@
-"""Operations on pixels and embeddings, one file each, chosen by device."""
+"""Numerical kernels: one file an operation, with a plain torch reference."""

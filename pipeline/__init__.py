@@ -1,1 +1,1 @@
-"""The parts of the pipeline: method, data, execution, assessment."""
+"""Method, data, execution and assessment of protected image-caption corpora."""

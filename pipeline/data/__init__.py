@@ -1,1 +1,1 @@
-"""Shards, images, captions, manifests, ledger and storage."""
+"""What is read and written: storage, plan, shards, images, captions, manifests, ledger, card."""

@@ -1,0 +1,168 @@
+"""Image files to 8-bit RGB arrays and back, without trusting what a file says about itself."""
+
+from __future__ import annotations
+
+import io
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from ..errors import SampleError, UsageError
+from .shards import Member, Sample
+
+Pixels = npt.NDArray[np.uint8]
+
+MAX_PIXELS = 64_000_000
+IMAGE_EXTS = frozenset({"png", "webp", "jpg", "jpeg", "jpe", "bmp", "gif", "tif", "tiff", "ppm", "pgm", "pnm"})
+IMAGE_FORMATS = ("png", "webp", "jpeg")
+_FORMAT_OF_EXT = {"png": "png", "webp": "webp", "jpg": "jpeg", "jpeg": "jpeg", "jpe": "jpeg"}
+_EXT_OF_FORMAT = {"png": "png", "webp": "webp", "jpeg": "jpg"}
+_DECODERS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+_MAX_SIDE = {"png": 2**31 - 1, "webp": 16383, "jpeg": 65500}
+_EXIF_ORIENTATION = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+class Decoded(NamedTuple):
+    """``pixels``: uint8 [H, W, 3], RGB, upright. ``source_format``: png, jpeg, webp, gif, ..."""
+
+    pixels: Pixels
+    source_format: str
+
+
+def image_member(sample: Sample) -> Member:
+    """Return the one image of a sample.
+
+    Raises:
+        SampleError: ``missing_image``, ``several_images`` (only one could be protected, and the
+            others would be published as they are), or the sample's own ``problem``.
+    """
+    sample.check()
+    images = [member for member in sample.members if _last_ext(member.ext) in IMAGE_EXTS]
+    if not images:
+        exts = ", ".join(member.ext for member in sample.members) or "nothing"
+        raise SampleError("missing_image", f"{sample.key}: no image among its members ({exts})")
+    if len(images) > 1:
+        names = ", ".join(member.name for member in images)
+        raise SampleError("several_images", f"{sample.key}: {len(images)} images ({names}); a sample may hold one")
+    return images[0]
+
+
+def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Decoded:
+    """Decode an image file to upright 8-bit RGB.
+
+    Alpha is laid over white; grey, palette, CMYK and 16-bit images are converted (16 bits keep the
+    high byte); EXIF orientation is applied. The size is checked before any pixel is decoded.
+
+    Raises:
+        SampleError: ``image_undecodable``, ``image_too_large``, ``image_animated``,
+            ``image_unsupported``.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=_DECODERS) as image:
+            _check_declared(image, max_pixels)
+            image.load()
+            return Decoded(np.asarray(_to_rgb(_upright(image))), _source_format(image))
+    except (SampleError, MemoryError):
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise SampleError("image_too_large", f"the image is too large ({error})") from error
+    except Exception as error:  # Pillow's decoders raise many unrelated types on damaged files
+        raise SampleError("image_undecodable", f"the image cannot be decoded ({error})") from error
+
+
+def encode(pixels: Pixels, fmt: str) -> bytes:
+    """Encode uint8 [H, W, 3] as ``png``, ``webp`` (lossless) or ``jpeg`` (quality 95, 4:4:4).
+
+    Equal pixels give equal bytes; no metadata is written.
+
+    Raises:
+        SampleError: ``image_too_large`` for the format.
+        UsageError: an unknown format.
+    """
+    if fmt not in IMAGE_FORMATS:
+        raise UsageError(f"unknown image format {fmt!r}: choose one of {', '.join(IMAGE_FORMATS)}, or same")
+    if max(pixels.shape[:2]) > _MAX_SIDE[fmt]:
+        raise SampleError("image_too_large", f"{fmt} holds at most {_MAX_SIDE[fmt]} pixels a side, not {pixels.shape[:2]}")
+    image, buffer = Image.fromarray(pixels), io.BytesIO()
+    if fmt == "png":
+        image.save(buffer, "PNG", compress_level=4)
+    elif fmt == "webp":
+        image.save(buffer, "WEBP", lossless=True, quality=50, method=2)
+    else:
+        image.save(buffer, "JPEG", quality=95, subsampling=0)
+    return buffer.getvalue()
+
+
+def output_ext(source_ext: str, image_format: str) -> str:
+    """Return the extension of a published image.
+
+    Args:
+        source_ext: extension of the source member, e.g. ``jpg`` or ``left.png``.
+        image_format: ``png``, ``webp``, ``jpeg``, or ``same``, which keeps what can be written again
+            and turns the rest (gif, bmp, tiff, ...) into png.
+    """
+    if image_format != "same" and image_format not in IMAGE_FORMATS:
+        raise UsageError(f"unknown image format {image_format!r}: choose one of {', '.join(IMAGE_FORMATS)}, or same")
+    current = _FORMAT_OF_EXT.get(_last_ext(source_ext))
+    wanted = (current or "png") if image_format == "same" else image_format
+    if wanted == current:
+        return source_ext
+    return source_ext[: len(source_ext) - len(_last_ext(source_ext))] + _EXT_OF_FORMAT[wanted]
+
+
+def format_of_ext(ext: str) -> str:
+    """Return the format that :func:`encode` writes for an extension from :func:`output_ext`."""
+    return _FORMAT_OF_EXT[_last_ext(ext)]
+
+
+def replace_image(members: tuple[Member, ...], source: Member, data: bytes, ext: str) -> tuple[Member, ...]:
+    """Return ``members`` with the image ``source`` replaced by ``data`` under the extension ``ext``."""
+    name = source.name if ext == source.ext else source.name[: len(source.name) - len(source.ext)] + ext
+    return tuple(Member(name, ext, data) if member is source else member for member in members)
+
+
+def _check_declared(image: Image.Image, max_pixels: int) -> None:
+    if image.width * image.height > max_pixels:
+        raise SampleError("image_too_large", f"{image.width}x{image.height} pixels, more than the allowed {max_pixels}")
+    # A JPEG with an embedded second picture (format MPO) is one photograph, not an animation.
+    if image.format != "MPO" and getattr(image, "is_animated", False):
+        raise SampleError("image_animated", "the image has several frames; only still images can be protected")
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
+    except Exception:  # damaged EXIF does not make the picture unusable
+        orientation = 1
+    method = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
+    return image if method is None else image.transpose(method)
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
+        image = Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise SampleError("image_unsupported", f"pixels of mode {image.mode} have no fixed range; store them with 8 bits")
+    if image.has_transparency_data:
+        above = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", above.size, "white"), above).convert("RGB")
+    return image.convert("RGB")
+
+
+def _source_format(image: Image.Image) -> str:
+    return "jpeg" if image.format == "MPO" else (image.format or "").lower()
+
+
+def _last_ext(ext: str) -> str:
+    return ext.rsplit(".", 1)[-1].lower()

@@ -1,0 +1,148 @@
+"""Ledger: the record that commits a shard, and the end of a run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from ..errors import ShardError, UsageError
+from . import storage
+from .manifest import MANIFEST_DIR
+from .plan import Plan
+
+LEDGER_DIR = "_ledger"
+INDEX_NAME = "index.json"
+SUCCESS_NAME = "_SUCCESS"
+_FAILED = ".failed.json"
+
+
+@dataclass(frozen=True)
+class LedgerRecord:
+    """Outcome of one shard. ``input`` holds url, size and sha256; ``timings`` seconds by stage;
+    ``passes`` forward and backward passes a sample by kind."""
+
+    shard: str
+    status: Literal["committed", "failed"]
+    config_hash: str
+    samples: int = 0
+    protected: int = 0
+    passed: int = 0
+    quarantined: int = 0
+    shard_sha256: str = ""
+    shard_size: int = 0
+    manifest_sha256: str = ""
+    manifest_size: int = 0
+    input: dict[str, Any] = field(default_factory=dict)
+    attempts: int = 1
+    timings: dict[str, float] = field(default_factory=dict)
+    passes: dict[str, float] = field(default_factory=dict)
+    error: str | None = None
+
+
+def record_url(output: str, shard: str, *, failed: bool = False) -> str:
+    """Return where the record of ``shard`` lies."""
+    return storage.join(output, LEDGER_DIR, shard + (_FAILED if failed else ".json"))
+
+
+def write_record(output: str, record: LedgerRecord) -> None:
+    """Write a record; a committed one replaces the failed one of earlier attempts."""
+    failed = record.status == "failed"
+    data = json.dumps(asdict(record), indent=1, sort_keys=True).encode()
+    storage.write_bytes(record_url(output, record.shard, failed=failed), data)
+    if not failed:
+        storage.remove(record_url(output, record.shard, failed=True))
+
+
+def read_record(output: str, shard: str) -> LedgerRecord | None:
+    """Return the record of ``shard``: the committed one, else the failed one, else None.
+
+    Raises:
+        UsageError: the record is damaged.
+    """
+    for failed in (False, True):
+        url = record_url(output, shard, failed=failed)
+        try:
+            return _parse(url, storage.read_bytes(url))
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+    return None
+
+
+def read_ledger(output: str) -> dict[str, LedgerRecord]:
+    """Return every record by shard name; a committed record hides a failed one."""
+    folder = storage.join(output, LEDGER_DIR)
+    urls = [storage.join(folder, name) for name in storage.list_names(folder) if name.endswith(".json")]
+    with ThreadPoolExecutor(16) as pool:
+        records = list(pool.map(_read, urls))
+    ledger: dict[str, LedgerRecord] = {}
+    for record in sorted((r for r in records if r is not None), key=lambda r: (r.shard, r.status == "committed")):
+        ledger[record.shard] = record
+    return ledger
+
+
+def uncommitted(plan: Plan, ledger: Mapping[str, LedgerRecord]) -> list[str]:
+    """Return the names of the planned shards that no record of this configuration commits."""
+    return [
+        shard.name
+        for shard in plan.shards
+        if (record := ledger.get(shard.name)) is None
+        or record.status != "committed"
+        or record.config_hash != plan.config_hash
+    ]
+
+
+def write_success(output: str, plan: Plan) -> None:
+    """Write ``index.json`` and then ``_SUCCESS``.
+
+    Raises:
+        ShardError: the ledger does not cover the plan.
+    """
+    ledger = read_ledger(output)
+    missing = uncommitted(plan, ledger)
+    if missing:
+        raise ShardError(f"{output} is not complete: {len(missing)} of {len(plan.shards)} shards missing, e.g. {missing[0]}")
+    index = json.dumps(build_index(plan, ledger), indent=1).encode()
+    storage.write_bytes(storage.join(output, INDEX_NAME), index)
+    storage.write_bytes(storage.join(output, SUCCESS_NAME), f"{plan.config_hash}\n".encode())
+
+
+def build_index(plan: Plan, ledger: Mapping[str, LedgerRecord]) -> dict[str, Any]:
+    """Return the index of a complete output, in the format of WebDataset's ``wids``."""
+    records = [ledger[shard.name] for shard in plan.shards]
+    return {
+        "__kind__": "wids-shard-index-v1",
+        "wids_version": 1,
+        "shardlist": [
+            {
+                "url": f"{record.shard}.tar",
+                "nsamples": record.protected + record.passed,
+                "filesize": record.shard_size,
+                "sha256": record.shard_sha256,
+                "manifest": f"{MANIFEST_DIR}/{record.shard}.parquet",
+                "manifest_sha256": record.manifest_sha256,
+                "quarantined": record.quarantined,
+            }
+            for record in records
+        ],
+        "samples": sum(record.samples for record in records),
+        "quarantined": sum(record.quarantined for record in records),
+        "config_hash": plan.config_hash,
+        "version": plan.version,
+    }
+
+
+def _read(url: str) -> LedgerRecord | None:
+    try:
+        return _parse(url, storage.read_bytes(url))
+    except FileNotFoundError:
+        return None  # replaced by another process since the listing
+
+
+def _parse(url: str, data: bytes) -> LedgerRecord:
+    try:
+        return LedgerRecord(**json.loads(data))
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{url} is not a ledger record ({error}); delete it and run the same command again") from error

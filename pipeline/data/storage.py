@@ -1,0 +1,334 @@
+"""Files by URL: local paths and anything fsspec knows, with writes that are whole or absent.
+
+The only module that imports fsspec. Local URLs bypass it, because an atomic local write needs a
+temporary file and a rename that fsspec does not offer.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import fsspec
+
+from ..errors import UsageError
+from .braces import expand_braces
+
+_TEMPORARY = re.compile(r"^\..+\.[0-9a-f]{12}\.tmp$")
+_CHANGE_MARKS = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified", "updated", "created")
+_WRITE_REMEDY = {
+    errno.ENOSPC: "no space left; free some, then run the same command again to resume",
+    errno.EDQUOT: "the disk quota is used up; free some space, then run the same command again",
+    errno.EFBIG: "the file is larger than this file system or process may write",
+    errno.EACCES: "permission denied; choose a folder that you may write to",
+    errno.EPERM: "operation not permitted; choose a folder that you may write to",
+    errno.EROFS: "the file system is read-only; choose another folder",
+    errno.ENOTDIR: "a part of this path is a file, not a folder",
+    errno.EEXIST: "a part of this path is a file, not a folder",
+}
+
+
+def local_path(url: str) -> Path | None:
+    """Return the absolute local path that ``url`` names, or None for a remote URL."""
+    if url.startswith(("file://", "local://")):
+        return Path(url.split("://", 1)[1]).absolute()
+    if "://" in url or "::" in url:
+        return None
+    return Path(url).expanduser().absolute()
+
+
+def join(base: str, *parts: str) -> str:
+    """Append ``parts`` to the folder URL ``base``."""
+    head = base if base.endswith("/") else base + "/"
+    return head + "/".join(part.strip("/") for part in parts)
+
+
+def base_name(url: str) -> str:
+    """Return the last path component of ``url``, without the query of an HTTP URL."""
+    if _is_http(url):
+        url = re.split(r"[?#]", url, maxsplit=1)[0]
+    return url.rstrip("/").rsplit("/", 1)[-1]
+
+
+def exists(url: str) -> bool:
+    """Whether a file or folder is there now."""
+    path = local_path(url)
+    if path is not None:
+        return path.exists()
+    fs, remote = _remote(url)
+    return bool(fs.exists(remote))
+
+
+def size(url: str) -> int | None:
+    """Bytes of the file at ``url``; None when the server does not say. Raises FileNotFoundError."""
+    value = identity(url)["size"]
+    return None if value is None else int(value)
+
+
+def identity(url: str) -> dict[str, Any]:
+    """Return ``size`` and ``etag`` of a file: what tells one version of it from another.
+
+    ``etag`` is the store's own tag, or its modification time as text, or None when it gives neither.
+    """
+    path = local_path(url)
+    if path is not None:
+        status = path.stat()
+        return {"size": status.st_size, "etag": f"mtime:{status.st_mtime_ns}"}
+    fs, remote = _remote(url)
+    info = fs.info(remote)
+    mark = next((f"{name}:{info[name]}" for name in _CHANGE_MARKS if info.get(name)), None)
+    return {"size": info.get("size"), "etag": mark}
+
+
+def open_read(url: str) -> BinaryIO:
+    """Open ``url`` for one sequential read from its start. Raises OSError."""
+    path = local_path(url)
+    if path is not None:
+        return path.open("rb")
+    fs, remote = _remote(url)
+    # An HTTP server need not support ranges: block size 0 asks for the plain stream.
+    options: dict[str, Any] = {"block_size": 0} if _is_http(url) else {"cache_type": "readahead"}
+    return cast(BinaryIO, fs.open(remote, "rb", **options))
+
+
+def read_bytes(url: str) -> bytes:
+    """Read a whole file. Raises OSError (FileNotFoundError when it is missing)."""
+    path = local_path(url)
+    if path is not None:
+        return path.read_bytes()
+    fs, remote = _remote(url)
+    return cast(bytes, fs.cat_file(remote))
+
+
+def write_bytes(url: str, data: bytes) -> None:
+    """Write ``data`` to ``url``: afterwards the whole file is there, or what was there before.
+
+    Raises:
+        UsageError: no space, no permission.
+        OSError: the store took the bytes but reports another size.
+    """
+    path = local_path(url)
+    if path is not None:
+        _replace_local(path, lambda file: file.write(data))
+    else:
+        _put_remote(url, len(data), lambda fs, remote: fs.pipe_file(remote, data))
+
+
+def put_file(source: str | os.PathLike[str], url: str) -> None:
+    """Copy the local file ``source`` to ``url``, with the guarantees of :func:`write_bytes`."""
+    path = local_path(url)
+    if path is not None:
+        with open(source, "rb") as origin:
+            _replace_local(path, lambda file: shutil.copyfileobj(origin, file, 1 << 20))
+    else:
+        _put_remote(url, os.path.getsize(source), lambda fs, remote: fs.put_file(os.fspath(source), remote))
+
+
+def make_folder(url: str) -> None:
+    """Create a local folder with its parents; object stores have no folders to create."""
+    path = local_path(url)
+    if path is not None:
+        with explained(path):
+            path.mkdir(parents=True, exist_ok=True)
+
+
+def remove(url: str) -> None:
+    """Delete one file; a missing one is no error."""
+    path = local_path(url)
+    if path is not None:
+        path.unlink(missing_ok=True)
+        return
+    fs, remote = _remote(url)
+    try:
+        fs.rm_file(remote)
+    except FileNotFoundError:
+        return
+
+
+def list_names(url_dir: str) -> list[str]:
+    """Return the sorted names of the files directly in a folder; empty when there is no such folder.
+
+    Names with a leading dot are left out: they are temporary files of writes that did not end.
+    """
+    path = local_path(url_dir)
+    if path is not None:
+        if not path.exists():
+            return []
+        with os.scandir(path) as entries:
+            names = [entry.name for entry in entries if entry.is_file()]
+    else:
+        fs, remote = _remote(url_dir)
+        try:
+            entries_info = fs.ls(remote, detail=True)
+        except FileNotFoundError:
+            return []
+        names = [base_name(info["name"]) for info in entries_info if info["type"] == "file"]
+    return sorted(name for name in names if name and not name.startswith("."))
+
+
+def sweep(url_dir: str) -> int:
+    """Delete the temporary files that killed writers left in a local folder; return how many."""
+    path = local_path(url_dir)
+    if path is None or not path.is_dir():
+        return 0
+    stale = [entry for entry in path.iterdir() if _TEMPORARY.match(entry.name)]
+    for entry in stale:
+        entry.unlink(missing_ok=True)
+    return len(stale)
+
+
+def is_inside(url: str, parent: str) -> bool:
+    """Whether ``url`` is ``parent`` itself or lies below it (symbolic links followed)."""
+    return _canonical(url) == _canonical(parent) or _canonical(url).startswith(_canonical(parent).rstrip("/") + "/")
+
+
+@contextmanager
+def explained(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn the errors of a local write that the user can remedy into UsageError."""
+    try:
+        yield
+    except OSError as error:
+        remedy = _WRITE_REMEDY.get(error.errno or 0)
+        if remedy is None:
+            raise
+        raise UsageError(f"cannot write {os.fspath(path)}: {remedy}") from error
+
+
+def expand(url: str) -> list[str]:
+    """Return the sorted URLs of the shards that an input URL names.
+
+    Args:
+        url: a folder (its ``*.tar`` files), a glob, one shard, or any of these with brace lists
+            ``{000..005}`` and ``{a,b}``. Local results are absolute paths.
+
+    A shard that a brace list names but that is missing is kept: it fails alone, when it is read.
+
+    Raises:
+        UsageError: nothing found, unreadable folder, malformed braces.
+    """
+    pieces = expand_braces(url)
+    found: list[str] = []
+    for piece in pieces:
+        shards = _expand_one(piece)
+        if not shards and len(pieces) > 1 and piece.endswith(".tar") and not _has_magic(piece):
+            path = local_path(piece)
+            shards = [piece if path is None else str(path)]
+        if not shards:
+            raise UsageError(_nothing_found(piece))
+        found += shards
+    return sorted(found)
+
+
+def _expand_one(url: str) -> list[str]:
+    if _is_http(url):
+        return [url]
+    path = local_path(url)
+    try:
+        if path is not None:
+            if path.is_dir():
+                return [str(path / name) for name in list_names(str(path)) if name.endswith(".tar")]
+            if path.exists():
+                return [str(path)]
+        elif (fs_path := _remote(url))[0].isdir(fs_path[1]):
+            return [join(url, name) for name in list_names(url) if name.endswith(".tar")]
+        elif exists(url):
+            return [url]
+        return _expand_glob(url) if _has_magic(url) else []
+    except PermissionError as error:
+        raise UsageError(f"cannot read {url}: permission denied; check its access rights or credentials") from error
+
+
+def _expand_glob(url: str) -> list[str]:
+    path = local_path(url)
+    if path is None:
+        fs, remote = _remote(url)
+        names = [fs.unstrip_protocol(name) for name in fs.glob(remote)]
+    else:
+        fs = fsspec.filesystem("file")
+        names = fs.glob(str(path))
+    return [name for name in names if name.endswith(".tar") and not base_name(name).startswith(".")]
+
+
+def _nothing_found(url: str) -> str:
+    path = local_path(url)
+    if path is not None and path.is_dir():
+        below = next(path.glob("*/*.tar"), None)
+        hint = f"; there are some one level below: use {join(url, '*', '*.tar')}" if below else ""
+        return f"no .tar shards in the folder {url}{hint}"
+    if _has_magic(url):
+        return f"no .tar shards match {url}"
+    return f"{url} does not exist: give a folder of .tar shards, a glob, a brace list or one shard"
+
+
+def _replace_local(path: Path, fill: Callable[[BinaryIO], object]) -> None:
+    with explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+        try:
+            with temporary.open("xb") as file:
+                fill(file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+def _put_remote(url: str, expected: int, put: Callable[[Any, str], object]) -> None:
+    fs, remote = _remote(url)
+    before = _identity_or_none(url)
+    try:
+        put(fs, remote)
+        written = size(url)
+        if written is not None and written != expected:
+            raise OSError(f"{url} holds {written} bytes after a write of {expected}")
+    except BaseException:
+        # Some stores keep what arrived before the failure under the final name.
+        if _identity_or_none(url) != before:
+            remove(url)
+        raise
+
+
+def _identity_or_none(url: str) -> dict[str, Any] | None:
+    try:
+        return identity(url)
+    except FileNotFoundError:
+        return None
+
+
+def _remote(url: str) -> tuple[Any, str]:
+    try:
+        fs, remote = fsspec.core.url_to_fs(url)
+    except ImportError as error:
+        scheme = url.split("://", 1)[0]
+        extra = "unlearnable[s3]" if scheme in ("s3", "s3a") else f"the fsspec package for {scheme}://"
+        raise UsageError(f"cannot open {url}: {error}. Install {extra}") from error
+    except ValueError as error:
+        raise UsageError(f"cannot open {url}: {error}") from error
+    # Other processes write to the same prefixes; a cached listing would hide their work.
+    fs.invalidate_cache()
+    return fs, remote
+
+
+def _canonical(url: str) -> str:
+    path = local_path(url)
+    if path is not None:
+        return str(path.resolve())
+    fs, remote = _remote(url)
+    return str(fs.unstrip_protocol(remote)).rstrip("/")
+
+
+def _has_magic(url: str) -> bool:
+    return any(character in url for character in "*?[")
+
+
+def _is_http(url: str) -> bool:
+    return url.startswith(("http://", "https://"))
