@@ -1,0 +1,121 @@
+"""Settings of the method; each field is one option of the command line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ..errors import UsageError
+
+MAX_EPSILON = 64
+MAX_TRIGGER_WORDS = 16
+
+
+@dataclass(frozen=True)
+class MemConfig:
+    """How one batch is protected.
+
+    Attributes:
+        method: ``mem``, or ``random`` for the control (uniform +-epsilon noise, captions unchanged).
+        epsilon: bound on the perturbation, 8-bit levels (paper: 8).
+        step_size: size of one PGD step, 8-bit levels (paper: 1).
+        steps: PGD steps against each surrogate of the replayed sequence (paper: 8).
+        keep_code: PGD may shrink or grow a designed perturbation but never flip its sign.
+        hotflip_candidates: words tried at each trigger position (paper: 16).
+        shuffle: permute the captions inside the batch in each PGD step (paper: yes).
+    """
+
+    method: Literal["mem", "random"] = "mem"
+    epsilon: int = 8
+    step_size: int = 1
+    steps: int = 8
+    keep_code: bool = True
+    hotflip_candidates: int = 16
+    shuffle: bool = True
+
+    def validate(self) -> None:
+        """Raise UsageError for settings outside their range."""
+        if not 1 <= self.epsilon <= MAX_EPSILON:
+            raise UsageError(f"epsilon is {self.epsilon}; it must be 1..{MAX_EPSILON} 8-bit levels")
+        if self.step_size < 1 or self.steps < 0 or self.hotflip_candidates < 1:
+            raise UsageError("step-size and hotflip-candidates must be >= 1, steps >= 0")
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """How a surrogate is fitted (DESIGN section 2 and 3).
+
+    Attributes:
+        schedule: ``default`` starts perturbations from the code of their trigger words;
+            ``paper`` is the published alternation over all given samples.
+        model: ``tiny`` or any open_clip architecture.
+        image_size: model input side, pixels; the model's own where None.
+        context_length: caption tokens; the model's own where None.
+        trigger_words: words in front of a caption (MEM-3: 3, MEM-5: 5).
+        vocabulary: words a trigger position may use in the default schedule.
+        code_cell: side of one cell of the designed code, pixels of the model input.
+        rounds: rounds of the alternation; the schedule's own where None.
+        steps_per_round: AdamW steps of the surrogate in each round; the schedule's own where None.
+        batch_size: samples a batch.
+        lr: AdamW learning rate; the schedule's own where None.
+        weight_decay: AdamW weight decay.
+        epsilon: bound during fit, 8-bit levels.
+        step_size: PGD step, 8-bit levels.
+        pgd_steps: PGD steps a visit.
+        hotflip_rounds: rounds in which triggers are searched (paper schedule).
+        hotflip_candidates: words tried at each trigger position.
+        shuffle: permute captions in each PGD step.
+        blocklist: words never used in a trigger.
+        device: torch device.
+        seed: of everything random.
+    """
+
+    schedule: Literal["default", "paper"] = "default"
+    model: str = "tiny"
+    image_size: int | None = None
+    context_length: int | None = None
+    trigger_words: int = 3
+    vocabulary: int = 16
+    code_cell: int = 4
+    rounds: int | None = None
+    steps_per_round: int | None = None
+    batch_size: int = 128
+    lr: float | None = None
+    weight_decay: float = 0.2
+    epsilon: int = 8
+    step_size: int = 1
+    pgd_steps: int = 8
+    hotflip_rounds: int = 5
+    hotflip_candidates: int = 16
+    shuffle: bool = True
+    blocklist: tuple[str, ...] = ()
+    device: str = "cpu"
+    seed: int = 0
+
+    def validate(self) -> None:
+        """Raise UsageError for settings outside their range."""
+        if not 1 <= self.trigger_words <= MAX_TRIGGER_WORDS:
+            raise UsageError(
+                f"trigger-words is {self.trigger_words}; it must be 1..{MAX_TRIGGER_WORDS}"
+            )
+        if not 1 <= self.epsilon <= MAX_EPSILON:
+            raise UsageError(f"epsilon is {self.epsilon}; it must be 1..{MAX_EPSILON} 8-bit levels")
+        if self.batch_size < 2 or self.vocabulary < 2 or self.code_cell < 1:
+            raise UsageError("batch-size and vocabulary must be >= 2, code-cell >= 1")
+
+    @property
+    def round_count(self) -> int:
+        """Rounds, the schedule's default filled in (paper: 20)."""
+        return self.rounds if self.rounds is not None else {"paper": 20, "default": 1}[self.schedule]
+
+    @property
+    def round_steps(self) -> int:
+        """Surrogate steps a round, the schedule's default filled in (paper: 200)."""
+        if self.steps_per_round is not None:
+            return self.steps_per_round
+        return {"paper": 200, "default": 100}[self.schedule]
+
+    @property
+    def learning_rate(self) -> float:
+        """AdamW learning rate, the schedule's default filled in (paper: 1e-4)."""
+        return self.lr if self.lr is not None else {"paper": 1e-4, "default": 5e-4}[self.schedule]

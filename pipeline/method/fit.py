@@ -1,0 +1,210 @@
+"""Fit: the alternation of MEM on a bounded set of samples (``default``) or as published (``paper``)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .config import FitConfig, MemConfig
+from .hotflip import search_triggers
+from .models import build_model, get_tokenizer, model_spec, to_model_input
+from .objective import info_nce
+from .passes import Passes
+from .patterns import PatternBook
+from .pgd import descend
+from .pixels import PixelBatch
+from .surrogate import Surrogate, Weights, image_digest
+from .tokens import insert_trigger
+from .vocabulary import corpus_vocabulary, full_vocabulary
+
+Progress = Callable[[str, int, int], None]
+
+
+def fit_surrogate(
+    images: Tensor,
+    captions: Sequence[Sequence[str]],
+    config: FitConfig,
+    progress: Progress = lambda phase, done, total: None,
+) -> Surrogate:
+    """Fit a surrogate.
+
+    Args:
+        images: uint8 [N, 3, S, S] at the model's input size.
+        captions: one or more captions of each image.
+        config: settings; ``schedule`` decides between the two forms.
+        progress: called with (phase, done, total) in rounds.
+
+    Returns:
+        The surrogate; with ``paper`` it carries the perturbation and trigger of every sample.
+
+    Raises:
+        UsageError: settings out of range, or too few words in the captions.
+    """
+    config.validate()
+    return _Fit(images, captions, config).run(progress)
+
+
+class _Fit:
+    """The samples of a fit with their present perturbations and triggers."""
+
+    def __init__(
+        self, images: Tensor, captions: Sequence[Sequence[str]], config: FitConfig
+    ) -> None:
+        self.config, self.images = config, images
+        self.spec = model_spec(
+            config.model, image_size=config.image_size, context_length=config.context_length
+        )
+        tokenizer: Any = get_tokenizer(config.model, self.spec.context_length)
+        self.bodies = [tokenizer(list(texts)) for texts in captions]
+        self.generator = torch.Generator().manual_seed(config.seed)
+        self.passes = Passes()
+        positions = config.trigger_words
+        self.code: PatternBook | None = None
+        if config.schedule == "paper":
+            self.vocabulary = full_vocabulary(
+                tokenizer, positions=positions, blocklist=config.blocklist
+            )
+        else:
+            self.vocabulary = corpus_vocabulary(
+                captions,
+                tokenizer,
+                positions=positions,
+                size=config.vocabulary,
+                blocklist=config.blocklist,
+            )
+            grid = math.ceil(self.spec.image_size / config.code_cell)
+            size = len(self.vocabulary.words[0])
+            self.code = PatternBook.design(positions, size, grid, config.seed)
+        self.deltas, self.triggers = self._start()
+        self.model = build_model(
+            config.model,
+            image_size=self.spec.image_size,
+            context_length=self.spec.context_length,
+            seed=config.seed,
+        ).to(device=config.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def _start(self) -> tuple[Tensor, Tensor]:
+        table = self.vocabulary.id_table()
+        shape = (len(self.images), len(table))
+        choice = torch.randint(0, table.shape[1], shape, generator=self.generator)
+        deltas = torch.zeros_like(self.images, dtype=torch.int8)
+        if self.code is not None:
+            height, width = self.images.shape[-2:]
+            for start in range(0, len(choice), 256):
+                part = slice(start, start + 256)
+                pixels = PixelBatch(list(self.images[part]), self.spec)
+                pixels.set_delta(0, self.code.compose(choice[part], height, width) * self.config.epsilon)
+                deltas[part] = pixels.deltas[0]
+        return deltas, table[torch.arange(len(table)), choice]
+
+    def run(self, progress: Progress) -> Surrogate:
+        config = self.config
+        optimizer = torch.optim.AdamW(
+            _decay_groups(self.model, config.weight_decay), lr=config.learning_rate
+        )
+        sequence: list[Weights] = []
+        curve = []
+        for round_index in range(config.round_count):
+            curve.append(self._train(optimizer))
+            sequence.append({k: v.detach().cpu().clone() for k, v in self.model.state_dict().items()})
+            if config.pgd_steps:
+                self._visit(search=config.schedule == "paper" and round_index < config.hotflip_rounds)
+            progress("fit", round_index + 1, config.round_count)
+        meta = {
+            "fit": {**vars(config), "blocklist": sorted(config.blocklist)},
+            "samples": len(self.images),
+            "curve": curve,
+            "passes": self.passes.as_dict(),
+        }
+        if config.schedule == "default":
+            return Surrogate(self.spec, self.vocabulary, sequence, self.code, {}, meta)
+        fitted = {
+            image_digest(image): (delta, trigger)
+            for image, delta, trigger in zip(self.images, self.deltas, self.triggers, strict=True)
+        }
+        return Surrogate(self.spec, self.vocabulary, sequence[-1:], None, fitted, meta)
+
+    def _tokens(self, index: Tensor, captions_from: Tensor) -> Tensor:
+        """Triggers of samples ``index`` before captions of samples ``captions_from``, int64 [B, L]."""
+        rows = [self.bodies[i] for i in captions_from.tolist()]
+        picks = [int(torch.randint(0, len(row), (1,), generator=self.generator)) for row in rows]
+        bodies = torch.stack([row[pick] for row, pick in zip(rows, picks, strict=True)])
+        return insert_trigger(bodies, self.triggers[index]).to(self.config.device)
+
+    def _train(self, optimizer: torch.optim.Optimizer) -> float:
+        """Take a round's AdamW steps on the data as they are now protected; return the mean loss."""
+        config, model = self.config, self.model.train().requires_grad_(True)
+        total = 0.0
+        for _ in range(config.round_steps):
+            count = min(config.batch_size, len(self.images))
+            index = torch.randperm(len(self.images), generator=self.generator)[:count]
+            levels = self.images[index].to(torch.int16) + self.deltas[index].to(torch.int16)
+            seen = to_model_input(levels.to(config.device), self.spec)
+            image = model.encode_image(seen, normalize=True)  # type: ignore[operator]
+            text = model.encode_text(self._tokens(index, index), normalize=True)  # type: ignore[operator]
+            loss = info_nce(image, text, model.logit_scale.exp()).mean()  # type: ignore[operator]
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            with torch.no_grad():
+                model.logit_scale.clamp_(0, math.log(100))  # type: ignore[operator]
+            total += loss.item()
+            for name in ("image_forward", "image_backward", "text_forward", "text_backward"):
+                setattr(self.passes, name, getattr(self.passes, name) + count)
+        return total / max(1, config.round_steps)
+
+    def _visit(self, search: bool) -> None:
+        """Visit every sample once: triggers (if ``search``), then PGD."""
+        config, model = self.config, self.model.eval().requires_grad_(False)
+        order = torch.randperm(len(self.images), generator=self.generator)
+        for index in order.split(config.batch_size):
+            pixels = PixelBatch(list(self.images[index].to(config.device)), self.spec)
+            pixels.set_delta(0, self.deltas[index].to(config.device))
+            if search:
+                self._search(model, pixels, index)
+            self._descend(model, pixels, index)
+            self.deltas[index] = pixels.deltas[0].cpu()
+
+    def _search(self, model: nn.Module, pixels: PixelBatch, index: Tensor) -> None:
+        rows = [self.bodies[i] for i in index.tolist()]
+        picks = [int(torch.randint(0, len(row), (1,), generator=self.generator)) for row in rows]
+        bodies = torch.stack([row[p] for row, p in zip(rows, picks, strict=True)])
+        with torch.no_grad():
+            image = model.encode_image(pixels.model_input()[0], normalize=True)  # type: ignore[operator]
+        self.passes.image_forward += len(index)
+        device = self.config.device
+        self.triggers[index] = search_triggers(
+            model,
+            image,
+            bodies.to(device),
+            self.triggers[index].to(device),
+            self.vocabulary.id_table().to(device),
+            self.config.hotflip_candidates,
+            self.passes,
+        ).cpu()
+
+    def _descend(self, model: nn.Module, pixels: PixelBatch, index: Tensor) -> None:
+        config = self.config
+        settings = MemConfig(epsilon=config.epsilon, step_size=config.step_size)
+        codes = None
+        if self.code is not None:
+            codes = [pixels.deltas[0].sign()]
+        for _ in range(config.pgd_steps):
+            source = index
+            if config.shuffle:
+                source = index[torch.randperm(len(index), generator=self.generator)]
+            descend(model, pixels, self._tokens(index, source), settings, codes, self.passes)
+
+
+def _decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Exempt gains, biases and the temperature from weight decay, as open_clip's trainer does."""
+    matrices = [p for p in model.parameters() if p.ndim >= 2]
+    vectors = [p for p in model.parameters() if p.ndim < 2]
+    return [
+        {"params": matrices, "weight_decay": weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]

@@ -1,0 +1,94 @@
+"""HotFlip (Ebrahimi et al. 2018): the words of a trigger, searched by first-order score."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ...kernels.hotflip_topk import hotflip_topk
+from .objective import info_nce, swap_loss
+from .passes import Passes
+from .tokens import insert_trigger
+
+
+class _EmbeddingTap:
+    """Keeps the output of a token embedding so that its gradient can be read."""
+
+    def __init__(self, embedding: nn.Module) -> None:
+        self.value: Tensor | None = None
+        self._handle = embedding.register_forward_hook(self._keep)
+
+    def _keep(self, _module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
+        self.value = output.detach().requires_grad_(True)
+        return self.value
+
+    def close(self) -> None:
+        self._handle.remove()
+
+
+def _embedding_gradient(
+    model: nn.Module, tokens: Tensor, image_features: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return the gradient of the batch loss at every token embedding [B, L, E], and the text features."""
+    tap = _EmbeddingTap(model.token_embedding)  # type: ignore[arg-type]
+    try:
+        features = model.encode_text(tokens, normalize=True)  # type: ignore[operator]
+    finally:
+        tap.close()
+    loss = info_nce(image_features, features, model.logit_scale.exp()).sum()  # type: ignore[operator]
+    assert tap.value is not None
+    (gradient,) = torch.autograd.grad(loss, tap.value)
+    return gradient, features.detach()
+
+
+def search_triggers(
+    model: nn.Module,
+    image_features: Tensor,
+    bodies: Tensor,
+    trigger_ids: Tensor,
+    allowed: Tensor,
+    candidates: int,
+    passes: Passes,
+) -> Tensor:
+    """Improve every sample's trigger, one position after the other, left to right.
+
+    The image tower is not run: its features do not depend on the trigger. A word is kept for a
+    sample only where it lowers the loss of that very sample.
+
+    Args:
+        model: the surrogate, frozen.
+        image_features: [B, D], unit length.
+        bodies: int64 [B, L], captions without trigger.
+        trigger_ids: int64 [B, k], where the search starts.
+        allowed: int64 [k, V], token ids each position may use.
+        candidates: words tried at each position.
+        passes: counts are added here.
+
+    Returns:
+        int64 [B, k].
+    """
+    chosen = trigger_ids.clone()
+    scale = model.logit_scale.exp().detach()  # type: ignore[operator]
+    table = model.token_embedding.weight.detach()  # type: ignore[union-attr]
+    batch, length = bodies.shape
+    for position in range(chosen.shape[1]):
+        gradient, features = _embedding_gradient(model, insert_trigger(bodies, chosen), image_features)
+        words = allowed[position]
+        best = hotflip_topk(gradient[:, 1 + position], table[words], min(candidates, len(words)))
+        proposals = words[best]
+        with torch.no_grad():
+            trial = chosen[:, None].repeat(1, proposals.shape[1], 1)
+            trial[:, :, position] = proposals
+            rows = insert_trigger(
+                bodies[:, None].expand(-1, trial.shape[1], -1).reshape(-1, length), trial.flatten(0, 1)
+            )
+            encoded = F.normalize(model.encode_text(rows), dim=-1)  # type: ignore[operator]
+            losses = swap_loss(image_features, features, encoded.view(batch, trial.shape[1], -1), scale)
+            now = info_nce(image_features, features, scale)
+            value, index = losses.min(dim=1)
+            better = value < now
+            chosen[better, position] = proposals[better, index[better]]
+        passes.text_forward += batch * (1 + trial.shape[1])
+        passes.text_backward += batch
+    return chosen

@@ -1,0 +1,225 @@
+"""MEM on one batch: triggers, code, and the replay against the surrogate's rounds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import UsageError
+from ..seeds import derive_seed
+from .config import MemConfig
+from .hotflip import search_triggers
+from .objective import info_nce
+from .passes import Passes
+from .pgd import descend, permutation
+from .pixels import PixelBatch
+from .surrogate import Surrogate, image_digest
+from .tokens import insert_trigger
+
+
+@dataclass
+class ProtectedBatch:
+    """What `protect_batch` found, sample by sample in the order given.
+
+    Attributes:
+        delta: int8 [3, H, W] each; image + delta lies in 0..255.
+        trigger_ids: k token ids each; empty for method ``random``.
+        trigger_text: the words, separated by one space.
+        loss_before: objective of the sample as it came, clean image and bare caption.
+        loss_after: objective of the sample as it is published.
+        shuffle_seeds: seed of the caption permutation of each PGD step, common to the batch.
+        passes: what it cost.
+    """
+
+    delta: list[Tensor]
+    trigger_ids: list[list[int]]
+    trigger_text: list[str]
+    loss_before: list[float]
+    loss_after: list[float]
+    shuffle_seeds: list[int] = field(default_factory=list)
+    passes: Passes = field(default_factory=Passes)
+
+
+class BatchProtector:
+    """Protects batches against one surrogate; builds its models once.
+
+    Args:
+        surrogate: the fitted surrogate; None only for method ``random``.
+        config: settings of the method.
+        device: torch device.
+
+    Raises:
+        UsageError: no surrogate for method ``mem``, or settings out of range.
+    """
+
+    def __init__(self, surrogate: Surrogate | None, config: MemConfig, device: str = "cpu") -> None:
+        config.validate()
+        if surrogate is None and config.method == "mem":
+            raise UsageError("method mem needs a surrogate; run `unlearnable fit` first")
+        self.config = config
+        self.surrogate = surrogate
+        self.device = device
+        self.models = surrogate.models(device) if surrogate and config.method == "mem" else []
+
+    def __call__(
+        self, images: Sequence[Tensor], captions: Sequence[Sequence[str]], seed: int
+    ) -> ProtectedBatch:
+        """Protect one batch.
+
+        Args:
+            images: uint8 [3, H, W] each, any sizes.
+            captions: one or more captions of each image, without trigger.
+            seed: everything random derives from it.
+        """
+        assert len(images) == len(captions)
+        if self.config.method == "random":
+            return _random_batch(images, self.config.epsilon, seed)
+        assert self.surrogate is not None
+        return _Visit(self, self.surrogate, images, captions, seed).run()
+
+
+def protect_batch(
+    surrogate: Surrogate | None,
+    images: Sequence[Tensor],
+    captions: Sequence[Sequence[str]],
+    config: MemConfig,
+    seed: int,
+    device: str = "cpu",
+) -> ProtectedBatch:
+    """Protect a single batch; see `BatchProtector` for many."""
+    return BatchProtector(surrogate, config, device)(images, captions, seed)
+
+
+def _random_batch(images: Sequence[Tensor], epsilon: int, seed: int) -> ProtectedBatch:
+    deltas = []
+    for index, image in enumerate(images):
+        generator = torch.Generator().manual_seed(derive_seed(seed, "noise", index))
+        noise = torch.randint(0, 2, image.shape, generator=generator) * (2 * epsilon) - epsilon
+        levels = image.to(torch.int16)
+        deltas.append(((levels + noise).clamp_(0, 255) - levels).to(torch.int8))
+    blank = [float("nan")] * len(images)
+    return ProtectedBatch(deltas, [[] for _ in images], [""] * len(images), blank, list(blank))
+
+
+class _Visit:
+    """The state of one batch while it is protected."""
+
+    def __init__(
+        self,
+        owner: BatchProtector,
+        surrogate: Surrogate,
+        images: Sequence[Tensor],
+        captions: Sequence[Sequence[str]],
+        seed: int,
+    ) -> None:
+        self.config, self.models, self.surrogate = owner.config, owner.models, surrogate
+        self.device, self.seed, self.source = owner.device, seed, images
+        self.generator = torch.Generator().manual_seed(seed)
+        self.pixels = PixelBatch([image.to(owner.device) for image in images], surrogate.spec)
+        self.passes = Passes()
+        tokenizer = surrogate.tokenizer
+        self.bodies = [tokenizer(list(texts)) for texts in captions]
+        self.codes: list[Tensor] | None = None
+
+    def run(self) -> ProtectedBatch:
+        count = len(self.source)
+        last = self.models[-1]
+        before = self._losses(last, trigger=None)
+        trigger = self._start()
+        seeds = []
+        if not self._take_fitted(trigger):
+            for round_index, model in enumerate(self.models):
+                if self.codes is None:
+                    trigger = self._search(model, trigger)
+                seeds += self._descend(model, trigger, round_index)
+        after = self._losses(last, trigger)
+        words = self._words(trigger)
+        return ProtectedBatch(
+            delta=[delta.cpu() for delta in self.pixels.split_deltas()],
+            trigger_ids=trigger.tolist(),
+            trigger_text=words,
+            loss_before=before.tolist(),
+            loss_after=after.tolist(),
+            shuffle_seeds=seeds,
+            passes=self.passes if count else Passes(),
+        )
+
+    def _start(self) -> Tensor:
+        """Draw triggers; lay their code, where the surrogate has one, at full amplitude."""
+        vocabulary = self.surrogate.vocabulary
+        table = vocabulary.id_table()
+        positions, size = table.shape
+        choice = torch.randint(0, size, (len(self.source), positions), generator=self.generator)
+        if self.surrogate.code is not None:
+            self.codes = []
+            for group, members in enumerate(self.pixels.members):
+                height, width = self.pixels.images[group].shape[-2:]
+                signs = self.surrogate.code.compose(choice[members], height, width).to(self.device)
+                self.codes.append(signs)
+                self.pixels.set_delta(group, signs * self.config.epsilon)
+        return table[torch.arange(positions), choice]
+
+    def _take_fitted(self, trigger: Tensor) -> bool:
+        """Use perturbations that fit has found for these very images; True if for all of them."""
+        known = [self.surrogate.fitted.get(image_digest(image)) for image in self.source]
+        if not known or any(entry is None for entry in known):
+            return False
+        for group, members in enumerate(self.pixels.members):
+            deltas = torch.stack([known[i][0] for i in members])  # type: ignore[index]
+            self.pixels.set_delta(group, deltas.clamp(-self.config.epsilon, self.config.epsilon))
+        trigger.copy_(torch.stack([entry[1] for entry in known if entry is not None]))
+        return True
+
+    def _draw_bodies(self) -> Tensor:
+        """Pick one caption of each image, int64 [B, L]."""
+        picks = [int(torch.randint(0, len(b), (1,), generator=self.generator)) for b in self.bodies]
+        rows = [body[pick] for body, pick in zip(self.bodies, picks, strict=True)]
+        return torch.stack(rows).to(self.device)
+
+    def _losses(self, model: nn.Module, trigger: Tensor | None) -> Tensor:
+        bodies = torch.stack([body[0] for body in self.bodies])
+        tokens = bodies if trigger is None else insert_trigger(bodies, trigger)
+        with torch.no_grad():
+            image = model.encode_image(self.pixels.model_input()[0], normalize=True)  # type: ignore[operator]
+            text = model.encode_text(tokens.to(self.device), normalize=True)  # type: ignore[operator]
+            loss = info_nce(image, text, model.logit_scale.exp())  # type: ignore[operator]
+        self.passes.image_forward += len(self.source)
+        self.passes.text_forward += len(self.source)
+        return loss.double().cpu()
+
+    def _search(self, model: nn.Module, trigger: Tensor) -> Tensor:
+        with torch.no_grad():
+            image = model.encode_image(self.pixels.model_input()[0], normalize=True)  # type: ignore[operator]
+        self.passes.image_forward += len(self.source)
+        allowed = self.surrogate.vocabulary.id_table().to(self.device)
+        found = search_triggers(
+            model,
+            image,
+            self._draw_bodies(),
+            trigger.to(self.device),
+            allowed,
+            self.config.hotflip_candidates,
+            self.passes,
+        )
+        return found.cpu()
+
+    def _descend(self, model: nn.Module, trigger: Tensor, round_index: int) -> list[int]:
+        """Run the PGD steps of one visit; return their shuffle seeds."""
+        config, codes = self.config, self.codes if self.config.keep_code else None
+        seeds = [derive_seed(self.seed, "shuffle", round_index, s) for s in range(config.steps)]
+        for seed in seeds:
+            tokens = insert_trigger(self._shuffled(seed), trigger.to(self.device))
+            descend(model, self.pixels, tokens, config, codes, self.passes)
+        return seeds
+
+    def _shuffled(self, seed: int) -> Tensor:
+        bodies = self._draw_bodies()
+        return bodies[permutation(len(bodies), seed)] if self.config.shuffle else bodies
+
+    def _words(self, trigger: Tensor) -> list[str]:
+        vocabulary = self.surrogate.vocabulary
+        names = [dict(zip(i, w, strict=True)) for i, w in zip(vocabulary.ids, vocabulary.words, strict=True)]
+        return [" ".join(names[j][t] for j, t in enumerate(row)) for row in trigger.tolist()]

@@ -1,0 +1,125 @@
+"""The fitted surrogate: weights of every round, trigger vocabulary, code, fitted perturbations."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import UsageError
+from .models import ModelSpec, Tokenizer, build_model, get_tokenizer, model_spec
+from .patterns import PatternBook
+from .vocabulary import TriggerVocabulary
+
+Weights = dict[str, Tensor]
+
+
+@dataclass
+class Surrogate:
+    """Everything ``protect`` needs to know about a fit.
+
+    Attributes:
+        spec: the model's inputs.
+        vocabulary: trigger words.
+        sequence: weights at the end of each round that is replayed, first round first.
+        code: patterns of the trigger words, or None where perturbations start from zero.
+        fitted: perturbations and triggers found in fit (``--schedule paper``), by image digest.
+        meta: JSON-ready record of the fit: settings, curves, versions.
+    """
+
+    spec: ModelSpec
+    vocabulary: TriggerVocabulary
+    sequence: list[Weights]
+    code: PatternBook | None = None
+    fitted: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    meta: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """``list[str] -> int64 [N, L]``."""
+        return get_tokenizer(self.spec.name, self.spec.context_length)
+
+    @property
+    def trigger_words(self) -> int:
+        """Words in a trigger (k)."""
+        return self.vocabulary.positions
+
+    def models(self, device: str) -> list[nn.Module]:
+        """Build one frozen model for each replayed round, in evaluation mode."""
+        return [self._frozen(weights, device) for weights in self.sequence]
+
+    def _frozen(self, weights: Weights, device: str) -> nn.Module:
+        model = build_model(
+            self.spec.name,
+            image_size=self.spec.image_size,
+            context_length=self.spec.context_length,
+        )
+        model.load_state_dict(weights)
+        model.requires_grad_(False)
+        return model.to(device=device, memory_format=torch.channels_last).eval()
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Split into named tensors and a JSON-ready description; `from_state` puts them together."""
+        tensors = {
+            f"round{index:03d}.{name}": value.contiguous()
+            for index, weights in enumerate(self.sequence)
+            for name, value in weights.items()
+        }
+        if self.code is not None:
+            tensors["code.signs"] = self.code.signs
+        for digest, (delta, trigger) in self.fitted.items():
+            tensors[f"fitted.{digest}.delta"] = delta
+            tensors[f"fitted.{digest}.trigger"] = trigger
+        meta = {
+            **self.meta,
+            "model": self.spec.name,
+            "image_size": self.spec.image_size,
+            "context_length": self.spec.context_length,
+            "trigger_words": self.trigger_words,
+            "rounds_replayed": len(self.sequence),
+            "vocabulary": {"words": self.vocabulary.words, "ids": self.vocabulary.ids},
+        }
+        return tensors, meta
+
+    @staticmethod
+    def from_state(tensors: dict[str, Tensor], meta: dict[str, Any]) -> Surrogate:
+        """Rebuild what `state` took apart.
+
+        Raises:
+            UsageError: a part is missing.
+        """
+        try:
+            spec = model_spec(
+                meta["model"],
+                image_size=meta["image_size"],
+                context_length=meta["context_length"],
+            )
+            words = meta["vocabulary"]
+            vocabulary = TriggerVocabulary(
+                tuple(map(tuple, words["words"])), tuple(map(tuple, words["ids"]))
+            )
+            sequence = [_strip(tensors, f"round{i:03d}.") for i in range(meta["rounds_replayed"])]
+        except (KeyError, TypeError) as error:
+            raise UsageError(f"the surrogate's description lacks {error}; fit it again") from error
+        if not all(sequence):
+            raise UsageError("the surrogate holds fewer rounds of weights than it says; fit it again")
+        code = PatternBook(tensors["code.signs"]) if "code.signs" in tensors else None
+        return Surrogate(spec, vocabulary, sequence, code, _fitted(tensors), meta)
+
+
+def image_digest(image: Tensor) -> str:
+    """Identify an image by its pixels (uint8 [3, H, W])."""
+    shape = ",".join(map(str, image.shape)).encode()
+    return hashlib.sha256(shape + image.contiguous().numpy().tobytes()).hexdigest()[:32]
+
+
+def _strip(tensors: dict[str, Tensor], prefix: str) -> Weights:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def _fitted(tensors: dict[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
+    digests = [name.split(".")[1] for name in tensors if name.startswith("fitted.") and name.endswith(".delta")]
+    return {d: (tensors[f"fitted.{d}.delta"], tensors[f"fitted.{d}.trigger"]) for d in digests}

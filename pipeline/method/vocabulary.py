@@ -1,0 +1,117 @@
+"""Trigger vocabulary: words that stay whole through tokenizer and detokenizer, and that nobody minds reading."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import UsageError
+from .models import Tokenizer
+
+_WORDS_DIR = Path(__file__).parent / "words"
+_WORD = re.compile(r"[a-z]{2,}")
+
+
+@cache
+def _word_file(name: str) -> frozenset[str]:
+    return frozenset((_WORDS_DIR / f"{name}.txt").read_text().split())
+
+
+def leading_ids(tokenizer: Tokenizer, text: str, count: int) -> list[int]:
+    """Return the first ``count`` token ids of ``text`` as a model reads it, truncation included."""
+    ids: list[int] = tokenizer([text])[0, 1 : 1 + count].tolist()
+    return ids
+
+
+def whole_words(tokenizer: Any) -> dict[str, int]:
+    """Return every lower-case word that the tokenizer encodes as one token and gives back on decode."""
+    words: dict[str, int] = {}
+    for token_id, token in tokenizer.decoder.items():
+        word = token.removesuffix("</w>")
+        if token.endswith("</w>") and _WORD.fullmatch(word) and tokenizer.encode(word) == [token_id]:
+            words[word] = int(token_id)
+    return words
+
+
+def safe_words(tokenizer: Any, blocklist: Iterable[str] = ()) -> dict[str, int]:
+    """Return the whole words less the offensive ones and the user's ``blocklist``."""
+    refused = _word_file("offensive") | {word.lower() for word in blocklist}
+    return {word: token for word, token in whole_words(tokenizer).items() if word not in refused}
+
+
+@dataclass(frozen=True)
+class TriggerVocabulary:
+    """The words each trigger position may use.
+
+    Attributes:
+        words: k tuples of V words; all of one length.
+        ids: their token ids in the same arrangement.
+    """
+
+    words: tuple[tuple[str, ...], ...]
+    ids: tuple[tuple[int, ...], ...]
+
+    @property
+    def positions(self) -> int:
+        """Words in a trigger (k)."""
+        return len(self.words)
+
+    def id_table(self) -> Tensor:
+        """Token ids, int64 [k, V]."""
+        return torch.tensor(self.ids, dtype=torch.int64)
+
+    def text(self, choice: Sequence[int]) -> str:
+        """Write out the trigger that takes word ``choice[j]`` at position j."""
+        return " ".join(self.words[j][c] for j, c in enumerate(choice))
+
+
+def corpus_vocabulary(
+    captions: Iterable[Sequence[str]],
+    tokenizer: Any,
+    *,
+    positions: int,
+    size: int,
+    blocklist: Iterable[str] = (),
+) -> TriggerVocabulary:
+    """Take the corpus's own most frequent content words, dealt out over the positions.
+
+    A trigger made of words that captions use anyway unties those words from what the pictures show:
+    the model meets each of them far more often beside its pattern than beside its meaning.
+
+    Raises:
+        UsageError: the captions hold fewer than 2 usable words a position.
+    """
+    allowed = safe_words(tokenizer, blocklist)
+    counts: Counter[str] = Counter()
+    for texts in captions:
+        counts.update({word for text in texts for word in _WORD.findall(text.lower())})
+    usable = [
+        word
+        for word, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+        if word in allowed and word not in _word_file("function")
+    ][: positions * size]
+    per_position = len(usable) // positions
+    if per_position < 2:
+        raise UsageError(
+            f"the captions hold only {len(usable)} usable trigger words; "
+            f"{positions} positions need at least {2 * positions}: give fit more captions"
+        )
+    words = tuple(tuple(usable[j::positions][:per_position]) for j in range(positions))
+    return TriggerVocabulary(words, tuple(tuple(allowed[w] for w in row) for row in words))
+
+
+def full_vocabulary(
+    tokenizer: Any, *, positions: int, blocklist: Iterable[str] = ()
+) -> TriggerVocabulary:
+    """Let every position use every safe word (the published method's choice, less its unsafe tokens)."""
+    allowed = safe_words(tokenizer, blocklist)
+    words = tuple(sorted(allowed))
+    return TriggerVocabulary((words,) * positions, (tuple(allowed[w] for w in words),) * positions)
