@@ -11,7 +11,7 @@ from cyclopts import App, CycloptsError, Parameter
 from .. import __version__
 from ..pipeline.errors import UnlearnableError
 from ..pipeline.execution.stop import Interrupted, stop_on_signals
-from .options import FileOptions
+from .options import FileOptions, split_numbers
 
 # Named as strings: a command's module is imported when the command runs, `--help` stays fast.
 _COMMANDS = {
@@ -35,10 +35,13 @@ def build_app() -> App:
         version=__version__,
         result_action="return_value",
         suppress_keyboard_interrupt=False,
+        config=(split_numbers,),
         default_parameter=Parameter(consume_multiple=True, negative_iterable=()),
     )
     for name, (target, summary) in _COMMANDS.items():
         app.command(f"{__package__}.{target}", name=name, help=summary)
+
+    app.meta.suppress_keyboard_interrupt = False
 
     @app.meta.default
     def with_config(
@@ -52,7 +55,7 @@ def build_app() -> App:
             config: YAML file with options of the command; the command line wins over it.
         """
         if config is not None:
-            app.config = (FileOptions(config),)
+            app.config = (FileOptions(config), split_numbers)
         result: object = app(tokens, exit_on_error=False, print_error=False)
         return result
 

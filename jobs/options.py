@@ -13,6 +13,8 @@ from cyclopts.config import Dict
 
 from ..pipeline.errors import UsageError
 
+_NUMBER_LISTS = (tuple[int, ...], tuple[float, ...])
+
 
 class FileOptions:
     """The values of one ``--config`` file; what stands on the command line wins over them.
@@ -34,7 +36,8 @@ class FileOptions:
         Raises:
             UsageError: a key is no option of the command; the message has the nearest one.
         """
-        known = sorted({name.lstrip("-") for argument in arguments for name in argument.names})
+        names = [name for argument in arguments for name in argument.names]
+        known = sorted({name[2:] for name in names if name.startswith("--")})
         for key in self.values:
             if key not in known:
                 near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
@@ -42,6 +45,16 @@ class FileOptions:
                 command = " ".join(commands)
                 raise UsageError(f"{self.path}: {key!r} is no option of `{command}`{hint}")
         Dict(self.values, source=self.path, use_commands_as_keys=False)(app, commands, arguments)
+
+
+def split_numbers(_app: App, _commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
+    """Let lists of numbers be written with commas as well, ``--seeds 0,1,2`` (called by cyclopts)."""
+    for argument in arguments:
+        if argument.hint in _NUMBER_LISTS and any("," in token.value for token in argument.tokens):
+            values = [(token, part) for token in argument.tokens for part in token.value.split(",")]
+            argument.tokens[:] = [
+                token.evolve(value=part, index=index) for index, (token, part) in enumerate(values)
+            ]
 
 
 def _read_mapping(path: str) -> dict[str, Any]:

@@ -1,0 +1,17 @@
+"""``unlearnable evaluate``: what models learn from the corpora."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from ..pipeline.assess.config import EvaluateConfig
+
+
+def evaluate(config: Annotated[EvaluateConfig, Parameter(name="*")]) -> int:
+    """Train victims from scratch on each corpus, test them on clean shards, compare."""
+    from ..pipeline.assess.evaluate import evaluate as run
+
+    print(run(config))
+    return 0

@@ -1,0 +1,162 @@
+"""The layers, and the sizes that keep every file readable, hold for the whole tree."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCES = sorted(
+    path for folder in ("pipeline", "kernels", "jobs") for path in (ROOT / folder).rglob("*.py")
+)
+MAX_FILE_LINES = 350
+MAX_FUNCTION_LINES = 40
+
+RAY_MODULE = "unlearnable.pipeline.execution.ray_executor"
+STORAGE_MODULE = "unlearnable.pipeline.data.storage"
+# Who must not import whom: a dependency points downwards only.
+FORBIDDEN = {
+    "unlearnable.kernels": ("unlearnable.pipeline", "unlearnable.jobs"),
+    "unlearnable.pipeline.method": (
+        "unlearnable.pipeline.data",
+        "unlearnable.pipeline.execution",
+        "unlearnable.pipeline.assess",
+        "unlearnable.jobs",
+    ),
+    "unlearnable.pipeline.data": (
+        "unlearnable.pipeline.method",
+        "unlearnable.pipeline.execution",
+        "unlearnable.pipeline.assess",
+        "unlearnable.jobs",
+    ),
+    "unlearnable.pipeline.execution": ("unlearnable.jobs",),
+    "unlearnable.pipeline.assess": ("unlearnable.jobs",),
+}
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    if parts[:2] == ("jobs", "api"):
+        parts = parts[2:]
+    return ".".join(("unlearnable", *parts)).removesuffix(".__init__")
+
+
+def imported(source: str, module: str, *, is_package: bool) -> set[str]:
+    """Absolute dotted names that the source imports anywhere, late and type-only imports too."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parents = module.split(".")
+                keep = len(parents) - node.level + is_package
+                base = ".".join([*parents[:keep], *filter(None, [node.module])])
+            found.add(base)
+            found.update(f"{base}.{alias.name}" for alias in node.names)
+    return found
+
+
+def imports_of(path: Path) -> set[str]:
+    return imported(path.read_text(), module_name(path), is_package=path.name == "__init__.py")
+
+
+def within(name: str, package: str) -> bool:
+    return name == package or name.startswith(package + ".")
+
+
+def importers(package: str) -> set[str]:
+    return {
+        module_name(path)
+        for path in SOURCES
+        if any(within(name, package) for name in imports_of(path))
+    }
+
+
+def functions(path: Path) -> Iterator[tuple[str, int]]:
+    """Each function with the lines of its body, its docstring not counted."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            body = node.body[1:] if ast.get_docstring(node) is not None else node.body
+            if body:
+                yield node.name, (body[-1].end_lineno or 0) - body[0].lineno + 1
+
+
+def test_imports_are_found_in_every_form() -> None:
+    source = textwrap.dedent(
+        """
+        import ray.util
+        from ..data import storage
+        from . import worker
+        def late():
+            from ...kernels.pgd_step import pgd_step
+        """
+    )
+    found = imported(source, "unlearnable.pipeline.execution.run", is_package=False)
+    assert {
+        "ray.util",
+        "unlearnable.pipeline.data.storage",
+        "unlearnable.pipeline.execution.worker",
+        "unlearnable.kernels.pgd_step",
+    } <= found
+    inside = imported("from .run import protect", "unlearnable.pipeline.execution", is_package=True)
+    assert "unlearnable.pipeline.execution.run.protect" in inside
+
+
+def test_only_the_ray_executor_imports_ray() -> None:
+    assert importers("ray") == {RAY_MODULE}
+
+
+def test_only_storage_imports_fsspec() -> None:
+    assert importers("fsspec") | importers("s3fs") == {STORAGE_MODULE}
+
+
+@pytest.mark.parametrize("layer", FORBIDDEN)
+def test_dependencies_point_downwards(layer: str) -> None:
+    upward = {
+        (module_name(path), name)
+        for path in SOURCES
+        if within(module_name(path), layer)
+        for name in imports_of(path)
+        if any(within(name, other) for other in FORBIDDEN[layer])
+    }
+    assert upward == set()
+
+
+def test_files_stay_short() -> None:
+    lengths = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in SOURCES}
+    assert {name: n for name, n in lengths.items() if n > MAX_FILE_LINES} == {}
+
+
+def test_functions_stay_short() -> None:
+    long = {
+        f"{path.relative_to(ROOT)}:{name}": lines
+        for path in SOURCES
+        for name, lines in functions(path)
+        if lines > MAX_FUNCTION_LINES
+    }
+    assert long == {}
+
+
+def test_everything_but_the_ray_executor_works_without_ray() -> None:
+    modules = sorted({module_name(path) for path in SOURCES} - {RAY_MODULE, "unlearnable.__main__"})
+    script = textwrap.dedent(
+        f"""
+        import importlib, sys
+        sys.modules["ray"] = None  # what the import system does with it: ImportError
+        for name in {modules!r}:
+            importlib.import_module(name)
+        from unlearnable.jobs.cli import main
+        sys.exit(main(["--help"]))
+        """
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "protect" in done.stdout
