@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -68,6 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Errors that are the user's to mend end in one line on stderr; any other error is a defect
     of this program and keeps its traceback (exit code 1).
     """
+    _log_to_stderr()
     arguments = sys.argv[1:] if argv is None else argv
     try:
         with stop_on_signals():
@@ -79,6 +81,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Interrupted as stop:
         return _fail(str(stop), stop.exit_code)
     return result if isinstance(result, int) else 0
+
+
+def _log_to_stderr() -> None:
+    # The messages of this package from INFO on; those of the libraries only when they warn.
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.WARNING)
+    logging.getLogger("unlearnable").setLevel(logging.INFO)
 
 
 def _user_error(error: CycloptsError) -> str:

@@ -48,7 +48,7 @@ class FileOptions:
 
 
 def split_numbers(_app: App, _commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
-    """Let lists of numbers be written with commas as well, ``--seeds 0,1,2`` (called by cyclopts)."""
+    """Let lists of numbers be written with commas, ``--seeds 0,1,2`` (called by cyclopts)."""
     for argument in arguments:
         if argument.hint in _NUMBER_LISTS and any("," in token.value for token in argument.tokens):
             values = [(token, part) for token in argument.tokens for part in token.value.split(",")]

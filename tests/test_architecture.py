@@ -157,6 +157,8 @@ def test_everything_but_the_ray_executor_works_without_ray() -> None:
         sys.exit(main(["--help"]))
         """
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert "protect" in done.stdout

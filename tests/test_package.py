@@ -80,5 +80,7 @@ def test_wheel_has_one_top_level_name_and_its_data(tmp_path: Path) -> None:
     for path in (ROOT / "pipeline").rglob("*"):
         if path.is_file() and "__pycache__" not in path.parts:
             assert f"unlearnable/{path.relative_to(ROOT).as_posix()}" in names
-    assert {"unlearnable/__init__.py", "unlearnable/__main__.py", "unlearnable/py.typed"} <= set(names)
+    assert {"unlearnable/__init__.py", "unlearnable/__main__.py", "unlearnable/py.typed"} <= set(
+        names
+    )
     assert not any("/api/" in name for name in names)

@@ -208,7 +208,9 @@ def test_defects_keep_their_traceback() -> None:
         "import sys; sys.modules['unlearnable.pipeline.execution.status'] = None\n"
         "from unlearnable.jobs.cli import main; sys.exit(main(['status', 'x']))"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 1
     assert "Traceback" in done.stderr
 
@@ -220,10 +222,12 @@ def test_signals_end_a_command_with_their_code(
     pipe = tmp_path / "run.yaml"
     os.mkfifo(pipe)
     line = [sys.executable, "-m", "unlearnable", "protect", "in", "out", "--config", str(pipe)]
-    with subprocess.Popen(line, stderr=subprocess.PIPE, text=True) as process:
-        with pipe.open("w"):  # returns when the command has begun to read its options
-            process.send_signal(signum)
-            _, errors = process.communicate(timeout=60)
+    with (
+        subprocess.Popen(line, stderr=subprocess.PIPE, text=True) as process,
+        pipe.open("w"),  # returns when the command has begun to read its options
+    ):
+        process.send_signal(signum)
+        _, errors = process.communicate(timeout=60)
     assert process.returncode == code
     assert "resume" in errors
     assert "Traceback" not in errors

@@ -1,4 +1,4 @@
-"""The options of the command line are a contract: a changed one must be changed here, on purpose."""
+"""The options of the command line are a contract: who changes one changes it here, on purpose."""
 
 from __future__ import annotations
 
