@@ -43,7 +43,7 @@ class ProtectConfig:
     """Format of the published images; `same` keeps each image's own, jpeg does not keep within epsilon."""
     caption_fields: tuple[str, ...] = ("caption", "captions")
     """Fields of a sample's .json member that hold captions (the .txt member always does)."""
-    max_pixels: int = 1 << 26
+    max_pixels: int = 64_000_000
     """Images with more pixels are quarantined before they are decoded."""
     executor: ExecutorName = "auto"
     """Where shards run: local (in this process), ray, or auto: ray when RAY_ADDRESS is set or workers > 1."""
@@ -51,6 +51,8 @@ class ProtectConfig:
     """Ray actors, each with one shard running and one queued."""
     gpus_per_worker: Literal["auto"] | float = "auto"
     """GPUs of an actor, fractions allowed; auto is one where the cluster has any, else none."""
+    device: str = "auto"
+    """Where a worker optimises: cpu, cuda, or auto: cuda where there is one."""
     torch_threads: int = 1
     """Threads of a worker's tensor operations; fixed, because sums depend on it."""
     io_threads: int = 2
@@ -92,17 +94,19 @@ class FitRunConfig:
     """Rounds of the alternation; the schedule's own number when unset."""
     steps_per_round: int | None = None
     """Optimiser steps of the surrogate in a round; the schedule's own number when unset."""
+    pgd_steps: int | None = None
+    """Gradient steps on the perturbations a visit; the schedule's own number when unset."""
     batch_size: int = 128
     """Samples a batch."""
     device: str = "auto"
     """Where to fit: cpu, cuda, or auto: cuda where there is one."""
-    max_samples: int = 20_000
-    """Samples to fit on, chosen by hash over the shards; 0 takes all (the paper schedule always does)."""
+    max_samples: int | None = None
+    """Samples to fit on, chosen by hash over the shards; when unset 20,000, or all in the paper schedule."""
     seed: int = 0
     """Seed of the choice of samples and of the fit."""
     caption_fields: tuple[str, ...] = ("caption", "captions")
     """Fields of a sample's .json member that hold captions (the .txt member always does)."""
-    max_pixels: int = 1 << 26
+    max_pixels: int = 64_000_000
     """Images with more pixels are passed over."""
     torch_threads: int = 0
     """Threads of the tensor operations; 0 takes what the machine has."""

@@ -13,6 +13,6 @@ def run_local(worker: Worker, queue: TaskQueue, stop: StopFlag) -> Iterator[Ledg
     """Yield the final record of every shard of ``queue``."""
     while (task := queue.take()) is not None:
         stop.check()
-        record = queue.settle(task, attempt(worker, task))
+        record = queue.settle(task, attempt(lambda: worker, task))
         if record is not None:
             yield record

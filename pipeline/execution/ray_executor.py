@@ -1,8 +1,8 @@
 """Run shards on Ray actors: the one module that imports ray.
 
 URLs go in and small records come out; no image passes through the object store. The loop is our own
-because it has to know which shard a dead actor was working on (``ray.util.ActorPool`` and Ray Data
-do not tell).
+because it has to know which shard a dead actor was working on, which ``ray.util.ActorPool`` and Ray
+Data do not tell.
 """
 
 from __future__ import annotations
@@ -14,54 +14,167 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import ray
-from ray.exceptions import RayActorError, RayError
+from ray.exceptions import ActorUnavailableError, RayActorError, RayTaskError
 
 from ..data.ledger import LedgerRecord
-from .schedule import Outcome, ShardTask, TaskQueue, attempt
+from .schedule import Outcome, ShardTask, TaskQueue, Worker, attempt
 from .spec import WorkerSetup
 from .stop import StopFlag
+from .worker import make_worker
 
 log = logging.getLogger(__name__)
 
 _POLL_SECONDS = 1.0
+_DEPTH = 2
 
 
 class ShardActor:
-    """One process with one worker, made when the first shard arrives.
+    """A process with one worker.
 
-    Making it in ``__init__`` would turn a wrong configuration into the death of an actor.
+    The worker is made when the first shard arrives: an error in ``__init__`` would look like a death.
     """
 
     def __init__(self, setup: WorkerSetup) -> None:
         self._setup = setup
-        self._worker: Any = None
+        self._worker: Worker | None = None
 
     def run(self, task: ShardTask) -> Outcome:
         """Process one shard."""
-        return attempt(self, task) if self._worker is None else attempt(self._worker, task)
+        return attempt(self._get_worker, task)
 
-    def pid(self) -> int:
-        """Return the process number."""
-        return os.getpid()
+    def _get_worker(self) -> Worker:
+        if self._worker is None:
+            self._worker = make_worker(self._setup)
+        return self._worker
+
+
+@dataclass
+class _Slot:
+    """One actor and the tasks it was given, the running one first."""
+
+    actor: Any
+    tasks: deque[tuple[Any, ShardTask]] = field(default_factory=deque)
+
+
+class RayExecutor:
+    """Actors around one queue.
+
+    Args:
+        setup: what every actor makes its worker from.
+        workers: number of actors.
+        gpus_per_worker: GPUs an actor reserves; ``auto`` is one where the cluster has any.
+    """
+
+    def __init__(
+        self, setup: WorkerSetup, workers: int, gpus_per_worker: Literal["auto"] | float
+    ) -> None:
+        if gpus_per_worker == "auto":
+            gpus_per_worker = 1.0 if ray.cluster_resources().get("GPU", 0) else 0.0
+        # Ray must not retry by itself: it would not count, and not say so.
+        options = {"num_cpus": 1, "num_gpus": gpus_per_worker, "max_restarts": 0, "max_task_retries": 0}
+        self._actor_class = ray.remote(**options)(ShardActor)
+        self._setup = ray.put(setup)
+        self._slots = [_Slot(self._new_actor()) for _ in range(workers)]
+
+    def run(self, queue: TaskQueue, stop: StopFlag) -> Iterator[LedgerRecord]:
+        """Yield the final record of every shard of ``queue``."""
+        while self._fill(queue):
+            heads = {slot.tasks[0][0]: slot for slot in self._slots if slot.tasks}
+            ready, _ = ray.wait(list(heads), num_returns=1, timeout=_POLL_SECONDS)
+            stop.check()
+            for ref in ready:
+                record = self._finish(heads[ref], queue)
+                if record is not None:
+                    yield record
+
+    def close(self) -> None:
+        """End the actors."""
+        for slot in self._slots:
+            ray.kill(slot.actor)
+
+    def _new_actor(self) -> Any:
+        return self._actor_class.remote(self._setup)
+
+    def _fill(self, queue: TaskQueue) -> bool:
+        """Give every actor a task, then a second one; return whether any has one."""
+        for depth in range(1, _DEPTH + 1):
+            # The last shards are not queued behind others: an idle actor may come free first.
+            if depth > 1 and len(queue) < len(self._slots):
+                break
+            for slot in self._slots:
+                task = queue.take() if len(slot.tasks) < depth else None
+                if task is not None:
+                    slot.tasks.append((slot.actor.run.remote(task), task))
+        return any(slot.tasks for slot in self._slots)
+
+    def _finish(self, slot: _Slot, queue: TaskQueue) -> LedgerRecord | None:
+        """Take the running task off ``slot``; its actor is replaced when it died."""
+        ref, task = slot.tasks.popleft()
+        try:
+            outcome: Outcome = ray.get(ref)
+        except RayActorError as error:
+            self._replace(slot, queue)
+            if error.preempted:
+                log.warning("shard %s: its node was preempted; the attempt does not count", task.shard.name)
+                queue.give_back(task)
+                return None
+            outcome = Outcome(error=_describe(error))
+        except RayTaskError as error:
+            outcome = Outcome(error=str(error.cause))
+        return queue.settle(task, outcome)
+
+    def _replace(self, slot: _Slot, queue: TaskQueue) -> None:
+        """Give back what only waited for the actor of ``slot``, and start another actor."""
+        for _, task in reversed(slot.tasks):
+            queue.give_back(task)
+        slot.tasks.clear()
+        # An actor that is only unreachable must not go on with a shard that another one gets.
+        ray.kill(slot.actor)
+        slot.actor = self._new_actor()
+
+
+def _describe(error: RayActorError) -> str:
+    """Return the reason of a death in one line."""
+    kind = "lost contact with the actor" if isinstance(error, ActorUnavailableError) else "the actor died"
+    return f"{kind}: {' '.join(str(error).split())[:500]}"
 
 
 @contextmanager
 def connection(workers: int) -> Iterator[None]:
-    """Use the cluster of this process or of RAY_ADDRESS, else start one for the time of the run."""
+    """Use this process's cluster or that of RAY_ADDRESS, else start one for the time of the run."""
     if ray.is_initialized():
         yield
         return
-    # ray.init takes SIGTERM over, which would end the driver without draining.
+    # ray.init takes SIGTERM over, which would end the driver without a word.
     handler = signal.getsignal(signal.SIGTERM)
-    address = os.environ.get("RAY_ADDRESS")
-    own = {"num_cpus": max(workers, os.cpu_count() or 1), "include_dashboard": False}
-    ray.init(address=address, log_to_driver=False, configure_logging=False, **({} if address else own))
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING}
+    if not os.environ.get("RAY_ADDRESS"):
+        options |= {"num_cpus": max(workers, os.cpu_count() or 1), "include_dashboard": False}
+    ray.init(**options)
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, handler)
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def run_ray(
+    setup: WorkerSetup,
+    queue: TaskQueue,
+    stop: StopFlag,
+    *,
+    workers: int,
+    gpus_per_worker: Literal["auto"] | float,
+) -> Iterator[LedgerRecord]:
+    """Yield the final record of every shard of ``queue``, computed by ``workers`` actors."""
+    with connection(workers):
+        executor = RayExecutor(setup, workers, gpus_per_worker)
+        try:
+            yield from executor.run(queue, stop)
+        finally:
+            executor.close()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import errno
 import logging
+import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -60,29 +61,28 @@ class Outcome:
     fatal: UnlearnableError | None = None
 
 
-def attempt(worker: Worker, task: ShardTask) -> Outcome:
-    """Run ``task`` and sort what it raises: nothing but an interruption leaves here."""
+def attempt(get_worker: Callable[[], Worker], task: ShardTask) -> Outcome:
+    """Run ``task`` and sort what it raises: nothing but an interruption leaves here.
+
+    Args:
+        get_worker: returns the worker, making it on the first call.
+        task: what to run.
+    """
     try:
-        return Outcome(record=worker.run(task))
-    except UnlearnableError as error:
-        return Outcome(fatal=error)
-    except OSError as error:
-        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-            return Outcome(fatal=storage_full(task.shard.name, error))
-        log.exception("shard %s, attempt %d", task.shard.name, task.attempt)
-        return Outcome(error=f"{type(error).__name__}: {error}")
-    except Exception as error:  # whatever it is, other shards go on; it is logged and counted
+        return Outcome(record=get_worker().run(task))
+    except Exception as error:  # noqa: BLE001 - whatever it is, other shards go on
+        if is_storage_full(error):
+            return Outcome(fatal=StorageFullError(f"shard {task.shard.name} is not committed: {error}"))
+        if isinstance(error, UnlearnableError):
+            return Outcome(fatal=error)
         log.exception("shard %s, attempt %d", task.shard.name, task.attempt)
         return Outcome(error=f"{type(error).__name__}: {error}")
 
 
-def storage_full(what: str, error: OSError) -> StorageFullError:
-    """Word an ENOSPC for people."""
-    where = f" ({error.filename})" if error.filename else ""
-    return StorageFullError(
-        f"no space left while writing {what}{where}; nothing of it was committed. "
-        "Make room (`--dry-run` estimates the need) and run the same command to resume"
-    )
+def is_storage_full(error: BaseException) -> bool:
+    """Tell whether ``error`` or what it was raised from is a lack of space."""
+    causes = (error, error.__cause__)
+    return any(isinstance(e, OSError) and e.errno in {errno.ENOSPC, errno.EDQUOT} for e in causes)
 
 
 class TaskQueue:
@@ -126,4 +126,13 @@ class TaskQueue:
 
 def failed_record(task: ShardTask, config_hash: str, error: str) -> LedgerRecord:
     """Return the record of a shard that was given up."""
-    raise NotImplementedError
+    source = {"url": task.shard.url, "size": task.shard.size, "etag": task.shard.etag}
+    return LedgerRecord(
+        shard=task.shard.name,
+        status="failed",
+        config_hash=config_hash,
+        input=source,
+        attempts=task.attempt,
+        timings={"finished": time.time()},
+        error=error,
+    )

@@ -30,6 +30,8 @@ class RunSpec:
 
     Attributes:
         mem: the method and its settings.
+        batch_size: samples optimised together.
+        trigger_words: words of a trigger; 0 when the method sets none.
         surrogate_sha256: of the surrogate artifact; empty when the method needs none.
         seed: seed of the run.
         image_format: ``png``, ``webp``, ``jpeg`` or ``same``.
@@ -40,6 +42,8 @@ class RunSpec:
     """
 
     mem: MemConfig
+    batch_size: int
+    trigger_words: int
     surrogate_sha256: str
     seed: int
     image_format: str
@@ -67,8 +71,10 @@ class WorkerSetup:
         spec: what is to be computed.
         surrogate: URL of the artifact folder, None when the method needs none.
         io_threads: threads that decode and encode.
+        device: torch device, or ``auto``: cuda where there is one.
     """
 
     spec: RunSpec
     surrogate: str | None
     io_threads: int
+    device: str

@@ -16,12 +16,23 @@ class Cancelled(Exception):  # noqa: N818 - not an error: the other end has gone
     """The reader of a channel takes no more."""
 
 
-class Channel(Generic[T]):
-    """A queue of at most ``depth`` items between two threads that either end can close."""
+def _one(_: object) -> int:
+    return 1
 
-    def __init__(self, depth: int) -> None:
+
+class Channel(Generic[T]):
+    """A queue between two threads that either end can close.
+
+    Args:
+        depth: weight at which the writer has to wait.
+        weigh: weight of an item; each counts at least 1.
+    """
+
+    def __init__(self, depth: int, weigh: Callable[[T], int] = _one) -> None:
         self._items: deque[T] = deque()
         self._depth = depth
+        self._weigh = weigh
+        self._load = 0
         self._changed = threading.Condition()
         self._finished = False
         self._cancelled = False
@@ -34,10 +45,11 @@ class Channel(Generic[T]):
             Cancelled: the reader takes no more.
         """
         with self._changed:
-            self._changed.wait_for(lambda: len(self._items) < self._depth or self._cancelled)
+            self._changed.wait_for(lambda: self._load < self._depth or self._cancelled)
             if self._cancelled:
                 raise Cancelled
             self._items.append(item)
+            self._load += max(self._weigh(item), 1)
             self._changed.notify_all()
 
     def finish(self, error: BaseException | None = None) -> None:
@@ -49,7 +61,7 @@ class Channel(Generic[T]):
     def cancel(self) -> None:
         """Tell the writer to stop and drop what waits."""
         with self._changed:
-            self._cancelled = True
+            self._cancelled, self._load = True, 0
             self._items.clear()
             self._changed.notify_all()
 
@@ -62,6 +74,7 @@ class Channel(Generic[T]):
                         raise self._error
                     return
                 item = self._items.popleft()
+                self._load -= max(self._weigh(item), 1)
                 self._changed.notify_all()
             yield item
             # Not kept while the reader waits for the next one: an item can be a large image.
@@ -88,9 +101,9 @@ def ordered_map(
 class Prefetch(Generic[T]):
     """Run ``items`` on a thread, at most ``depth`` ahead; a context manager that ends the thread."""
 
-    def __init__(self, items: Iterable[T], depth: int) -> None:
+    def __init__(self, items: Iterable[T], depth: int, weigh: Callable[[T], int] = _one) -> None:
         self._items = items
-        self._channel: Channel[T] = Channel(depth)
+        self._channel: Channel[T] = Channel(depth, weigh)
         self._thread = threading.Thread(target=self._run, name="prefetch", daemon=True)
 
     def _run(self) -> None:
@@ -119,9 +132,14 @@ class Sink(Generic[T]):
     When ``consume`` raises, the next `put` or the end of the ``with`` block raises the same error.
     """
 
-    def __init__(self, consume: Callable[[Iterator[T]], None], depth: int) -> None:
+    def __init__(
+        self,
+        consume: Callable[[Iterator[T]], None],
+        depth: int,
+        weigh: Callable[[T], int] = _one,
+    ) -> None:
         self._consume = consume
-        self._channel: Channel[T] = Channel(depth)
+        self._channel: Channel[T] = Channel(depth, weigh)
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="sink", daemon=True)
 

@@ -1,0 +1,54 @@
+"""How far a run is: a bar on a terminal, log lines elsewhere."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+
+from tqdm import tqdm
+
+from ..data.ledger import LedgerRecord
+
+log = logging.getLogger(__name__)
+
+_LINE_SECONDS = 10.0
+
+
+class Progress:
+    """Shows finished shards, samples a second and the time left; a context manager.
+
+    Args:
+        total: shards of the plan.
+        done: shards that an earlier run committed.
+    """
+
+    def __init__(self, total: int, done: int) -> None:
+        self._total, self._done, self._first = total, done, done
+        self._samples = 0
+        self._start = self._last_line = time.monotonic()
+        self._bar: tqdm[None] | None = None
+        if sys.stderr.isatty():
+            self._bar = tqdm(total=total, initial=done, unit="shard", dynamic_ncols=True)
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def update(self, record: LedgerRecord) -> None:
+        """Count one finished shard."""
+        self._done += 1
+        self._samples += record.samples
+        now = time.monotonic()
+        rate = self._samples / max(now - self._start, 1e-9)
+        if self._bar is not None:
+            self._bar.set_postfix_str(f"{rate:.1f} samples/s", refresh=False)
+            self._bar.update()
+        elif now - self._last_line >= _LINE_SECONDS or self._done == self._total:
+            self._last_line = now
+            each = (now - self._start) / (self._done - self._first)
+            log.info("%d of %d shards, %.1f samples/s, about %.0f s left",
+                     self._done, self._total, rate, each * (self._total - self._done))  # fmt: skip

@@ -1,0 +1,121 @@
+"""Beginning a run or going on with one: the frozen plan, and what the ledger says is done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from ..data import storage
+from ..data.ledger import LEDGER_DIR, SUCCESS_NAME, LedgerRecord, read_ledger, uncommitted
+from ..data.manifest import MANIFEST_DIR
+from ..data.plan import Plan, ShardInput, read_plan, write_plan
+from ..errors import UsageError
+from .spec import RunSpec, canonical_json, package_version
+
+
+def check_places(shards: Sequence[ShardInput], output: str, what: str = "output") -> None:
+    """Refuse an ``output`` in or below a folder that the shards are read from.
+
+    Raises:
+        UsageError: it is there.
+    """
+    for folder in sorted({shard.url.rsplit("/", 1)[0] for shard in shards}):
+        if storage.is_inside(output, folder):
+            raise UsageError(
+                f"the {what} {output} is inside the input {folder}: the next run would read it as input; "
+                f"choose a folder outside"
+            )
+
+
+def find_plan(spec: RunSpec, shards: Sequence[ShardInput], output: str) -> tuple[Plan, bool]:
+    """Return the plan of ``output`` and whether it is new (then it is not written yet).
+
+    Raises:
+        UsageError: the output belongs to another configuration or input, or to something else.
+    """
+    plan = read_plan(output)
+    if plan is None:
+        if any(name.endswith(".tar") for name in storage.list_names(output)):
+            raise UsageError(f"{output} holds shards but no plan of a run; choose an empty folder")
+        return Plan(tuple(shards), spec.as_dict(), spec.hash, package_version()), True
+    if plan.config_hash != spec.hash:
+        raise UsageError(
+            f"{output} belongs to another configuration: its hash is {plan.config_hash}, this run's {spec.hash} "
+            f"({_difference(plan, spec)}); use the same settings to go on, or another output folder"
+        )
+    _check_same_input(plan, shards, output)
+    return plan, False
+
+
+def begin(
+    plan: Plan, shards: Sequence[ShardInput], output: str, *, new: bool
+) -> dict[str, LedgerRecord]:
+    """Write a new plan, clear away what dead runs left, and return the committed records by shard.
+
+    Raises:
+        UsageError: an input shard has changed since it was protected.
+    """
+    if new:
+        write_plan(output, plan)
+    for folder in (output, storage.join(output, MANIFEST_DIR), storage.join(output, LEDGER_DIR)):
+        storage.sweep(folder)
+    done = committed_records(plan, output)
+    check_committed_unchanged(shards, done)
+    if len(done) < len(plan.shards):
+        # It may stand from before a record was removed; readers must not trust it meanwhile.
+        storage.remove(storage.join(output, SUCCESS_NAME))
+    return done
+
+
+def committed_records(plan: Plan, output: str) -> dict[str, LedgerRecord]:
+    """Return the committed records of ``plan`` by shard name."""
+    ledger = read_ledger(output)
+    missing = set(uncommitted(plan, ledger))
+    return {shard.name: ledger[shard.name] for shard in plan.shards if shard.name not in missing}
+
+
+def _check_same_input(plan: Plan, shards: Sequence[ShardInput], output: str) -> None:
+    before = {shard.name: shard.url for shard in plan.shards}
+    now = {shard.name: shard.url for shard in shards}
+    if before != now:
+        changed = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
+        raise UsageError(
+            f"the input of {output} was frozen as {len(before)} shards when its run began and differs now in "
+            f"{len(changed)}, first {changed[0]} (then {before.get(changed[0])}, now {now.get(changed[0])}); "
+            f"give the same input to go on, or another output folder"
+        )
+
+
+def check_committed_unchanged(
+    shards: Sequence[ShardInput], done: Mapping[str, LedgerRecord]
+) -> None:
+    """Refuse to go on when an input shard has changed since it was protected.
+
+    A shard that is not committed yet may have been repaired meanwhile.
+
+    Raises:
+        UsageError: one has changed.
+    """
+    for shard in shards:
+        if shard.name not in done:
+            continue
+        source = done[shard.name].input
+        then, now = (source.get("size"), source.get("etag")), (shard.size, shard.etag)
+        if any(None not in pair and pair[0] != pair[1] for pair in zip(then, now, strict=True)):
+            raise UsageError(
+                f"the input shard {shard.url} has changed since it was protected (size and mark were "
+                f"{then}, are {now}); put it back, or use another output folder"
+            )
+
+
+def _difference(plan: Plan, spec: RunSpec) -> str:
+    """Name the settings that differ."""
+
+    def flat(config: dict[str, object], prefix: str = "") -> dict[str, object]:
+        result: dict[str, object] = {}
+        for name, value in config.items():
+            result |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+        return result
+
+    then, now = flat(plan.config), flat(spec.as_dict())
+    names = sorted(name for name in then.keys() | now.keys() if then.get(name) != now.get(name))
+    return ", ".join(f"{n}: {canonical_json(then.get(n))} then, {canonical_json(now.get(n))} now" for n in names)

@@ -1,0 +1,80 @@
+"""What a run tells at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from ..data.ledger import LedgerRecord
+from ..data.plan import Plan
+from .config import ProtectConfig
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """The end of a run, or with ``estimated_bytes`` what a run would be.
+
+    Attributes:
+        output: URL of the output directory.
+        exit_code: 0, 3, 130 or 143 (DESIGN section 5).
+        shards: shards of the plan.
+        committed: shards that are done, those of earlier runs included.
+        failed: reason by name of each failed shard.
+        samples: samples read.
+        protected: samples published with protection.
+        quarantined: samples not published.
+        seconds: time this run took.
+        estimated_bytes: dry run only: disk space that the output will take.
+    """
+
+    output: str
+    exit_code: int = 0
+    shards: int = 0
+    committed: int = 0
+    failed: dict[str, str] = field(default_factory=dict)
+    samples: int = 0
+    protected: int = 0
+    quarantined: int = 0
+    seconds: float = 0.0
+    estimated_bytes: int | None = None
+
+    def __str__(self) -> str:
+        if self.estimated_bytes is not None:
+            return (
+                f"{self.output}: {self.committed} of {self.shards} shards are done; the others hold about "
+                f"{self.samples} samples and need about {self.estimated_bytes / 1e6:.1f} MB. Nothing was written."
+            )
+        lines = [
+            f"{self.output}: {self.committed} of {self.shards} shards, {self.protected} of {self.samples} "
+            f"samples protected, {self.quarantined} quarantined, {self.seconds:.1f} s"
+        ]
+        lines += [f"failed: {name}: {reason}" for name, reason in sorted(self.failed.items())]
+        if self.exit_code in (130, 143):
+            lines.append("interrupted; run the same command to resume")
+        return "\n".join(lines)
+
+
+def summarise(
+    config: ProtectConfig,
+    plan: Plan,
+    records: Mapping[str, LedgerRecord],
+    seconds: float,
+    exit_code: int,
+) -> RunSummary:
+    """Count ``records`` and settle the exit code of a run that was not interrupted."""
+    failed = {r.shard: r.error or "" for r in records.values() if r.status == "failed"}
+    samples = sum(record.samples for record in records.values())
+    quarantined = sum(record.quarantined for record in records.values())
+    if not exit_code and (failed or quarantined > config.max_quarantined * samples):
+        exit_code = 3
+    return RunSummary(
+        output=config.output,
+        exit_code=exit_code,
+        shards=len(plan.shards),
+        committed=len(records) - len(failed),
+        failed=failed,
+        samples=samples,
+        protected=sum(record.protected for record in records.values()),
+        quarantined=quarantined,
+        seconds=seconds,
+    )

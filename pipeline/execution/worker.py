@@ -1,0 +1,266 @@
+"""The worker: protects one shard and commits it. It knows of no other shard and of no scheduler."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from ..data import storage
+from ..data.ledger import LedgerRecord, read_record, write_record
+from ..data.manifest import ManifestRow, encode_manifest, manifest_url
+from ..data.shards import Sample, ShardWriter, open_shard
+from ..errors import ShardError, UsageError
+from ..method.mem import BatchProtector, ProtectedBatch
+from ..method.passes import Passes
+from ..method.surrogate import Surrogate
+from ..seeds import derive_seed
+from .artifact import load_surrogate
+from .batches import form_batches
+from .samples import Change, Item, load_sample, publish_sample
+from .schedule import ShardTask, failed_record
+from .scratch import scratch_folder
+from .spec import RunSpec, WorkerSetup, canonical_json
+from .streams import Prefetch, Sink, ordered_map
+
+# An image above this fills several places of its batch: 128 places hold at most 1.6 GB of pixels.
+_PLACE_PIXELS = 1 << 22
+
+Job = tuple[Item, Change | None]
+
+
+@dataclass
+class _Pass:
+    """What one pass over a shard gathers."""
+
+    rows: list[ManifestRow] = field(default_factory=list)
+    passes: Passes = field(default_factory=Passes)
+    optimise_seconds: float = 0.0
+    input: dict[str, object] = field(default_factory=dict)
+    sha256: str = ""
+    size: int = 0
+
+
+class ShardWorker:
+    """Protects shards one at a time, in the thread that calls it.
+
+    Decoding, encoding and measuring run on threads beside the optimisation; the queues between them
+    are bounded, so memory depends on the batch and not on the shard.
+
+    Args:
+        spec: everything that determines the bytes.
+        surrogate: the frozen surrogate; None when the method needs none.
+        io_threads: threads that decode and encode.
+        device: torch device of the optimisation.
+    """
+
+    def __init__(
+        self,
+        spec: RunSpec,
+        surrogate: Surrogate | None,
+        *,
+        io_threads: int = 2,
+        device: str = "cpu",
+    ) -> None:
+        self._spec = spec
+        self._hash = spec.hash
+        self._surrogate = surrogate
+        self._protect = BatchProtector(surrogate, spec.mem, device)
+        self._io_threads = io_threads
+
+    def run(self, task: ShardTask) -> LedgerRecord:
+        """Protect and commit one shard.
+
+        The ledger record is written last: until it is there the shard does not exist, so the process
+        may die at any instant before.
+
+        Returns:
+            the committed record, or an unwritten one with status ``failed`` when the shard's data
+            make it unusable.
+        """
+        if task.attempt > 1 and (done := self._committed(task)) is not None:
+            return done
+        started = time.time()
+        try:
+            with scratch_folder() as folder, fixed_threads(self._spec.torch_threads):
+                path = folder / "shard.tar"
+                result = self._transform(task, path)
+                return self._commit(task, path, result, started)
+        except ShardError as error:
+            return failed_record(task, self._hash, str(error))
+
+    def _committed(self, task: ShardTask) -> LedgerRecord | None:
+        """Return the record when an earlier attempt died only after it had committed."""
+        record = read_record(task.output, task.shard.name)
+        current = record is not None and record.config_hash == self._hash
+        return record if current and record.status == "committed" else None
+
+    def _transform(self, task: ShardTask, path: Path) -> _Pass:
+        """Read the shard, write the protected one to ``path``."""
+        spec, shard = self._spec, task.shard
+        result = _Pass()
+        window = 2 * self._io_threads
+        with (
+            ThreadPoolExecutor(self._io_threads, "io", torch.set_num_threads, (1,)) as pool,
+            open_shard(shard.url) as reader,
+            ShardWriter(path) as writer,
+        ):
+            load = partial(load_sample, shard=shard.name, spec=spec)
+            loaded = ordered_map(pool, load, reader, window)
+
+            def write(jobs: Iterator[Job]) -> None:
+                for row, sample in ordered_map(pool, self._publish, jobs, window):
+                    result.rows.append(row)
+                    if sample is not None:
+                        writer.write(sample)
+
+            with (
+                Prefetch(loaded, spec.batch_size, self._places) as items,
+                Sink(write, spec.batch_size, lambda job: self._places(job[0])) as sink,
+            ):
+                for index, batch in enumerate(form_batches(items, self._places, spec.batch_size)):
+                    for job in self._optimise(shard.name, index, batch, result):
+                        sink.put(job)
+            if shard.size is not None and reader.size != shard.size:
+                raise ShardError(f"{shard.url}: {reader.size} bytes came, {shard.size} were expected")
+            result.input = {"url": shard.url, "sha256": reader.sha256, "size": reader.size}
+            result.sha256, result.size = writer.close()
+        return result
+
+    def _places(self, item: Item) -> int:
+        """Places of a batch that ``item`` fills."""
+        if item.content is None:
+            return 0
+        pixels = item.content.image.shape[1] * item.content.image.shape[2]
+        return min(self._spec.batch_size, -(-pixels // _PLACE_PIXELS))
+
+    def _publish(self, job: Job) -> tuple[ManifestRow, Sample | None]:
+        tokenizer = self._surrogate.tokenizer if self._surrogate is not None else None
+        return publish_sample(*job, self._spec, tokenizer)
+
+    def _optimise(self, shard: str, index: int, batch: list[Item], result: _Pass) -> Iterator[Job]:
+        """Yield every item of ``batch`` with what the method found for it."""
+        contents = [item.content for item in batch if item.content is not None]
+        changes: Iterator[Change] = iter(())
+        if contents:
+            seed = derive_seed(self._spec.seed, shard, index)
+            started = time.perf_counter()
+            found = self._protect(
+                [content.image for content in contents],
+                [content.captions for content in contents],
+                seed,
+            )
+            result.optimise_seconds += time.perf_counter() - started
+            for name, count in found.passes.as_dict().items():
+                setattr(result.passes, name, getattr(result.passes, name) + count)
+            changes = self._changes(found, index, seed)
+        for item in batch:
+            yield item, next(changes) if item.content is not None else None
+
+    def _changes(self, found: ProtectedBatch, index: int, seed: int) -> Iterator[Change]:
+        for place, delta in enumerate(found.delta):
+            columns = {
+                "batch": index,
+                "batch_seed": seed,
+                "shuffle_seeds": found.shuffle_seeds,
+                "loss_before": _number(found.loss_before[place]),
+                "loss_after": _number(found.loss_after[place]),
+                "surrogate_sha256": self._spec.surrogate_sha256 or None,
+            }
+            yield Change(delta, found.trigger_ids[place], found.trigger_text[place], columns)
+
+    def _commit(self, task: ShardTask, path: Path, result: _Pass, started: float) -> LedgerRecord:
+        """Upload shard and manifest, then the record that makes them exist."""
+        name = task.shard.name
+        uploading = time.time()
+        manifest = encode_manifest(result.rows, self._metadata(name))
+        storage.put_file(path, storage.join(task.output, f"{name}.tar"))
+        storage.write_bytes(manifest_url(task.output, name), manifest)
+        counts = Counter(row.status for row in result.rows)
+        done = max(counts["protected"], 1)
+        now = time.time()
+        record = LedgerRecord(
+            shard=name,
+            status="committed",
+            config_hash=self._hash,
+            samples=len(result.rows),
+            protected=counts["protected"],
+            passed=counts["passed"],
+            quarantined=counts["quarantined"],
+            shard_sha256=result.sha256,
+            shard_size=result.size,
+            manifest_sha256=hashlib.sha256(manifest).hexdigest(),
+            manifest_size=len(manifest),
+            input={**result.input, "etag": task.shard.etag},
+            attempts=task.attempt,
+            timings={
+                "started": started,
+                "finished": now,
+                "seconds": now - started,
+                "optimise": result.optimise_seconds,
+                "upload": now - uploading,
+            },
+            passes={kind: count / done for kind, count in result.passes.as_dict().items()},
+        )
+        write_record(task.output, record)
+        return record
+
+    def _metadata(self, shard: str) -> dict[str, str]:
+        spec, surrogate = self._spec, self._surrogate
+        model = surrogate.spec if surrogate is not None else None
+        return {
+            "version": spec.version,
+            "shard": shard,
+            "config": canonical_json(spec.as_dict()),
+            "config_hash": self._hash,
+            "tokenizer": model.name if model is not None else "",
+            "context_length": str(model.context_length) if model is not None else "",
+            "trigger_words": str(spec.trigger_words),
+            "epsilon": str(spec.mem.epsilon),
+            "surrogate_sha256": spec.surrogate_sha256,
+        }
+
+
+def make_worker(setup: WorkerSetup) -> ShardWorker:
+    """Load the surrogate and return a worker for this process."""
+    surrogate = None
+    if setup.surrogate is not None:
+        surrogate, found = load_surrogate(setup.surrogate)
+        if found != setup.spec.surrogate_sha256:
+            raise UsageError(
+                f"surrogate {setup.surrogate} has sha256 {found} here, the run began with "
+                f"{setup.spec.surrogate_sha256}; give all workers the same folder"
+            )
+    device = choose_device(setup.device)
+    return ShardWorker(setup.spec, surrogate, io_threads=setup.io_threads, device=device)
+
+
+def choose_device(name: str) -> str:
+    """Return the torch device that ``name`` means; ``auto`` is cuda where there is one."""
+    if name != "auto":
+        return name
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+@contextmanager
+def fixed_threads(count: int) -> Iterator[None]:
+    """Use ``count`` threads for tensor operations: sums depend on how they are split."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else value
