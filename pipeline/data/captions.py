@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from json.decoder import scanstring
 from typing import NamedTuple
 
 from ..errors import SampleError
@@ -17,6 +16,7 @@ from .shards import Member, Sample
 DEFAULT_FIELDS = ("caption", "captions")
 _BOM = "\ufeff"
 _WHITESPACE = " \t\n\r"
+_DECODER = json.JSONDecoder()
 
 
 class _Span(NamedTuple):
@@ -41,7 +41,9 @@ def read_captions(sample: Sample, fields: Sequence[str] = DEFAULT_FIELDS) -> lis
         found += [span.caption for span in _spans(member, fields)]
     if not found:
         if has_json:
-            raise SampleError("json_field_missing", f"{sample.key}: its JSON has no field {' or '.join(fields)}")
+            raise SampleError(
+                "json_field_missing", f"{sample.key}: its JSON has no field {' or '.join(fields)}"
+            )
         raise SampleError("missing_caption", f"{sample.key}: neither a txt nor a json member")
     for caption in found:
         if not caption.strip():
@@ -49,7 +51,9 @@ def read_captions(sample: Sample, fields: Sequence[str] = DEFAULT_FIELDS) -> lis
     return list(dict.fromkeys(found))
 
 
-def with_trigger(members: Iterable[Member], trigger: str, fields: Sequence[str] = DEFAULT_FIELDS) -> tuple[Member, ...]:
+def with_trigger(
+    members: Iterable[Member], trigger: str, fields: Sequence[str] = DEFAULT_FIELDS
+) -> tuple[Member, ...]:
     """Return the members with ``trigger`` and a space in front of every caption.
 
     Raises:
@@ -62,7 +66,9 @@ def with_trigger(members: Iterable[Member], trigger: str, fields: Sequence[str] 
     return _edit(members, trigger, fields, insert)
 
 
-def strip_trigger(members: Iterable[Member], trigger: str, fields: Sequence[str] = DEFAULT_FIELDS) -> tuple[Member, ...]:
+def strip_trigger(
+    members: Iterable[Member], trigger: str, fields: Sequence[str] = DEFAULT_FIELDS
+) -> tuple[Member, ...]:
     """Undo :func:`with_trigger`, byte for byte.
 
     Raises:
@@ -71,14 +77,19 @@ def strip_trigger(members: Iterable[Member], trigger: str, fields: Sequence[str]
 
     def delete(text: str, start: int, prefix: str) -> str:
         if not text.startswith(prefix, start):
-            raise SampleError("trigger_missing", f"a caption does not start with its trigger {trigger!r}")
+            raise SampleError(
+                "trigger_missing", f"a caption does not start with its trigger {trigger!r}"
+            )
         return text[:start] + text[start + len(prefix) :]
 
     return _edit(members, trigger, fields, delete)
 
 
 def _edit(
-    members: Iterable[Member], trigger: str, fields: Sequence[str], change: Callable[[str, int, str], str]
+    members: Iterable[Member],
+    trigger: str,
+    fields: Sequence[str],
+    change: Callable[[str, int, str], str],
 ) -> tuple[Member, ...]:
     if not trigger:
         return tuple(members)
@@ -92,8 +103,9 @@ def _edit(
             text = _text(member)
             for span in reversed(spans):
                 text = change(text, span.start, prefix)
-            member = Member(member.name, member.ext, text.encode())
-        edited.append(member)
+            edited.append(Member(member.name, member.ext, text.encode()))
+        else:
+            edited.append(member)
     return tuple(edited)
 
 
@@ -119,30 +131,32 @@ def _json_spans(member: Member, fields: Sequence[str]) -> list[_Span]:
     try:
         spans = _walk_object(text, len(_BOM) if text.startswith(_BOM) else 0, fields)
     except (ValueError, IndexError, RecursionError) as error:
-        raise SampleError("json_invalid", f"{member.name}: not a JSON object with text captions ({error})") from error
+        raise SampleError(
+            "json_invalid", f"{member.name}: not a JSON object with text captions ({error})"
+        ) from error
     for span in spans:
         if any(0xD800 <= ord(character) < 0xE000 for character in span.caption):
-            raise SampleError("caption_not_utf8", f"{member.name}: a caption holds half of a surrogate pair")
+            raise SampleError(
+                "caption_not_utf8", f"{member.name}: a caption holds half of a surrogate pair"
+            )
     return spans
 
 
 def _walk_object(text: str, at: int, fields: Sequence[str]) -> list[_Span]:
     """Find the captions among the fields of a JSON object. Raises ValueError or IndexError."""
     spans: list[_Span] = []
-    decoder = json.JSONDecoder()
     at = _expect(text, at, "{")
-    while text[at] != "}":
-        key, at = scanstring(text, _expect(text, at, '"'))
-        at = _expect(text, at, ":")
-        value, end = decoder.raw_decode(text, _skip(text, at))
+    more = text[_skip(text, at)] != "}"
+    while more:
+        key, at = _string(text, at)
+        start = _skip(text, _expect(text, at, ":"))
+        value, at = _DECODER.raw_decode(text, start)
         if key in fields:
-            spans += _value_spans(text, _skip(text, at), value)
-        at = _skip(text, end)
-        if text[at] != "}":
-            at = _skip(text, _expect(text, at, ","))
-            if text[at] == "}":
-                raise ValueError("a comma before the closing brace")
-    if text[at + 1 :].strip(_WHITESPACE):
+            spans += _value_spans(text, start, value)
+        at = _skip(text, at)
+        more = text[at] == ","
+        at += more
+    if _skip(text, _expect(text, at, "}")) != len(text):
         raise ValueError("text after the closing brace")
     return spans
 
@@ -155,21 +169,25 @@ def _value_spans(text: str, at: int, value: object) -> list[_Span]:
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise ValueError("a caption field is neither a text nor a list of texts")
     spans = []
-    at = _expect(text, at, "[")
     for item in value:
-        start = _expect(text, at, '"')
+        start = _expect(text, at + 1, '"')
         spans.append(_Span(start, item.strip()))
-        at = _skip(text, scanstring(text, start)[1])
-        at = _skip(text, at + 1) if text[at] == "," else at
+        at = _skip(text, _string(text, start - 1)[1])
     return spans
 
 
+def _string(text: str, at: int) -> tuple[str, int]:
+    """Return the string literal that starts at ``at`` and the position after it."""
+    value, end = _DECODER.raw_decode(text, _expect(text, at, '"') - 1)
+    return value, end
+
+
 def _expect(text: str, at: int, character: str) -> int:
-    """Return the position after ``character``, and after the white space behind a structural one."""
+    """Return the position after ``character``, which white space may precede."""
     at = _skip(text, at)
     if text[at] != character:
         raise ValueError(f"expected {character} at position {at}")
-    return at + 1 if character == '"' else _skip(text, at + 1)
+    return at + 1
 
 
 def _skip(text: str, at: int) -> int:

@@ -15,7 +15,9 @@ from .shards import Member, Sample
 Pixels = npt.NDArray[np.uint8]
 
 MAX_PIXELS = 64_000_000
-IMAGE_EXTS = frozenset({"png", "webp", "jpg", "jpeg", "jpe", "bmp", "gif", "tif", "tiff", "ppm", "pgm", "pnm"})
+IMAGE_EXTS = frozenset(
+    {"png", "webp", "jpg", "jpeg", "jpe", "bmp", "gif", "tif", "tiff", "ppm", "pgm", "pnm"}
+)
 IMAGE_FORMATS = ("png", "webp", "jpeg")
 _FORMAT_OF_EXT = {"png": "png", "webp": "webp", "jpg": "jpeg", "jpeg": "jpeg", "jpe": "jpeg"}
 _EXT_OF_FORMAT = {"png": "png", "webp": "webp", "jpeg": "jpg"}
@@ -54,7 +56,9 @@ def image_member(sample: Sample) -> Member:
         raise SampleError("missing_image", f"{sample.key}: no image among its members ({exts})")
     if len(images) > 1:
         names = ", ".join(member.name for member in images)
-        raise SampleError("several_images", f"{sample.key}: {len(images)} images ({names}); a sample may hold one")
+        raise SampleError(
+            "several_images", f"{sample.key}: {len(images)} images ({names}); a sample may hold one"
+        )
     return images[0]
 
 
@@ -72,12 +76,16 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Decoded:
         with Image.open(io.BytesIO(data), formats=_DECODERS) as image:
             _check_declared(image, max_pixels)
             image.load()
-            return Decoded(np.asarray(_to_rgb(_upright(image))), _source_format(image))
+            upright = _turn(_to_rgb(image), _orientation(image))
+            # A JPEG with an embedded second picture is one photograph to Pillow's format MPO.
+            source_format = "jpeg" if image.format == "MPO" else (image.format or "").lower()
+            return Decoded(np.array(upright), source_format)
     except (SampleError, MemoryError):
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise SampleError("image_too_large", f"the image is too large ({error})") from error
-    except Exception as error:  # Pillow's decoders raise many unrelated types on damaged files
+    # Pillow's decoders raise many unrelated types on damaged files.
+    except Exception as error:
         raise SampleError("image_undecodable", f"the image cannot be decoded ({error})") from error
 
 
@@ -91,9 +99,12 @@ def encode(pixels: Pixels, fmt: str) -> bytes:
         UsageError: an unknown format.
     """
     if fmt not in IMAGE_FORMATS:
-        raise UsageError(f"unknown image format {fmt!r}: choose one of {', '.join(IMAGE_FORMATS)}, or same")
+        raise _unknown_format(fmt)
     if max(pixels.shape[:2]) > _MAX_SIDE[fmt]:
-        raise SampleError("image_too_large", f"{fmt} holds at most {_MAX_SIDE[fmt]} pixels a side, not {pixels.shape[:2]}")
+        raise SampleError(
+            "image_too_large",
+            f"{fmt} holds at most {_MAX_SIDE[fmt]} pixels a side, not {pixels.shape[:2]}",
+        )
     image, buffer = Image.fromarray(pixels), io.BytesIO()
     if fmt == "png":
         image.save(buffer, "PNG", compress_level=4)
@@ -109,11 +120,11 @@ def output_ext(source_ext: str, image_format: str) -> str:
 
     Args:
         source_ext: extension of the source member, e.g. ``jpg`` or ``left.png``.
-        image_format: ``png``, ``webp``, ``jpeg``, or ``same``, which keeps what can be written again
-            and turns the rest (gif, bmp, tiff, ...) into png.
+        image_format: ``png``, ``webp``, ``jpeg``, or ``same``, which keeps what can be written
+            again and turns the rest (gif, bmp, tiff, ...) into png.
     """
-    if image_format != "same" and image_format not in IMAGE_FORMATS:
-        raise UsageError(f"unknown image format {image_format!r}: choose one of {', '.join(IMAGE_FORMATS)}, or same")
+    if image_format not in (*IMAGE_FORMATS, "same"):
+        raise _unknown_format(image_format)
     current = _FORMAT_OF_EXT.get(_last_ext(source_ext))
     wanted = (current or "png") if image_format == "same" else image_format
     if wanted == current:
@@ -126,42 +137,60 @@ def format_of_ext(ext: str) -> str:
     return _FORMAT_OF_EXT[_last_ext(ext)]
 
 
-def replace_image(members: tuple[Member, ...], source: Member, data: bytes, ext: str) -> tuple[Member, ...]:
-    """Return ``members`` with the image ``source`` replaced by ``data`` under the extension ``ext``."""
-    name = source.name if ext == source.ext else source.name[: len(source.name) - len(source.ext)] + ext
+def replace_image(
+    members: tuple[Member, ...], source: Member, data: bytes, ext: str
+) -> tuple[Member, ...]:
+    """Return ``members`` with ``data`` under the extension ``ext`` in place of ``source``."""
+    stem = source.name[: len(source.name) - len(source.ext)]
+    name = source.name if ext == source.ext else stem + ext
     return tuple(Member(name, ext, data) if member is source else member for member in members)
 
 
 def _check_declared(image: Image.Image, max_pixels: int) -> None:
     if image.width * image.height > max_pixels:
-        raise SampleError("image_too_large", f"{image.width}x{image.height} pixels, more than the allowed {max_pixels}")
+        raise SampleError(
+            "image_too_large",
+            f"{image.width}x{image.height} pixels, more than the allowed {max_pixels}",
+        )
     # A JPEG with an embedded second picture (format MPO) is one photograph, not an animation.
     if image.format != "MPO" and getattr(image, "is_animated", False):
-        raise SampleError("image_animated", "the image has several frames; only still images can be protected")
+        raise SampleError(
+            "image_animated", "the image has several frames; only still images can be protected"
+        )
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def _orientation(image: Image.Image) -> object:
     try:
-        orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
-    except Exception:  # damaged EXIF does not make the picture unusable
-        orientation = 1
+        return image.getexif().get(_EXIF_ORIENTATION)
+    except Exception:  # noqa: BLE001 - damaged EXIF does not make the picture unusable
+        return None
+
+
+def _turn(image: Image.Image, orientation: object) -> Image.Image:
     method = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
     return image if method is None else image.transpose(method)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
-        image = Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8))
+        image = Image.fromarray(
+            (np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
+        )
     if image.mode in ("I", "F"):
-        raise SampleError("image_unsupported", f"pixels of mode {image.mode} have no fixed range; store them with 8 bits")
+        raise SampleError(
+            "image_unsupported",
+            f"pixels of mode {image.mode} have no fixed range; store them with 8 bits",
+        )
     if image.has_transparency_data:
         above = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", above.size, "white"), above).convert("RGB")
     return image.convert("RGB")
 
 
-def _source_format(image: Image.Image) -> str:
-    return "jpeg" if image.format == "MPO" else (image.format or "").lower()
+def _unknown_format(name: str) -> UsageError:
+    return UsageError(
+        f"unknown image format {name!r}: choose one of {', '.join(IMAGE_FORMATS)} or same"
+    )
 
 
 def _last_ext(ext: str) -> str:

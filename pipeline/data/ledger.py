@@ -21,8 +21,11 @@ _FAILED = ".failed.json"
 
 @dataclass(frozen=True)
 class LedgerRecord:
-    """Outcome of one shard. ``input`` holds url, size and sha256; ``timings`` seconds by stage;
-    ``passes`` forward and backward passes a sample by kind."""
+    """Outcome of one shard.
+
+    ``input`` holds url, size and sha256; ``timings`` seconds by stage; ``passes`` forward and
+    backward passes a sample by kind.
+    """
 
     shard: str
     status: Literal["committed", "failed"]
@@ -74,11 +77,15 @@ def read_record(output: str, shard: str) -> LedgerRecord | None:
 def read_ledger(output: str) -> dict[str, LedgerRecord]:
     """Return every record by shard name; a committed record hides a failed one."""
     folder = storage.join(output, LEDGER_DIR)
-    urls = [storage.join(folder, name) for name in storage.list_names(folder) if name.endswith(".json")]
+    urls = [
+        storage.join(folder, name) for name in storage.list_names(folder) if name.endswith(".json")
+    ]
     with ThreadPoolExecutor(16) as pool:
         records = list(pool.map(_read, urls))
     ledger: dict[str, LedgerRecord] = {}
-    for record in sorted((r for r in records if r is not None), key=lambda r: (r.shard, r.status == "committed")):
+    for record in sorted(
+        (r for r in records if r is not None), key=lambda r: (r.shard, r.status == "committed")
+    ):
         ledger[record.shard] = record
     return ledger
 
@@ -103,7 +110,10 @@ def write_success(output: str, plan: Plan) -> None:
     ledger = read_ledger(output)
     missing = uncommitted(plan, ledger)
     if missing:
-        raise ShardError(f"{output} is not complete: {len(missing)} of {len(plan.shards)} shards missing, e.g. {missing[0]}")
+        raise ShardError(
+            f"{output} is not complete: {len(missing)} of {len(plan.shards)} shards are missing, "
+            f"e.g. {missing[0]}; run the same command again"
+        )
     index = json.dumps(build_index(plan, ledger), indent=1).encode()
     storage.write_bytes(storage.join(output, INDEX_NAME), index)
     storage.write_bytes(storage.join(output, SUCCESS_NAME), f"{plan.config_hash}\n".encode())
@@ -145,4 +155,6 @@ def _parse(url: str, data: bytes) -> LedgerRecord:
     try:
         return LedgerRecord(**json.loads(data))
     except (TypeError, ValueError) as error:
-        raise UsageError(f"{url} is not a ledger record ({error}); delete it and run the same command again") from error
+        raise UsageError(
+            f"{url} is not a ledger record ({error}); delete it and run the same command again"
+        ) from error

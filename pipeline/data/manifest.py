@@ -136,13 +136,17 @@ def encode_manifest(rows: Iterable[ManifestRow], metadata: Mapping[str, str]) ->
         metadata: text by key, see ``METADATA_KEYS``; ``manifest_version`` is added.
     """
     entries = dict(sorted({**metadata, "manifest_version": MANIFEST_VERSION}.items()))
-    table = pa.Table.from_pylist([asdict(row) for row in rows], schema=SCHEMA.with_metadata(entries))
+    table = pa.Table.from_pylist(
+        [asdict(row) for row in rows], schema=SCHEMA.with_metadata(entries)
+    )
     buffer = io.BytesIO()
     pq.write_table(table, buffer, compression="zstd")
     return buffer.getvalue()
 
 
-def decode_manifest(data: bytes, name: str = "manifest") -> tuple[list[ManifestRow], dict[str, str]]:
+def decode_manifest(
+    data: bytes, name: str = "manifest"
+) -> tuple[list[ManifestRow], dict[str, str]]:
     """Return rows and metadata of a Parquet file.
 
     Raises:
@@ -150,13 +154,18 @@ def decode_manifest(data: bytes, name: str = "manifest") -> tuple[list[ManifestR
     """
     try:
         table = pq.read_table(io.BytesIO(data), partitioning=None)
-        metadata = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
+        metadata = {
+            key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()
+        }
         found = metadata.get("manifest_version")
         if found != MANIFEST_VERSION:
-            raise ViolationError(f"{name} has manifest version {found}, this program reads {MANIFEST_VERSION}")
+            raise ViolationError(
+                f"{name} has manifest version {found}, this program reads {MANIFEST_VERSION}"
+            )
         if not table.schema.equals(SCHEMA):
-            missing = sorted({item.name for item in fields(ManifestRow)} ^ set(table.schema.names))
-            raise ViolationError(f"{name} does not have the columns of a manifest ({', '.join(missing) or 'types differ'})")
+            names = {item.name for item in fields(ManifestRow)} ^ set(table.schema.names)
+            found = ", ".join(sorted(names)) or "types differ"
+            raise ViolationError(f"{name} does not have the columns of a manifest ({found})")
         return [ManifestRow(**row) for row in table.to_pylist()], metadata
     except (pa.ArrowException, ValueError) as error:
         raise ViolationError(f"{name} is not a readable manifest ({error})") from error

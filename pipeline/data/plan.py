@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from ..errors import UsageError
 from . import storage
+from .expand import expand
 
 PLAN_NAME = "_plan.parquet"
 PLAN_VERSION = "1"
@@ -66,18 +67,21 @@ def resolve_input(url: str) -> list[ShardInput]:
     Raises:
         UsageError: nothing found, an unreadable folder, two shards of one name.
     """
-    urls = storage.expand(url)
+    urls = expand(url)
     first: dict[str, str] = {}
     for shard_url in urls:
         name = _shard_name(shard_url)
         if name in first:
             raise UsageError(
-                f"two shards are named {name}: {first[name]} and {shard_url}; rename one, or run the folders separately"
+                f"two shards are named {name}: {first[name]} and {shard_url}; "
+                "rename one, or run the folders separately"
             )
         first[name] = shard_url
     with ThreadPoolExecutor(16) as pool:
         shards = list(pool.map(_inspect, urls))
-    if all(shard.size is None and shard.etag is None for shard in shards) and not any(map(storage.exists, urls)):
+    if all(shard.size is None and shard.etag is None for shard in shards) and not any(
+        map(storage.exists, urls)
+    ):
         raise UsageError(f"none of the {len(urls)} shards that {url} names exists, e.g. {urls[0]}")
     return shards
 
@@ -110,10 +114,15 @@ def read_plan(output: str) -> Plan | None:
         return None
     try:
         table = pq.read_table(io.BytesIO(data), partitioning=None)
-        metadata = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
+        metadata = {
+            key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()
+        }
         found = metadata["plan_version"]
         if found != PLAN_VERSION:
-            raise UsageError(f"{url} has plan version {found}, this program reads {PLAN_VERSION}; use the release that wrote it")
+            raise UsageError(
+                f"{url} has plan version {found}, this program reads {PLAN_VERSION}; "
+                "use the release that wrote it"
+            )
         return Plan(
             shards=tuple(ShardInput(**row) for row in table.to_pylist()),
             config=json.loads(metadata["config"]),
@@ -123,7 +132,9 @@ def read_plan(output: str) -> Plan | None:
     except (pa.ArrowException, KeyError, TypeError, ValueError) as error:
         if isinstance(error, UsageError):
             raise
-        raise UsageError(f"{url} is not a readable plan ({error}); write to a new output folder") from error
+        raise UsageError(
+            f"{url} is not a readable plan ({error}); write to a new output folder"
+        ) from error
 
 
 def _inspect(url: str) -> ShardInput:
@@ -137,7 +148,9 @@ def _inspect(url: str) -> ShardInput:
 def _shard_name(url: str) -> str:
     name = storage.base_name(url).removesuffix(".tar")
     if not name or name.startswith(".") or name.endswith(".failed"):
-        raise UsageError(f"{url} cannot be a shard: its name is empty, hidden or ends in .failed; rename it")
+        raise UsageError(
+            f"{url} cannot be a shard: its name is empty, hidden or ends in .failed; rename it"
+        )
     return name
 
 

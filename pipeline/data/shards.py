@@ -1,32 +1,25 @@
-"""WebDataset shards: streaming reader that trusts nothing, writer whose bytes depend on content only."""
+"""WebDataset shards: a streaming reader, and a writer whose bytes depend on content only."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
 import tarfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import TracebackType
-from typing import BinaryIO
+from typing import BinaryIO, Self
 
 from ..errors import SampleError, ShardError
 from . import storage
+from .tar_stream import Entry, TarStream
 
 _BLOCK = 512
-_CHUNK = 1 << 16
-_MAX_HEADER = 1 << 20
-_MAX_NAME = 1024
 _KEYED = re.compile(r"((?:.*/)?[^./]+)\.([^/]*)", re.DOTALL)
-_EXTENDED_HEADERS = (
-    tarfile.XHDTYPE,
-    tarfile.XGLTYPE,
-    tarfile.SOLARIS_XHDTYPE,
-    tarfile.GNUTYPE_LONGNAME,
-    tarfile.GNUTYPE_LONGLINK,
-)
+_METADATA = re.compile(r"__[^/]*__(/.*)?", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -46,7 +39,7 @@ class Sample:
         key: member path up to the first dot of its base name.
         members: in archive order.
         row: position of the sample in its shard, from 0.
-        problem: set when a size limit was exceeded; the members that exceed it are then left out.
+        problem: set when a size limit was exceeded; what exceeds it is left out of ``members``.
     """
 
     key: str
@@ -70,9 +63,9 @@ class Limits:
 
 
 def split_name(name: str) -> tuple[str, str] | None:
-    """Return (key, extension in lower case) by WebDataset's rule, or None for a name outside it."""
+    """Return (key, extension in lower case) by WebDataset's rule, or None outside that rule."""
     match = _KEYED.fullmatch(name)
-    if match is None or re.fullmatch(r"__[^/]*__(/.*)?", name, re.DOTALL):
+    if match is None or _METADATA.fullmatch(name):
         return None
     return match.group(1), match.group(2).lower()
 
@@ -83,9 +76,13 @@ def open_shard(url: str, limits: Limits | None = None) -> Iterator[ShardReader]:
     try:
         stream = storage.open_read(url)
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise ShardError(f"{url}: the shard is missing; restore it or take it out of the input") from error
+        raise ShardError(
+            f"{url}: the shard is missing; restore it or take it out of the input"
+        ) from error
     except (PermissionError, IsADirectoryError) as error:
-        raise ShardError(f"{url}: the shard cannot be read ({error}); check its access rights") from error
+        raise ShardError(
+            f"{url}: the shard cannot be read ({error}); check its access rights"
+        ) from error
     with stream:
         yield ShardReader(stream, limits or Limits(), url)
 
@@ -94,36 +91,40 @@ class ShardReader:
     """Iterate once over the samples of a tar stream, holding one sample at a time.
 
     After exhaustion ``sha256`` and ``size`` describe the whole input, and ``ignored`` counts the
-    members that belong to no sample (WebDataset skips the same ones: directories, names without an
-    extension, hidden files, ``__metadata__``).
+    files that belong to no sample; they are those that WebDataset passes over too: names without
+    an extension, hidden files, ``__metadata__``.
 
     Raises (while iterating):
-        ShardError: not a tar, truncated, repeated or interleaved keys, unsafe or non-regular members.
+        ShardError: repeated or interleaved keys, and what :class:`TarStream` raises.
     """
 
     def __init__(self, stream: BinaryIO, limits: Limits, name: str = "shard") -> None:
-        self._tap = _Tap(stream)
+        self._tar = TarStream(stream, name)
         self._limits = limits
-        self._name = name
         self.ignored = 0
 
     @property
     def sha256(self) -> str:
         """Hex digest of the bytes read so far."""
-        return self._tap.hash.hexdigest()
+        return self._tar.sha256
 
     @property
     def size(self) -> int:
         """Bytes read so far."""
-        return self._tap.count
+        return self._tar.size
 
     def __iter__(self) -> Iterator[Sample]:
         seen: set[str] = set()
         current: _Pending | None = None
-        for key, ext, info, tar in self._entries():
+        for entry in self._tar:
+            names = split_name(entry.name)
+            if names is None:
+                self.ignored += 1
+                continue
+            key, ext = names
             if current is None or key != current.key:
                 if key in seen:
-                    raise self._error(
+                    raise self._tar.error(
                         f"the key {key!r} comes back after other keys (repeated or interleaved); "
                         "write all members of a sample next to each other"
                     )
@@ -132,76 +133,28 @@ class ShardReader:
                 current = _Pending(key, len(seen))
                 seen.add(key)
             if ext in current.exts:
-                raise self._error(f"the key {key!r} has two members .{ext}; keys must not repeat")
-            current.exts.add(ext)
-            self._take(current, ext, info, tar)
+                raise self._tar.error(
+                    f"the key {key!r} is repeated: it has two members .{ext}; make keys unique"
+                )
+            self._take(current, ext, entry)
         if current is not None:
             yield current.sample()
 
-    def _entries(self) -> Iterator[tuple[str, str, tarfile.TarInfo, tarfile.TarFile]]:
-        try:
-            tar = tarfile.open(fileobj=self._tap, mode="r|", bufsize=_CHUNK, tarinfo=_CappedInfo, errorlevel=2)
-        except (tarfile.TarError, ValueError, RecursionError) as error:
-            raise self._error(f"not a tar archive ({error}); shards are plain, uncompressed .tar files") from error
-        with tar:
-            while (info := self._next(tar)) is not None:
-                # The archive object would otherwise remember every header it has seen.
-                tar.members.clear()
-                self._check_member(info)
-                names = split_name(info.name) if info.isfile() else None
-                if names is None:
-                    self.ignored += 1
-                else:
-                    yield *names, info, tar
-            self._check_end(tar.offset)
-
-    def _next(self, tar: tarfile.TarFile) -> tarfile.TarInfo | None:
-        try:
-            return tar.next()
-        except (tarfile.TarError, ValueError, RecursionError) as error:
-            raise self._error(f"truncated or damaged near byte {tar.offset} ({error}); copy the shard again") from error
-
-    def _check_member(self, info: tarfile.TarInfo) -> None:
-        name = info.name
-        if info.size < 0:
-            raise self._error(f"the member {name!r} declares a negative size; repack the shard")
-        if not (info.isdir() or info.type in (tarfile.REGTYPE, tarfile.AREGTYPE)) or info.issparse():
-            raise self._error(f"the member {name!r} is a link, a device or sparse; only regular files are allowed")
-        unsafe = name.startswith("/") or ".." in name.split("/") or "\\" in name or len(name) > _MAX_NAME
-        if unsafe or any(ord(character) < 32 or 0xD800 <= ord(character) < 0xE000 for character in name):
-            raise self._error(f"the member name {name!r} is unsafe; names must be relative UTF-8 paths without '..'")
-
-    def _take(self, current: _Pending, ext: str, info: tarfile.TarInfo, tar: tarfile.TarFile) -> None:
+    def _take(self, current: _Pending, ext: str, entry: Entry) -> None:
         limits = self._limits
-        too_large = info.size > limits.max_member_bytes or current.bytes + info.size > limits.max_sample_bytes
-        if too_large or len(current.exts) > limits.max_members:
-            current.problem = SampleError(
-                "sample_too_large",
-                f"{current.key}: {info.name} exceeds the limits a sample ({limits.max_member_bytes} bytes a member, "
-                f"{limits.max_sample_bytes} in all, {limits.max_members} members)",
-            )
+        fits = entry.size <= limits.max_member_bytes
+        fits &= current.bytes + entry.size <= limits.max_sample_bytes
+        if fits and len(current.exts) < limits.max_members:
+            current.exts.add(ext)
+            current.bytes += entry.size
+            current.members.append(Member(entry.name, ext, entry.read()))
             return
-        file = tar.extractfile(info)
-        assert file is not None, "regular members have content"
-        try:
-            data = file.read()
-        except tarfile.TarError as error:
-            raise self._error(f"truncated inside {info.name!r}; copy the shard again") from error
-        current.bytes += len(data)
-        current.members.append(Member(info.name, ext, data))
-
-    def _check_end(self, offset: int) -> None:
-        rest = self._tap.last[offset - self._tap.count :] if offset < self._tap.count else b""
-        zeros = not any(rest)
-        while chunk := self._tap.read(_CHUNK):
-            zeros = zeros and not any(chunk)
-        if self._tap.count - offset < 2 * _BLOCK:
-            raise self._error("truncated: the archive has no end marker; copy the shard again")
-        if not zeros:
-            raise self._error(f"damaged or followed by other data at byte {offset}; copy or repack the shard")
-
-    def _error(self, message: str) -> ShardError:
-        return ShardError(f"{self._name}: {message}")
+        current.problem = SampleError(
+            "sample_too_large",
+            f"{current.key}: {entry.name} exceeds the limits of a sample "
+            f"({limits.max_member_bytes} bytes a member, {limits.max_sample_bytes} bytes "
+            f"and {limits.max_members} members in all)",
+        )
 
 
 class ShardWriter:
@@ -240,17 +193,21 @@ class ShardWriter:
 
     def abort(self) -> None:
         """Close and delete the unfinished file."""
-        try:
+        # What could not be flushed is deleted anyway.
+        with contextlib.suppress(OSError):
             self._file.close()
-        except OSError:
-            pass  # what could not be flushed is deleted anyway
         if os.path.isfile(self._path):
             os.unlink(self._path)
 
-    def __enter__(self) -> ShardWriter:
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         if kind is not None:
             self.abort()
         elif not self._file.closed:
@@ -271,13 +228,10 @@ def write_shard(path: str | os.PathLike[str], samples: Iterable[Sample]) -> tupl
         return writer.close()
 
 
-def with_members(sample: Sample, members: Iterable[Member]) -> Sample:
-    """Return ``sample`` with other members."""
-    return replace(sample, members=tuple(members))
-
-
 @dataclass
 class _Pending:
+    """The sample whose members are being read."""
+
     key: str
     row: int
     members: list[Member] = field(default_factory=list)
@@ -287,38 +241,3 @@ class _Pending:
 
     def sample(self) -> Sample:
         return Sample(self.key, tuple(self.members), self.row, self.problem)
-
-
-class _CappedInfo(tarfile.TarInfo):
-    """Header that refuses the extended headers with which an archive could exhaust memory."""
-
-    @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _CappedInfo:
-        info = super().frombuf(buf, encoding, errors)
-        # A negative size sends tarfile backwards, into an endless loop.
-        if info.size < 0 or (info.type in _EXTENDED_HEADERS and info.size > _MAX_HEADER):
-            raise tarfile.ReadError(f"a header that declares {info.size} bytes")
-        return info
-
-
-class _Tap:
-    """Stream that hashes and counts what is read and keeps the last chunk.
-
-    Chunks are whole but for the last one, so that the block in which an archive ends lies in ``last``.
-    """
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
-        self.last = b""
-        self.hash = hashlib.sha256()
-        self.count = 0
-
-    def read(self, size: int) -> bytes:
-        data = self._stream.read(size)
-        while 0 < len(data) < size and (more := self._stream.read(size - len(data))):
-            data += more
-        if data:
-            self.hash.update(data)
-            self.count += len(data)
-            self.last = data
-        return data

@@ -19,10 +19,18 @@ from typing import Any, BinaryIO, cast
 import fsspec
 
 from ..errors import UsageError
-from .braces import expand_braces
 
 _TEMPORARY = re.compile(r"^\..+\.[0-9a-f]{12}\.tmp$")
-_CHANGE_MARKS = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified", "updated", "created")
+_CHANGE_MARKS = (
+    "ETag",
+    "etag",
+    "md5Hash",
+    "mtime",
+    "LastModified",
+    "last_modified",
+    "updated",
+    "created",
+)
 _WRITE_REMEDY = {
     errno.ENOSPC: "no space left; free some, then run the same command again to resume",
     errno.EDQUOT: "the disk quota is used up; free some space, then run the same command again",
@@ -52,9 +60,14 @@ def join(base: str, *parts: str) -> str:
 
 def base_name(url: str) -> str:
     """Return the last path component of ``url``, without the query of an HTTP URL."""
-    if _is_http(url):
+    if is_http(url):
         url = re.split(r"[?#]", url, maxsplit=1)[0]
     return url.rstrip("/").rsplit("/", 1)[-1]
+
+
+def is_http(url: str) -> bool:
+    """Whether ``url`` is read from a web server, where nothing can be listed or written."""
+    return url.startswith(("http://", "https://"))
 
 
 def exists(url: str) -> bool:
@@ -75,7 +88,7 @@ def size(url: str) -> int | None:
 def identity(url: str) -> dict[str, Any]:
     """Return ``size`` and ``etag`` of a file: what tells one version of it from another.
 
-    ``etag`` is the store's own tag, or its modification time as text, or None when it gives neither.
+    ``etag`` is the store's own tag or its modification time, as text; None when it gives neither.
     """
     path = local_path(url)
     if path is not None:
@@ -94,8 +107,8 @@ def open_read(url: str) -> BinaryIO:
         return path.open("rb")
     fs, remote = _remote(url)
     # An HTTP server need not support ranges: block size 0 asks for the plain stream.
-    options: dict[str, Any] = {"block_size": 0} if _is_http(url) else {"cache_type": "readahead"}
-    return cast(BinaryIO, fs.open(remote, "rb", **options))
+    options: dict[str, Any] = {"block_size": 0} if is_http(url) else {"cache_type": "readahead"}
+    return cast("BinaryIO", fs.open(remote, "rb", **options))
 
 
 def read_bytes(url: str) -> bytes:
@@ -104,7 +117,7 @@ def read_bytes(url: str) -> bytes:
     if path is not None:
         return path.read_bytes()
     fs, remote = _remote(url)
-    return cast(bytes, fs.cat_file(remote))
+    return cast("bytes", fs.cat_file(remote))
 
 
 def write_bytes(url: str, data: bytes) -> None:
@@ -128,7 +141,9 @@ def put_file(source: str | os.PathLike[str], url: str) -> None:
         with open(source, "rb") as origin:
             _replace_local(path, lambda file: shutil.copyfileobj(origin, file, 1 << 20))
     else:
-        _put_remote(url, os.path.getsize(source), lambda fs, remote: fs.put_file(os.fspath(source), remote))
+        _put_remote(
+            url, os.path.getsize(source), lambda fs, remote: fs.put_file(os.fspath(source), remote)
+        )
 
 
 def make_folder(url: str) -> None:
@@ -153,7 +168,7 @@ def remove(url: str) -> None:
 
 
 def list_names(url_dir: str) -> list[str]:
-    """Return the sorted names of the files directly in a folder; empty when there is no such folder.
+    """Return the sorted names of the files directly in a folder; empty when it does not exist.
 
     Names with a leading dot are left out: they are temporary files of writes that did not end.
     """
@@ -173,6 +188,24 @@ def list_names(url_dir: str) -> list[str]:
     return sorted(name for name in names if name and not name.startswith("."))
 
 
+def is_folder(url: str) -> bool:
+    """Whether ``url`` is a folder, or a prefix with something below it."""
+    path = local_path(url)
+    if path is not None:
+        return path.is_dir()
+    fs, remote = _remote(url)
+    return bool(fs.isdir(remote))
+
+
+def glob(pattern: str) -> list[str]:
+    """Return the URLs that match a glob pattern; local ones as absolute paths."""
+    path = local_path(pattern)
+    if path is not None:
+        return list(fsspec.filesystem("file").glob(str(path)))
+    fs, remote = _remote(pattern)
+    return [fs.unstrip_protocol(name) for name in fs.glob(remote)]
+
+
 def sweep(url_dir: str) -> int:
     """Delete the temporary files that killed writers left in a local folder; return how many."""
     path = local_path(url_dir)
@@ -186,7 +219,8 @@ def sweep(url_dir: str) -> int:
 
 def is_inside(url: str, parent: str) -> bool:
     """Whether ``url`` is ``parent`` itself or lies below it (symbolic links followed)."""
-    return _canonical(url) == _canonical(parent) or _canonical(url).startswith(_canonical(parent).rstrip("/") + "/")
+    inner, outer = _canonical(url), _canonical(parent)
+    return inner == outer or inner.startswith(outer.rstrip("/") + "/")
 
 
 @contextmanager
@@ -199,72 +233,6 @@ def explained(path: str | os.PathLike[str]) -> Iterator[None]:
         if remedy is None:
             raise
         raise UsageError(f"cannot write {os.fspath(path)}: {remedy}") from error
-
-
-def expand(url: str) -> list[str]:
-    """Return the sorted URLs of the shards that an input URL names.
-
-    Args:
-        url: a folder (its ``*.tar`` files), a glob, one shard, or any of these with brace lists
-            ``{000..005}`` and ``{a,b}``. Local results are absolute paths.
-
-    A shard that a brace list names but that is missing is kept: it fails alone, when it is read.
-
-    Raises:
-        UsageError: nothing found, unreadable folder, malformed braces.
-    """
-    pieces = expand_braces(url)
-    found: list[str] = []
-    for piece in pieces:
-        shards = _expand_one(piece)
-        if not shards and len(pieces) > 1 and piece.endswith(".tar") and not _has_magic(piece):
-            path = local_path(piece)
-            shards = [piece if path is None else str(path)]
-        if not shards:
-            raise UsageError(_nothing_found(piece))
-        found += shards
-    return sorted(found)
-
-
-def _expand_one(url: str) -> list[str]:
-    if _is_http(url):
-        return [url]
-    path = local_path(url)
-    try:
-        if path is not None:
-            if path.is_dir():
-                return [str(path / name) for name in list_names(str(path)) if name.endswith(".tar")]
-            if path.exists():
-                return [str(path)]
-        elif (fs_path := _remote(url))[0].isdir(fs_path[1]):
-            return [join(url, name) for name in list_names(url) if name.endswith(".tar")]
-        elif exists(url):
-            return [url]
-        return _expand_glob(url) if _has_magic(url) else []
-    except PermissionError as error:
-        raise UsageError(f"cannot read {url}: permission denied; check its access rights or credentials") from error
-
-
-def _expand_glob(url: str) -> list[str]:
-    path = local_path(url)
-    if path is None:
-        fs, remote = _remote(url)
-        names = [fs.unstrip_protocol(name) for name in fs.glob(remote)]
-    else:
-        fs = fsspec.filesystem("file")
-        names = fs.glob(str(path))
-    return [name for name in names if name.endswith(".tar") and not base_name(name).startswith(".")]
-
-
-def _nothing_found(url: str) -> str:
-    path = local_path(url)
-    if path is not None and path.is_dir():
-        below = next(path.glob("*/*.tar"), None)
-        hint = f"; there are some one level below: use {join(url, '*', '*.tar')}" if below else ""
-        return f"no .tar shards in the folder {url}{hint}"
-    if _has_magic(url):
-        return f"no .tar shards match {url}"
-    return f"{url} does not exist: give a folder of .tar shards, a glob, a brace list or one shard"
 
 
 def _replace_local(path: Path, fill: Callable[[BinaryIO], object]) -> None:
@@ -309,7 +277,9 @@ def _remote(url: str) -> tuple[Any, str]:
         fs, remote = fsspec.core.url_to_fs(url)
     except ImportError as error:
         scheme = url.split("://", 1)[0]
-        extra = "unlearnable[s3]" if scheme in ("s3", "s3a") else f"the fsspec package for {scheme}://"
+        extra = (
+            "unlearnable[s3]" if scheme in ("s3", "s3a") else f"the fsspec package for {scheme}://"
+        )
         raise UsageError(f"cannot open {url}: {error}. Install {extra}") from error
     except ValueError as error:
         raise UsageError(f"cannot open {url}: {error}") from error
@@ -324,11 +294,3 @@ def _canonical(url: str) -> str:
         return str(path.resolve())
     fs, remote = _remote(url)
     return str(fs.unstrip_protocol(remote)).rstrip("/")
-
-
-def _has_magic(url: str) -> bool:
-    return any(character in url for character in "*?[")
-
-
-def _is_http(url: str) -> bool:
-    return url.startswith(("http://", "https://"))
