@@ -13,5 +13,5 @@ def fit(config: Annotated[FitRunConfig, Parameter(name="*")]) -> int:
     """Fit a surrogate on a bounded part of a corpus, and write it as an artifact."""
     from ..pipeline.execution.fit_run import fit as run
 
-    run(config)
+    print(run(config))
     return 0

@@ -36,8 +36,9 @@ class FileOptions:
         Raises:
             UsageError: a key is no option of the command; the message has the nearest one.
         """
-        names = [name for argument in arguments for name in argument.names]
-        known = sorted({name[2:] for name in names if name.startswith("--")})
+        # `no-dry-run: true` would be read as `dry-run: true`: a file says `dry-run: false`.
+        names = [set(argument.names) - set(argument.negatives) for argument in arguments]
+        known = sorted(name[2:] for name in set().union(*names) if name.startswith("--"))
         for key in self.values:
             if key not in known:
                 near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)

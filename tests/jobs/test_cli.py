@@ -101,6 +101,12 @@ def test_config_option_is_read_wherever_it_stands(
         assert str(yaml_file) in message
 
 
+def test_null_in_a_file_leaves_an_option_unset(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("surrogate: null\nsteps: ~\n")
+    assert parsed("protect", "in", "out", file=path) == parsed("protect", "in", "out")
+
+
 @pytest.mark.parametrize(
     ("content", "part"),
     [
@@ -108,6 +114,8 @@ def test_config_option_is_read_wherever_it_stands(
         ("epsilon: [1\n", "not YAML"),
         ("4: epsilon\n", "one mapping"),
         ("epsilon: many\n", "many"),
+        ("no-dry-run: true\n", "did you mean 'dry-run'"),
+        ("config: other.yaml\n", "'config' is no option"),
         ("image-format: gif\n", "gif"),
     ],
 )
