@@ -16,7 +16,7 @@ from .objective import info_nce
 from .passes import Passes
 from .pgd import descend, permutation
 from .pixels import PixelBatch
-from .surrogate import Surrogate, image_digest
+from .surrogate import Fitted, Surrogate, image_digest
 from .tokens import insert_trigger
 
 
@@ -130,11 +130,13 @@ class _Visit:
         before = self._losses(last, trigger=None)
         trigger = self._start()
         seeds = []
-        if not self._take_fitted(trigger):
+        known = [self.surrogate.fitted.get(image_digest(image)) for image in self.source]
+        if not all(known) or not known:
             for round_index, model in enumerate(self.models):
                 if self.codes is None:
                     trigger = self._search(model, trigger)
                 seeds += self._descend(model, trigger, round_index)
+        self._take_fitted(known, trigger)
         after = self._losses(last, trigger)
         words = self._words(trigger)
         return ProtectedBatch(
@@ -162,16 +164,16 @@ class _Visit:
                 self.pixels.set_delta(group, signs * self.config.epsilon)
         return table[torch.arange(positions), choice]
 
-    def _take_fitted(self, trigger: Tensor) -> bool:
-        """Use perturbations that fit has found for these very images; True if for all of them."""
-        known = [self.surrogate.fitted.get(image_digest(image)) for image in self.source]
-        if not known or any(entry is None for entry in known):
-            return False
+    def _take_fitted(self, known: Sequence[Fitted | None], trigger: Tensor) -> None:
+        """Put what fit has found for these very images in place of what was found here."""
         for group, members in enumerate(self.pixels.members):
-            deltas = torch.stack([known[i][0] for i in members])  # type: ignore[index]
-            self.pixels.set_delta(group, deltas.clamp(-self.config.epsilon, self.config.epsilon))
-        trigger.copy_(torch.stack([entry[1] for entry in known if entry is not None]))
-        return True
+            deltas = self.pixels.deltas[group]
+            for row, index in enumerate(members):
+                entry = known[index]
+                if entry is not None:
+                    bound = self.config.epsilon
+                    deltas[row] = entry[0].clamp(-bound, bound).to(self.device)
+                    trigger[index] = entry[1]
 
     def _draw_bodies(self) -> Tensor:
         """Pick one caption of each image, int64 [B, L]."""

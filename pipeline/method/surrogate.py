@@ -15,6 +15,7 @@ from .patterns import PatternBook
 from .vocabulary import TriggerVocabulary
 
 Weights = dict[str, Tensor]
+Fitted = tuple[Tensor, Tensor]
 
 
 @dataclass
@@ -34,7 +35,7 @@ class Surrogate:
     vocabulary: TriggerVocabulary
     sequence: list[Weights]
     code: PatternBook | None = None
-    fitted: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    fitted: dict[str, Fitted] = field(default_factory=dict)
     meta: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -120,6 +121,6 @@ def _strip(tensors: dict[str, Tensor], prefix: str) -> Weights:
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 
-def _fitted(tensors: dict[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
+def _fitted(tensors: dict[str, Tensor]) -> dict[str, Fitted]:
     digests = [name.split(".")[1] for name in tensors if name.startswith("fitted.") and name.endswith(".delta")]
     return {d: (tensors[f"fitted.{d}.delta"], tensors[f"fitted.{d}.trigger"]) for d in digests}

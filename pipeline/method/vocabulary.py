@@ -109,9 +109,12 @@ def corpus_vocabulary(
 
 
 def full_vocabulary(
-    tokenizer: Any, *, positions: int, blocklist: Iterable[str] = ()
+    tokenizer: Any, *, positions: int, size: int = 10_000, blocklist: Iterable[str] = ()
 ) -> TriggerVocabulary:
-    """Let every position use every safe word (the published method's choice, less its unsafe tokens)."""
+    """Let every position use any frequent safe word (the published choice, less its unsafe tokens).
+
+    Byte-pair merges are learned most frequent first, so the order of token ids ranks words by frequency.
+    """
     allowed = safe_words(tokenizer, blocklist)
-    words = tuple(sorted(allowed))
+    words = tuple(sorted(allowed, key=allowed.__getitem__)[:size])
     return TriggerVocabulary((words,) * positions, (tuple(allowed[w] for w in words),) * positions)

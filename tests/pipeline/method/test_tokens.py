@@ -1,0 +1,30 @@
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from unlearnable.pipeline.method.models import get_tokenizer
+from unlearnable.pipeline.method.tokens import insert_trigger
+from unlearnable.pipeline.method.vocabulary import leading_ids, safe_words
+
+TOKENIZER = get_tokenizer("tiny", 16)
+WORDS = safe_words(TOKENIZER)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    caption=st.text(alphabet=st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]), max_size=120),
+    trigger=st.lists(st.sampled_from(sorted(WORDS)), min_size=1, max_size=7),
+)
+def test_inserted_ids_are_those_of_the_written_caption(caption: str, trigger: list[str]) -> None:
+    ids = torch.tensor([[WORDS[word] for word in trigger]])
+    inserted = insert_trigger(TOKENIZER([caption]), ids)
+    written = f"{' '.join(trigger)} {caption}"
+    assert torch.equal(inserted, TOKENIZER([written]))
+    assert leading_ids(TOKENIZER, written, len(trigger)) == ids[0].tolist()
+
+
+def test_a_caption_that_fills_the_context_keeps_trigger_and_end() -> None:
+    caption = "dog " * 40
+    row = insert_trigger(TOKENIZER([caption]), torch.tensor([[WORDS["red"], WORDS["lamp"]]]))[0]
+    assert row[1:3].tolist() == [WORDS["red"], WORDS["lamp"]]
+    assert row[-1] == 49407 and len(row) == 16

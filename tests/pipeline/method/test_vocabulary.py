@@ -1,0 +1,34 @@
+import pytest
+
+from unlearnable.pipeline.errors import UsageError
+from unlearnable.pipeline.method.models import get_tokenizer
+from unlearnable.pipeline.method.vocabulary import corpus_vocabulary, full_vocabulary, safe_words
+
+TOKENIZER = get_tokenizer("tiny", 16)
+CAPTIONS = [["A red dog runs over the wet grass"], ["two dogs play", "a red ball"], ["grass and a dog"]]
+
+
+def test_safe_words_survive_tokenizer_and_detokenizer() -> None:
+    words = safe_words(TOKENIZER, blocklist=["Dog"])
+    assert "dog" not in words and "fuck" not in words and len(words) > 10_000
+    for word, token in list(words.items())[::500]:
+        assert TOKENIZER.encode(word) == [token]
+        assert TOKENIZER.decode([token]).strip() == word
+
+
+def test_corpus_vocabulary_takes_frequent_content_words() -> None:
+    vocabulary = corpus_vocabulary(CAPTIONS, TOKENIZER, positions=2, size=2)
+    assert vocabulary.words == (("dog", "red"), ("grass", "ball"))
+    assert vocabulary.text([0, 1]) == "dog ball"
+    assert vocabulary.id_table().tolist() == [TOKENIZER.encode("dog red"), TOKENIZER.encode("grass ball")]
+
+
+def test_too_few_words_name_the_remedy() -> None:
+    with pytest.raises(UsageError, match="more captions"):
+        corpus_vocabulary([["the dog"]], TOKENIZER, positions=3, size=16)
+
+
+def test_full_vocabulary_is_the_same_at_every_position() -> None:
+    vocabulary = full_vocabulary(TOKENIZER, positions=5, size=100, blocklist=["love"])
+    assert vocabulary.positions == 5 and len(set(vocabulary.words)) == 1
+    assert len(vocabulary.words[0]) == 100 and "love" not in vocabulary.words[0]
