@@ -1,1 +1,1 @@
-"""Builders that turn a corpus as its owner distributes it into shards."""
+"""Builders: corpora as their owners keep them, to WebDataset shards."""

@@ -1,0 +1,171 @@
+"""The card of a published corpus: ``README.md`` for people, ``croissant.json`` for programs.
+
+Both are pure functions of plan, ledger, owner and day of publication, so that a check can
+write them again and compare.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from . import storage
+from .croissant import build_croissant
+from .ledger import LedgerRecord, read_ledger, uncommitted
+from .plan import Plan, read_plan
+
+README_NAME = "README.md"
+CROISSANT_NAME = "croissant.json"
+_NO_OWNER = "not stated"
+_TITLE = "A protected copy of an image-caption corpus"
+
+
+def write_card(
+    output: str, plan: Plan, ledger: Mapping[str, LedgerRecord], owner: str | None
+) -> None:
+    """Write ``README.md`` and ``croissant.json``; a rewrite keeps the day of first publication.
+
+    Args:
+        output: output prefix.
+        plan: its plan.
+        ledger: records by shard name; only those committed under the plan's configuration count.
+        owner: statement of who publishes the copy, or None.
+    """
+    before, _ = _read_croissant(output)
+    published = before.get("datePublished") or datetime.now(UTC).date().isoformat()
+    for name, text in _card(plan, ledger, owner or _NO_OWNER, str(published)).items():
+        storage.write_bytes(storage.join(output, name), text.encode())
+
+
+def check_card(output: str) -> list[str]:
+    """Return what is wrong with the card of an output, as messages; empty when it is as written.
+
+    Owner and day of publication are taken from the card, everything else from plan and ledger.
+    """
+    plan = read_plan(output)
+    if plan is None:
+        return [f"{output} has no plan: it is not the output of a run"]
+    found, problem = _read_croissant(output)
+    if problem:
+        return [problem]
+    owner = found.get("creator", {}).get("name", "")
+    published = str(found.get("datePublished"))
+    problems = []
+    for name, text in _card(plan, read_ledger(output), str(owner), published).items():
+        url = storage.join(output, name)
+        try:
+            same = storage.read_bytes(url) == text.encode()
+        except OSError:
+            problems.append(f"{url} is missing")
+        else:
+            if not same:
+                problems.append(f"{url} does not describe what plan and ledger record")
+    return problems
+
+
+def _read_croissant(output: str) -> tuple[dict[str, Any], str]:
+    """Return the croissant file and "", or an empty one and what is wrong with it."""
+    url = storage.join(output, CROISSANT_NAME)
+    try:
+        found = json.loads(storage.read_bytes(url))
+    except OSError:
+        return {}, f"{url} is missing"
+    except (ValueError, RecursionError) as error:
+        return {}, f"{url} is not JSON ({error})"
+    if not isinstance(found, dict) or not isinstance(found.get("creator", {}), dict):
+        return {}, f"{url} is not a description of a dataset"
+    return found, ""
+
+
+def _card(
+    plan: Plan, ledger: Mapping[str, LedgerRecord], owner: str, published: str
+) -> dict[str, str]:
+    missing = set(uncommitted(plan, ledger))
+    records = [ledger[shard.name] for shard in plan.shards if shard.name not in missing]
+    description = _description(plan)
+    croissant = build_croissant(
+        records, title=_TITLE, description=description, owner=owner, published=published
+    )
+    return {
+        README_NAME: _readme(plan, records, description, owner, published),
+        CROISSANT_NAME: json.dumps(croissant, indent=1, ensure_ascii=False) + "\n",
+    }
+
+
+def _description(plan: Plan) -> str:
+    epsilon, words = _setting(plan, "epsilon"), _setting(plan, "trigger_words")
+    captions = f", and {words} trigger words stand in front of every caption" if words else ""
+    return (
+        f"Image-caption pairs from {_source(plan)}. Every image was changed by at most {epsilon} "
+        f"of 255 levels a pixel{captions}, so that models trained contrastively on the pairs learn "
+        f"the change and not the content. Made by unlearnable {plan.version}, "
+        f"method {_setting(plan, 'method')}."
+    )
+
+
+def _readme(
+    plan: Plan, records: list[LedgerRecord], description: str, owner: str, published: str
+) -> str:
+    counts = {
+        name: sum(getattr(record, name) for record in records)
+        for name in ("samples", "protected", "passed", "quarantined")
+    }
+    settings = json.dumps(plan.config, indent=1, sort_keys=True, ensure_ascii=False)
+    return f"""# {_TITLE}
+
+{description}
+
+| | |
+|---|---|
+| Owner statement | {" ".join(owner.replace("|", " ").split())} |
+| Published | {published} |
+| Source | {_source(plan)} |
+| Shards | {len(records)} of {len(plan.shards)} |
+| Samples read | {counts["samples"]} |
+| Protected | {counts["protected"]} |
+| Published unchanged | {counts["passed"]} |
+| Quarantined, not published | {counts["quarantined"]} |
+| Budget | {_setting(plan, "epsilon")} of 255 levels a pixel (largest absolute change) |
+| Program | unlearnable {plan.version} |
+| Configuration | {plan.config_hash} |
+
+## What was done
+
+Images: a perturbation was added and the result stored as {_setting(plan, "image_format")}; metadata
+of the image files was dropped. Captions: the trigger was put in front of each. Other members, keys
+and their order are those of the source. `manifest/<shard>.parquet` has one row for each sample that
+was read, with the checksums and the measured change of its image, its trigger, or why it is not
+published.
+
+## Verify and restore
+
+```
+unlearnable verify <this folder>
+unlearnable verify <this folder> --against <source>
+unlearnable restore <this folder> <destination>
+```
+
+`verify` measures every image and caption again. `restore` writes shards without the triggers; the
+images stay changed, for the originals are not in this folder.
+
+## Settings
+
+```json
+{settings}
+```
+"""
+
+
+def _source(plan: Plan) -> str:
+    """Name the folders of the input; of local ones only the last part, for the card is public."""
+    folders = sorted({shard.url.rsplit("/", 1)[0] for shard in plan.shards})
+    shown = [url if storage.local_path(url) is None else storage.base_name(url) for url in folders]
+    return ", ".join(f"`{name}`" for name in dict.fromkeys(shown))
+
+
+def _setting(plan: Plan, name: str) -> Any:
+    """Return a setting of the run, also one of the method's own; None when there is none."""
+    nested = [value for value in plan.config.values() if isinstance(value, dict)]
+    return next((level[name] for level in (plan.config, *nested) if name in level), None)

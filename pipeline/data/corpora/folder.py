@@ -1,0 +1,153 @@
+"""A folder of images and a table of captions, to shards."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from ...errors import UsageError
+from .. import storage
+from ..images import IMAGE_EXTS
+from ..shards import Member, Sample
+from .tables import CaptionRow, find_table, read_table
+from .writing import refuse_existing, write_corpus
+
+SPLIT = "train"
+_SHOWN = 5
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class FolderReport:
+    """What was written and what was left out.
+
+    Args:
+        samples: images written, each with all its captions.
+        duplicates: rows that repeat an image and its caption, by table and line.
+        missing: rows whose image does not exist, by table, line and file.
+        uncaptioned: image files that no row names.
+    """
+
+    samples: int = 0
+    duplicates: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    uncaptioned: list[str] = field(default_factory=list)
+
+
+def build_folder(
+    src: str, out: str, captions: str | None = None, samples_per_shard: int = 1000
+) -> FolderReport:
+    """Pack the images that a table names into ``OUT/train-000.tar`` and so on.
+
+    A sample is ``KEY.<ext>`` with the image file as it is, and ``KEY.txt``; when any image has
+    several captions every sample has ``KEY.json`` with the list ``captions`` instead. Rows of
+    missing images, repeated rows and images without a row are left out, logged and reported.
+
+    Args:
+        src: local folder of images; the table's file names are relative to it.
+        out: folder URL, empty or new, outside ``src``.
+        captions: the table (see :mod:`.tables`); by default ``SRC/captions.*``.
+        samples_per_shard: at least 1.
+
+    Raises:
+        UsageError: no such folder or table, a malformed row (file and line are named), a file name
+            that leaves ``src`` or is no image, no image at all, ``out`` not empty or in ``src``.
+    """
+    folder = storage.local_path(src)
+    if folder is None or not folder.is_dir():
+        raise UsageError(f"{src} is not a local folder of images")
+    if storage.is_inside(out, src):
+        raise UsageError(f"{out} is inside {src}; choose an output folder outside it")
+    refuse_existing(out)
+    table = find_table(folder) if captions is None else Path(captions)
+    report = FolderReport()
+    images = _collect(folder, table, report)
+    if not images:
+        raise UsageError(f"{table} names no image that exists in {folder}; check its file column")
+    report.uncaptioned = sorted(_image_files(folder) - images.keys())
+    _log(report)
+    samples = _samples(folder, images)
+    report.samples = write_corpus(out, {SPLIT: samples}, samples_per_shard)[SPLIT]
+    return report
+
+
+def _collect(folder: Path, table: Path, report: FolderReport) -> dict[str, list[str]]:
+    """Return the captions by image file, in the table's order."""
+    images: dict[str, list[str]] = {}
+    for row in read_table(table):
+        file = _inside(row)
+        if file not in images and not (folder / file).is_file():
+            report.missing.append(f"{row.place}: {file}")
+            continue
+        known = images.setdefault(file, [])
+        fresh = [text for text in dict.fromkeys(row.captions) if text not in known]
+        if len(fresh) < len(row.captions):
+            report.duplicates.append(f"{row.place}: {file}")
+        known += fresh
+    return images
+
+
+def _inside(row: CaptionRow) -> str:
+    path = PurePosixPath(row.file)
+    if path.is_absolute() or ".." in path.parts or "\0" in row.file:
+        raise UsageError(f"{row.place}: {row.file!r} leaves the image folder; use relative names")
+    if path.suffix[1:].lower() not in IMAGE_EXTS:
+        raise UsageError(
+            f"{row.place}: {row.file!r} is no image ({', '.join(sorted(IMAGE_EXTS))} are)"
+        )
+    return str(path)
+
+
+def _image_files(folder: Path) -> set[str]:
+    return {
+        Path(root, name).relative_to(folder).as_posix()
+        for root, _, names in os.walk(folder)
+        for name in names
+        if name.rsplit(".", 1)[-1].lower() in IMAGE_EXTS and not name.startswith(".")
+    }
+
+
+def _samples(folder: Path, images: dict[str, list[str]]) -> Iterator[Sample]:
+    several = any(len(captions) > 1 for captions in images.values())
+    used: set[str] = set()
+    for row, (file, captions) in enumerate(images.items()):
+        key = _key(file, used)
+        ext = PurePosixPath(file).suffix[1:].lower()
+        if several:
+            text = json.dumps({"captions": captions}, ensure_ascii=False)
+            caption = Member(f"{key}.json", "json", text.encode())
+        else:
+            caption = Member(f"{key}.txt", "txt", captions[0].encode())
+        image = Member(f"{key}.{ext}", ext, (folder / file).read_bytes())
+        yield Sample(key, (image, caption), row)
+
+
+def _key(file: str, used: set[str]) -> str:
+    """Return a WebDataset key made of the file's path, new to ``used``, and add it there."""
+    stem = str(PurePosixPath(file).with_suffix(""))
+    plain = re.sub(r"[^\w/-]+", "_", stem)
+    # WebDataset takes names like __this__ for metadata.
+    plain = f"x{plain}" if plain.startswith("__") else plain
+    key, number = plain, 1
+    while key in used:
+        number += 1
+        key = f"{plain}_{number}"
+    used.add(key)
+    return key
+
+
+def _log(report: FolderReport) -> None:
+    for what, found in (
+        ("rows repeat an image and its caption", report.duplicates),
+        ("rows name an image that does not exist", report.missing),
+        ("images have no caption", report.uncaptioned),
+    ):
+        if found:
+            more = ", ..." if len(found) > _SHOWN else ""
+            log.warning("%d %s: %s%s", len(found), what, ", ".join(found[:_SHOWN]), more)

@@ -1,0 +1,128 @@
+"""Tables of captions: CSV, TSV, JSONL or Parquet rows of an image file and its captions."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ...errors import UsageError
+
+FILE_COLUMNS = ("file", "image", "file_name", "filename")
+CAPTION_COLUMNS = ("caption", "captions", "text")
+
+
+class CaptionRow(NamedTuple):
+    """``place`` names table and line for messages; ``file`` is relative to the image folder."""
+
+    place: str
+    file: str
+    captions: list[str]
+
+
+def find_table(folder: Path) -> Path:
+    """Return the one ``captions.*`` table in a folder. Raises UsageError for none or several."""
+    found = sorted(path for path in folder.glob("captions.*") if path.suffix.lower() in _READERS)
+    if len(found) != 1:
+        names = ", ".join(path.name for path in found) or "none"
+        raise UsageError(
+            f"{folder} must hold one captions.csv, .tsv, .jsonl or .parquet (found: {names}); "
+            "name the table with --captions"
+        )
+    return found[0]
+
+
+def read_table(path: Path) -> Iterator[CaptionRow]:
+    """Yield the rows of a table.
+
+    Raises:
+        UsageError: missing file, unknown kind, missing columns, malformed or empty row; it names
+            the file and the line.
+    """
+    read = _READERS.get(path.suffix.lower())
+    if read is None:
+        raise UsageError(f"{path}: captions must be .csv, .tsv, .jsonl or .parquet")
+    if not path.is_file():
+        raise UsageError(f"{path} does not exist; name the table of captions with --captions")
+    try:
+        for place, row in read(path):
+            yield _parse(place, row)
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not UTF-8 ({error}); save it as UTF-8") from error
+
+
+def _parse(place: str, row: Mapping[str, Any]) -> CaptionRow:
+    file = _pick(place, row, FILE_COLUMNS)
+    captions = _pick(place, row, CAPTION_COLUMNS)
+    captions = [captions] if isinstance(captions, str) else captions
+    if not isinstance(file, str) or not file:
+        raise UsageError(f"{place}: the image file must be a text, not {file!r}")
+    if not isinstance(captions, list) or not all(isinstance(text, str) for text in captions):
+        raise UsageError(f"{place}: the caption must be a text or a list of texts")
+    if not captions or not all(text.strip() for text in captions):
+        raise UsageError(f"{place}: the caption of {file} is empty; fill it in or delete the row")
+    return CaptionRow(place, file, [text.strip() for text in captions])
+
+
+def _pick(place: str, row: Mapping[str, Any], names: tuple[str, ...]) -> Any:
+    for name in names:
+        if row.get(name) is not None:
+            return row[name]
+    raise UsageError(f"{place}: no value in a column {', '.join(names[:-1])} or {names[-1]}")
+
+
+def _read_csv(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.DictReader(file, delimiter=delimiter, strict=True)
+        try:
+            for row in reader:
+                place = f"{path} line {reader.line_num}"
+                if None in row:
+                    hint = f"put quotes around text with {delimiter!r}"
+                    raise UsageError(f"{place}: more values than columns; {hint}")
+                yield place, row
+        except csv.Error as error:
+            raise UsageError(f"{path} line {reader.line_num}: {error}") from error
+
+
+def _read_jsonl(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    with path.open(encoding="utf-8-sig") as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            place = f"{path} line {number}"
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise UsageError(f"{place}: not JSON ({error})") from error
+            if not isinstance(row, dict):
+                raise UsageError(f"{place}: each line must be a JSON object")
+            yield place, row
+
+
+def _read_parquet(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    try:
+        with pq.ParquetFile(path) as file:
+            known = (*FILE_COLUMNS, *CAPTION_COLUMNS)
+            wanted = [name for name in file.schema_arrow.names if name in known]
+            number = 0
+            for batch in file.iter_batches(columns=wanted):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield f"{path} row {number}", row
+    except pa.ArrowException as error:
+        raise UsageError(f"{path} is not a readable Parquet file ({error})") from error
+
+
+_READERS = {
+    ".csv": _read_csv,
+    ".tsv": _read_csv,
+    ".jsonl": _read_jsonl,
+    ".parquet": _read_parquet,
+}

@@ -1,0 +1,134 @@
+"""Croissant 1.0 description of a published corpus (mlcommons.org/croissant/1.0)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from .ledger import LedgerRecord
+from .manifest import COLUMN_DESCRIPTIONS, MANIFEST_DIR, SCHEMA
+
+_MANIFESTS = "manifests"
+_RECORDS = "samples"
+_CONTEXT = {
+    "@language": "en",
+    "@vocab": "https://schema.org/",
+    "citeAs": "cr:citeAs",
+    "column": "cr:column",
+    "conformsTo": "dct:conformsTo",
+    "cr": "http://mlcommons.org/croissant/",
+    "data": {"@id": "cr:data", "@type": "@json"},
+    "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
+    "dct": "http://purl.org/dc/terms/",
+    "examples": {"@id": "cr:examples", "@type": "@json"},
+    "extract": "cr:extract",
+    "field": "cr:field",
+    "fileObject": "cr:fileObject",
+    "fileProperty": "cr:fileProperty",
+    "fileSet": "cr:fileSet",
+    "format": "cr:format",
+    "includes": "cr:includes",
+    "isLiveDataset": "cr:isLiveDataset",
+    "jsonPath": "cr:jsonPath",
+    "key": "cr:key",
+    "md5": "cr:md5",
+    "parentField": "cr:parentField",
+    "path": "cr:path",
+    "rai": "http://mlcommons.org/croissant/RAI/",
+    "recordSet": "cr:recordSet",
+    "references": "cr:references",
+    "regex": "cr:regex",
+    "repeated": "cr:repeated",
+    "replace": "cr:replace",
+    "sc": "https://schema.org/",
+    "separator": "cr:separator",
+    "source": "cr:source",
+    "subField": "cr:subField",
+    "transform": "cr:transform",
+}
+
+
+def build_croissant(
+    records: Sequence[LedgerRecord], *, title: str, description: str, owner: str, published: str
+) -> dict[str, Any]:
+    """Return the JSON-LD of an output: its shards and manifests with checksums, its columns.
+
+    Args:
+        records: the committed shards, in the order of the plan.
+        title: name of the dataset.
+        description: what it is.
+        owner: who publishes it.
+        published: day, ISO 8601.
+    """
+    files = [file for record in records for file in _files(record)]
+    manifests = {
+        "@type": "cr:FileSet",
+        "@id": _MANIFESTS,
+        "name": _MANIFESTS,
+        "description": "One row for each sample that was read.",
+        "encodingFormat": "application/x-parquet",
+        "includes": f"{MANIFEST_DIR}/*.parquet",
+    }
+    return {
+        "@context": _CONTEXT,
+        "@type": "sc:Dataset",
+        "conformsTo": "http://mlcommons.org/croissant/1.0",
+        "name": title,
+        "description": description,
+        "license": "As stated by the owner; see README.md.",
+        "url": "README.md",
+        "version": "1.0.0",
+        "datePublished": published,
+        "creator": {"@type": "sc:Organization", "name": owner},
+        "distribution": [*files, manifests],
+        "recordSet": [
+            {
+                "@type": "cr:RecordSet",
+                "@id": _RECORDS,
+                "name": _RECORDS,
+                "description": "The manifests' columns.",
+                "key": [{"@id": f"{_RECORDS}/shard"}, {"@id": f"{_RECORDS}/key"}],
+                "field": [_field(column) for column in SCHEMA],
+            }
+        ],
+    }
+
+
+def _files(record: LedgerRecord) -> list[dict[str, Any]]:
+    names = {
+        f"{record.shard}.tar": ("application/x-tar", record.shard_sha256, record.shard_size),
+        f"{MANIFEST_DIR}/{record.shard}.parquet": (
+            "application/x-parquet",
+            record.manifest_sha256,
+            record.manifest_size,
+        ),
+    }
+    return [
+        {
+            "@type": "cr:FileObject",
+            "@id": name,
+            "name": name,
+            "contentUrl": name,
+            "contentSize": f"{size} B",
+            "encodingFormat": kind,
+            "sha256": sha256,
+        }
+        for name, (kind, sha256, size) in names.items()
+    ]
+
+
+def _field(column: pa.Field) -> dict[str, Any]:
+    repeated = pa.types.is_list(column.type)
+    kind = column.type.value_type if repeated else column.type
+    number = "sc:Integer" if pa.types.is_integer(kind) else "sc:Float"
+    field = {
+        "@type": "cr:Field",
+        "@id": f"{_RECORDS}/{column.name}",
+        "name": column.name,
+        "description": COLUMN_DESCRIPTIONS[column.name],
+        "dataType": "sc:Text" if pa.types.is_string(kind) else number,
+        "source": {"fileSet": {"@id": _MANIFESTS}, "extract": {"column": column.name}},
+    }
+    return {**field, "repeated": True} if repeated else field
