@@ -54,7 +54,10 @@ typecheck: $(ENVIRONMENT)
 	$(BIN)/mypy --package unlearnable
 
 bench: $(ENVIRONMENT)
-	$(BIN)/unlearnable bench
+	test -d bench/shards || $(BIN)/unlearnable data openmoji bench/shards
+	test -e bench/surrogate/surrogate.json || $(BIN)/unlearnable fit 'bench/shards/train-*.tar' \
+		--output bench/surrogate
+	$(BIN)/unlearnable bench 'bench/shards/train-*.tar' --surrogate bench/surrogate
 
 clean:
-	rm -rf .venv .typecheck .mypy_cache .pytest_cache .ruff_cache build dist demo *.egg-info
+	rm -rf .venv .typecheck .mypy_cache .pytest_cache .ruff_cache build dist demo bench *.egg-info

@@ -12,28 +12,37 @@ def openmoji(out: str, *, size: int = 64, test_share: float = 0.08, seed: int = 
     """Draw the OpenMoji pictures, named by their emoji names, split by base emoji.
 
     Args:
-        out: URL of the folder for train-*.tar and test-*.tar.
-        size: Side of a picture in pixels.
+        out: URL of the folder for train-*.tar and test-*.tar, empty or new.
+        size: Side of a picture in pixels, 16 to 2048.
         test_share: Share of the pictures in the test shards; skin tones stay on one side.
-        seed: Seed of the split.
+        seed: Seed of the split and of the order.
     """
     from ..pipeline.data.corpora.openmoji import build_openmoji
 
-    build_openmoji(out, size=size, test_share=test_share, seed=seed)
+    counts = build_openmoji(out, size=size, test_share=test_share, seed=seed)
+    print(f"{out}: {', '.join(f'{count} {split}' for split, count in counts.items())} samples")
     return 0
 
 
 @app.command
-def folder(src: str, out: str, *, captions: str, samples_per_shard: int = 1000) -> int:
+def folder(
+    src: str, out: str, *, captions: str | None = None, samples_per_shard: int = 1000
+) -> int:
     """Pack a folder of images and a table of captions into shards.
 
     Args:
-        src: Folder of images.
-        out: URL of the folder for the shards.
-        captions: CSV, JSONL or Parquet file with an image path and a caption in each row.
+        src: Local folder of images.
+        out: URL of the folder for train-*.tar, empty or new, outside SRC.
+        captions: CSV, JSONL or Parquet file with an image file and a caption in each row;
+            SRC/captions.* when unset.
         samples_per_shard: Samples in a shard.
     """
     from ..pipeline.data.corpora.folder import build_folder
 
-    build_folder(src, out, captions=captions, samples_per_shard=samples_per_shard)
+    report = build_folder(src, out, captions=captions, samples_per_shard=samples_per_shard)
+    left_out = len(report.missing) + len(report.duplicates)
+    print(
+        f"{out}: {report.samples} samples; {left_out} rows and {len(report.uncaptioned)} images "
+        "without a counterpart left out"
+    )
     return 0

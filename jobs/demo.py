@@ -93,7 +93,7 @@ def _steps(folder: Path, seed: str) -> list[_Step]:
     trained = ("--seeds", seed, "--workers", "2")
     evaluate = ("evaluate", *corpora, "--test", test, *results, *trained)
     return [
-        _Step("draw OpenMoji pictures into shards", 0.5, draw, shards / "_SUCCESS"),
+        _Step("draw OpenMoji pictures into shards", 0.5, draw, shards),
         _Step("fit a surrogate", 3, fit, surrogate / "surrogate.json"),
         _Step("protect on 2 Ray actors", 1, protect, protected / "_SUCCESS"),
         _Step("verify from the published files", 0.2, verify),

@@ -17,7 +17,7 @@ from unlearnable.jobs.cli import build_app, main
 from unlearnable.jobs.options import FileOptions, split_numbers
 from unlearnable.pipeline.errors import UsageError
 
-COMMANDS = ("data", "fit", "protect", "verify", "evaluate", "status", "restore", "demo")
+COMMANDS = ("data", "fit", "protect", "verify", "evaluate", "status", "restore", "bench", "demo")
 
 
 def parsed(*tokens: str, file: Path | None = None) -> Any:

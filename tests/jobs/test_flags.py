@@ -29,6 +29,7 @@ FLAGS = {
     """,
     "status": "--json --output",
     "restore": "--destination --output",
+    "bench": "--device --input --surrogate",
     "demo": "--output --seed",
 }
 
