@@ -22,6 +22,8 @@ class VerifyConfig:
     """Images with more pixels are refused before they are decoded."""
     max_listed: int = 1000
     """Violations that are listed one by one; further ones are only counted."""
+    threads: int = 2
+    """Threads that decode and compare images."""
     json: bool = False
     """Print JSON for machines."""
 

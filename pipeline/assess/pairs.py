@@ -1,0 +1,128 @@
+"""Image-caption pairs as a victim reads them: decoded once, at the victim's size, in a mapped file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from ..data.captions import read_captions
+from ..data.images import decode, image_member
+from ..data.plan import ShardInput, resolve_input
+from ..data.shards import Sample, open_shard
+from ..errors import SampleError, UsageError
+
+Pixels = npt.NDArray[np.uint8]
+
+Attack = Callable[[Pixels, list[str], int], tuple[Pixels, list[str]]]
+"""What someone does to a published sample before training on it.
+
+Takes the decoded image (uint8 [H, W, 3]), its captions and the sample's position in the corpus;
+returns both changed. Applied to the corpora that victims train on, never to the test set.
+"""
+
+_CHUNK = 64
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """A decoded corpus, cheap to send to another process.
+
+    Attributes:
+        path: raw file of uint8 pixels [N, size, size, 3]: N * size * size * 3 bytes on disk, which
+            the operating system keeps in memory as far as there is room.
+        size: side of the square images, pixels.
+        captions: the captions of each image, at least one.
+        skipped: samples that could not be read.
+    """
+
+    path: str
+    size: int
+    captions: list[list[str]]
+    skipped: int
+
+    def __len__(self) -> int:
+        return len(self.captions)
+
+    def images(self) -> Pixels:
+        """Map the pixels, read-only, uint8 [N, size, size, 3]."""
+        shape = (len(self), self.size, self.size, 3)
+        return np.memmap(self.path, dtype=np.uint8, mode="r", shape=shape)
+
+
+def load_pairs(
+    url: str,
+    size: int,
+    path: str,
+    *,
+    fields: Sequence[str],
+    max_pixels: int,
+    attack: Attack | None = None,
+) -> Pairs:
+    """Decode every sample of the shards at ``url`` into the raw file ``path``.
+
+    Memory is that of a few dozen samples, whatever the size of the corpus.
+
+    Raises:
+        UsageError: no shard there, or no readable sample in them.
+        ShardError: a shard that cannot be read to its end.
+    """
+    captions: list[list[str]] = []
+    skipped = 0
+
+    def prepare(numbered: tuple[int, Sample]) -> tuple[bytes, list[str]] | None:
+        row, sample = numbered
+        try:
+            texts = read_captions(sample, fields)
+            pixels = decode(image_member(sample).data, max_pixels).pixels
+        except SampleError:
+            return None
+        if attack is not None:
+            pixels, texts = attack(pixels, texts, row)
+        return fit_square(pixels, size).tobytes(), texts
+
+    numbered = enumerate(_samples(resolve_input(url)))
+    with open(path, "wb") as file, ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+        for chunk in _chunks(numbered):
+            for found in pool.map(prepare, chunk):
+                if found is None:
+                    skipped += 1
+                else:
+                    file.write(found[0])
+                    captions.append(found[1])
+    if not captions:
+        raise UsageError(f"{url}: none of its {skipped} samples has a readable image and caption")
+    return Pairs(path, size, captions, skipped)
+
+
+def fit_square(pixels: Pixels, size: int) -> Pixels:
+    """Resize the shorter side of uint8 [H, W, 3] to ``size`` (antialiased bicubic), crop the centre.
+
+    This is open_clip's evaluation transform; a picture that already has the size is left as it is.
+    """
+    height, width = pixels.shape[:2]
+    if (height, width) == (size, size):
+        return pixels
+    scale = size / min(height, width)
+    new_width, new_height = max(size, round(width * scale)), max(size, round(height * scale))
+    image = Image.fromarray(pixels)
+    resized = np.asarray(image.resize((new_width, new_height), Image.Resampling.BICUBIC))
+    top, left = (new_height - size) // 2, (new_width - size) // 2
+    return np.ascontiguousarray(resized[top : top + size, left : left + size])
+
+
+def _samples(shards: Iterable[ShardInput]) -> Iterator[Sample]:
+    for shard in shards:
+        with open_shard(shard.url) as reader:
+            yield from reader
+
+
+def _chunks(items: Iterator[tuple[int, Sample]]) -> Iterator[list[tuple[int, Sample]]]:
+    while chunk := list(islice(items, _CHUNK)):
+        yield chunk

@@ -1,0 +1,75 @@
+"""Results as tables, in text and in Markdown."""
+
+from __future__ import annotations
+
+from .results import DIRECTIONS, MEASURES, Results, Spread, direction_of
+
+_HEADS = ("Hit@1", "Hit@5", "Hit@10", "MedR")
+_ARROWS = {"i2t": "image to text", "t2i": "text to image"}
+
+
+def text_table(results: Results) -> str:
+    """Return the table for a terminal: last and best epoch of each corpus, then chance."""
+    rows = [["corpus", "epoch", *_HEADS, *_HEADS], *_rows(results)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+
+    def line(row: list[str]) -> str:
+        cells = [
+            text.ljust(width) if column < 2 else text.rjust(width)
+            for column, (text, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        return "  ".join(cells[:2]) + "   " + "  ".join(cells[2:6]) + "   " + "  ".join(cells[6:])
+
+    left = sum(widths[:2]) + 5
+    middle = sum(widths[2:6]) + 6
+    above = " " * left + _ARROWS["i2t"].ljust(middle + 3) + _ARROWS["t2i"]
+    lines = [_caption(results), "", above, line(rows[0]), "-" * len(line(rows[0]))]
+    return "\n".join([*lines, *(line(row) for row in rows[1:])]) + "\n"
+
+
+def markdown_table(results: Results) -> str:
+    """Return the same table in Markdown."""
+    heads = [f"{_ARROWS[direction]} {head}" for direction in DIRECTIONS for head in _HEADS]
+    rows = [["corpus", "epoch", *heads], ["---", "---", *["---:"] * 8], *_rows(results)]
+    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+    return "\n".join([_caption(results), "", *lines]) + "\n"
+
+
+def _caption(results: Results) -> str:
+    cell = results.cells[0]
+    config = cell.config
+    seeds = sorted({cell.seed for cell in results.cells})
+    spread = f", mean ± standard deviation over seeds {', '.join(map(str, seeds))}"
+    protocol = (
+        f"victim {config['model']} {config['image_size']} px from scratch, {config['epochs']} epochs, "
+        f"batch {config['batch_size']}, lr {config['lr']:g}"
+    )
+    return (
+        f"Retrieval on {cell.test_samples} clean images with {cell.test_captions} captions; "
+        f"Hit@k in %, MedR in ranks{spread if len(seeds) > 1 else f', seed {seeds[0]}'}; {protocol}. "
+        "Best: each direction's best epoch by Hit@10."
+    )
+
+
+def _rows(results: Results) -> list[list[str]]:
+    rows = []
+    for name in results.names:
+        several = len(results.of(name)) > 1
+        for epoch in ("last", "best"):
+            row = [name if epoch == "last" else "", epoch]
+            for direction in DIRECTIONS:
+                found = results.aggregate(name, epoch, direction)
+                row += [_number(measure, found[measure], several) for measure in MEASURES]
+            rows.append(row)
+    chance = [
+        _number(measure, Spread(getattr(direction_of(results.chance, direction), measure), 0), False)
+        for direction in DIRECTIONS
+        for measure in MEASURES
+    ]
+    return [*rows, ["chance", "", *chance]]
+
+
+def _number(measure: str, value: Spread, several: bool) -> str:
+    digits = 0 if measure == "medr" else 1
+    mean = f"{value.mean:.{digits}f}"
+    return f"{mean} ± {value.deviation:.{digits}f}" if several else mean

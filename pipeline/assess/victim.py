@@ -1,0 +1,237 @@
+"""A victim: a CLIP model that someone trains from scratch on what was published.
+
+The published protocol (Liu et al. 2024, section 4.1): symmetric InfoNCE, AdamW, cosine schedule, no
+augmentation, one random caption of an image a step; its scale (model, size, epochs) is set by options.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..method.models import ModelSpec, build_model, get_tokenizer, model_spec, to_model_input
+from ..seeds import derive_seed
+from .pairs import Pairs
+from .retrieval import Retrieval, retrieval
+
+_MAX_LOGIT_SCALE = math.log(100)
+_MAX_WARMUP = 50
+_IMAGE_BLOCK, _TEXT_BLOCK = 128, 512
+
+
+@dataclass(frozen=True)
+class VictimConfig:
+    """Everything but the data that decides what a victim learns.
+
+    Attributes:
+        precision: ``fp32`` or ``bf16`` (autocast).
+        lr: peak learning rate, reached after min(50, a tenth of all) linear warm-up steps.
+        eval_every: epochs between two tests; the last epoch is always tested.
+    """
+
+    model: str
+    image_size: int | None
+    context_length: int | None
+    epochs: int
+    batch_size: int
+    lr: float
+    weight_decay: float
+    eval_every: int
+    precision: str
+    seed: int
+
+    def spec(self) -> ModelSpec:
+        """Return the input that the model reads."""
+        return model_spec(
+            self.model, image_size=self.image_size, context_length=self.context_length
+        )
+
+
+@dataclass(frozen=True)
+class EpochPoint:
+    """A victim after ``epoch`` epochs; ``train_loss`` is that epoch's mean, None if not finite."""
+
+    epoch: int
+    train_loss: float | None
+    retrieval: Retrieval
+
+
+@dataclass(frozen=True)
+class VictimRun:
+    """What training one victim gave; ``seconds`` includes the tests."""
+
+    curve: list[EpochPoint]
+    seconds: float
+    device: str
+
+
+class _Captions:
+    """Token ids of all captions, int64 [M, context], with the image that owns each."""
+
+    def __init__(self, pairs: Pairs, spec: ModelSpec, device: torch.device) -> None:
+        tokenizer = get_tokenizer(spec.name, spec.context_length)
+        counts = torch.tensor([len(texts) for texts in pairs.captions])
+        self.counts = counts
+        self.first = counts.cumsum(0) - counts
+        self.owner = torch.repeat_interleave(torch.arange(len(pairs)), counts)
+        self.tokens = tokenizer([t for texts in pairs.captions for t in texts]).to(device)
+
+    def draw(self, index: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the tokens of one random caption of each image in ``index``."""
+        chosen = (torch.rand(len(index), generator=generator) * self.counts[index]).long()
+        return self.tokens[(self.first[index] + chosen).to(self.tokens.device)]
+
+
+class _Images:
+    """Pixels of a corpus: mapped from disk for a CPU, copied once (N*S*S*3 bytes) to a GPU."""
+
+    def __init__(self, pairs: Pairs, spec: ModelSpec, device: torch.device) -> None:
+        self._spec = spec
+        self._mapped = pairs.images()
+        self._held = None
+        if device.type != "cpu":
+            self._held = torch.from_numpy(self._mapped.copy()).to(device)
+
+    def __getitem__(self, index: Tensor) -> Tensor:
+        """Return the model's input for ``index``, float32 [B, 3, S, S], channels last."""
+        if self._held is None:
+            pixels = torch.from_numpy(self._mapped[index.numpy()])
+        else:
+            pixels = self._held[index.to(self._held.device)]
+        return to_model_input(pixels.permute(0, 3, 1, 2), self._spec)
+
+
+def train_victim(
+    train: Pairs,
+    test: Pairs,
+    config: VictimConfig,
+    *,
+    device: torch.device,
+    threads: int = 1,
+    progress: Callable[[EpochPoint], None] | None = None,
+) -> VictimRun:
+    """Train a victim from scratch on ``train`` and test it on ``test`` after each epoch.
+
+    Equal data, config and device give equal results on a CPU: the seed fixes the weights, the order
+    of the samples and the choice of captions, the same for every corpus of equal length.
+    """
+    started = time.monotonic()
+    with _private_torch_state(threads, derive_seed("victim dropout", config.seed)):
+        trainer = _Trainer(train, test, config, device)
+        curve = []
+        for epoch in range(1, config.epochs + 1):
+            loss = trainer.run_epoch()
+            if epoch % config.eval_every == 0 or epoch == config.epochs:
+                finite = round(loss, 6) if math.isfinite(loss) else None
+                curve.append(EpochPoint(epoch, finite, trainer.test()))
+                if progress is not None:
+                    progress(curve[-1])
+    return VictimRun(curve, time.monotonic() - started, _device_name(device))
+
+
+class _Trainer:
+    def __init__(self, train: Pairs, test: Pairs, config: VictimConfig, device: torch.device) -> None:
+        spec = config.spec()
+        seed = derive_seed("victim weights", config.seed)
+        self.model: Any = build_model(
+            config.model,
+            image_size=config.image_size,
+            context_length=config.context_length,
+            seed=seed,
+        ).to(device=device, memory_format=torch.channels_last)
+        self.images, self.captions = _Images(train, spec, device), _Captions(train, spec, device)
+        self.test_images, self.test_captions = _Images(test, spec, device), _Captions(test, spec, device)
+        self.samples, self.test_samples = len(train), len(test)
+        self.batch = min(config.batch_size, self.samples)
+        self.steps = config.epochs * (self.samples // self.batch)
+        self.step, self.lr, self.device = 0, config.lr, device
+        self.bf16 = config.precision == "bf16"
+        self.optimizer = _optimizer(self.model, config)
+        self.generator = torch.Generator().manual_seed(derive_seed("victim order", config.seed))
+
+    def run_epoch(self) -> float:
+        """Train on every sample once (an incomplete last batch is dropped); return the mean loss."""
+        self.model.train()
+        order = torch.randperm(self.samples, generator=self.generator)
+        losses = []
+        for start in range(0, self.samples - self.batch + 1, self.batch):
+            losses.append(self._train_on(order[start : start + self.batch]))
+        return float(torch.stack(losses).mean())
+
+    def _train_on(self, index: Tensor) -> Tensor:
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.lr * _schedule(self.step, self.steps)
+        self.step += 1
+        tokens = self.captions.draw(index, self.generator)
+        with self._autocast():
+            images = self.model.encode_image(self.images[index], normalize=True)
+            texts = self.model.encode_text(tokens, normalize=True)
+        logits = self.model.logit_scale.exp() * images.float() @ texts.float().T
+        target = torch.arange(len(index), device=self.device)
+        loss = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        with torch.no_grad():
+            self.model.logit_scale.clamp_(0, _MAX_LOGIT_SCALE)
+        return loss.detach()
+
+    @torch.no_grad()
+    def test(self) -> Retrieval:
+        """Return the retrieval on the test set with all captions of its images."""
+        self.model.eval()
+        images, texts = [], []
+        tokens = self.test_captions.tokens
+        with self._autocast():
+            for index in torch.arange(self.test_samples).split(_IMAGE_BLOCK):
+                images.append(self.model.encode_image(self.test_images[index]))
+            for block in tokens.split(_TEXT_BLOCK):
+                texts.append(self.model.encode_text(block))
+        unit = [F.normalize(torch.cat(parts).float(), dim=-1) for parts in (images, texts)]
+        return retrieval(unit[0], unit[1], self.test_captions.owner)
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16)
+
+
+def _optimizer(model: torch.nn.Module, config: VictimConfig) -> torch.optim.Optimizer:
+    decayed = [p for p in model.parameters() if p.ndim >= 2]
+    plain = [p for p in model.parameters() if p.ndim < 2]
+    groups = [
+        {"params": decayed, "weight_decay": config.weight_decay},
+        {"params": plain, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, 0.98), eps=1e-6, fused=True)
+
+
+def _schedule(step: int, steps: int) -> float:
+    """Return the share of the peak learning rate at ``step`` of ``steps``."""
+    warmup = min(_MAX_WARMUP, steps // 10)
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup)))
+
+
+@contextmanager
+def _private_torch_state(threads: int, seed: int) -> Iterator[None]:
+    """Run with ``threads`` and a seed of its own, and leave the process as it was."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
