@@ -34,7 +34,9 @@ def save_surrogate(surrogate: Surrogate, url: str) -> str:
         sha256 of the canonical description, which holds the sha256 of the weights.
     """
     tensors, meta = surrogate.state()
-    weights = save_tensors({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+    weights = save_tensors(
+        {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    )
     description = {
         "format": FORMAT,
         "version": package_version(),
@@ -80,12 +82,16 @@ def _read_description(url: str) -> dict[str, Any]:
     try:
         text = storage.read_bytes(storage.join(url, DESCRIPTION))
     except FileNotFoundError:
-        raise UsageError(f"{url} is no surrogate: it has no {DESCRIPTION}; write one with `unlearnable fit`") from None
+        raise UsageError(
+            f"{url} is no surrogate: it has no {DESCRIPTION}; write one with `unlearnable fit`"
+        ) from None
     try:
         description: dict[str, Any] = json.loads(text)
         version = description["format"]
     except (ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"surrogate {url} is damaged: {DESCRIPTION}: {error!r}; {_REMEDY}") from None
+        raise UsageError(
+            f"surrogate {url} is damaged: {DESCRIPTION}: {error!r}; {_REMEDY}"
+        ) from None
     if version != FORMAT:
         raise UsageError(
             f"surrogate {url} has format {version!r} (written by unlearnable {description.get('version')!r}), "

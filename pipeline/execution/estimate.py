@@ -53,11 +53,15 @@ def _probe(shard: ShardInput, spec: RunSpec) -> tuple[int, int, int]:
             if item.content is None:
                 continue
             noise = MemConfig(method="random", epsilon=spec.mem.epsilon)
-            found = protect_batch(None, [item.content.image], [item.content.captions], noise, seed=0)
+            found = protect_batch(
+                None, [item.content.image], [item.content.captions], noise, seed=0
+            )
             _, published = publish_sample(item, Change(found.delta[0], [], "", {}), spec, None)
             written += _tar_bytes(published) if published is not None else 0
     return read, written, count
 
 
 def _tar_bytes(sample: Sample) -> int:
-    return sum(_TAR_BLOCK + -(-len(member.data) // _TAR_BLOCK) * _TAR_BLOCK for member in sample.members)
+    return sum(
+        _TAR_BLOCK + -(-len(member.data) // _TAR_BLOCK) * _TAR_BLOCK for member in sample.members
+    )

@@ -71,7 +71,9 @@ def fit(config: FitRunConfig) -> FitSummary:
     with stop_on_signals():
         chosen = choose_samples(shards, config, side, wanted)
         if len(chosen.picks) < 2:
-            raise UsageError(f"{config.input} holds {len(chosen.picks)} usable samples; a fit needs at least 2")
+            raise UsageError(
+                f"{config.input} holds {len(chosen.picks)} usable samples; a fit needs at least 2"
+            )
         images = torch.stack([pick.image for pick in chosen.picks])
         captions = [pick.captions for pick in chosen.picks]
         log.info("fitting on %d samples", len(images))

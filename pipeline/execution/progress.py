@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from typing import Self
 
 from tqdm import tqdm
 
@@ -26,12 +27,12 @@ class Progress:
     def __init__(self, total: int, done: int) -> None:
         self._total, self._done, self._first = total, done, done
         self._samples = 0
-        self._start = self._last_line = time.monotonic()
+        self._start = self._last_line = time.time()
         self._bar: tqdm[None] | None = None
         if sys.stderr.isatty():
             self._bar = tqdm(total=total, initial=done, unit="shard", dynamic_ncols=True)
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -42,7 +43,10 @@ class Progress:
         """Count one finished shard."""
         self._done += 1
         self._samples += record.samples
-        now = time.monotonic()
+        now = time.time()
+        if self._done == self._first + 1:
+            # Starting actors and loading models is over when the first shard begins.
+            self._start = max(self._start, record.timings.get("started", self._start))
         rate = self._samples / max(now - self._start, 1e-9)
         if self._bar is not None:
             self._bar.set_postfix_str(f"{rate:.1f} samples/s", refresh=False)

@@ -12,7 +12,7 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -22,11 +22,11 @@ from ray.exceptions import ActorUnavailableError, RayActorError, RayTaskError
 
 from ..data.ledger import LedgerRecord
 from .schedule import Outcome, ShardTask, TaskQueue, Worker, attempt
-from .spec import WorkerSetup
 from .stop import StopFlag
-from .worker import make_worker
 
 log = logging.getLogger(__name__)
+
+MakeWorker = Callable[[], Worker]
 
 _POLL_SECONDS = 1.0
 _DEPTH = 2
@@ -38,8 +38,8 @@ class ShardActor:
     The worker is made when the first shard arrives: an error in ``__init__`` would look like a death.
     """
 
-    def __init__(self, setup: WorkerSetup) -> None:
-        self._setup = setup
+    def __init__(self, make: MakeWorker) -> None:
+        self._make = make
         self._worker: Worker | None = None
 
     def run(self, task: ShardTask) -> Outcome:
@@ -48,7 +48,7 @@ class ShardActor:
 
     def _get_worker(self) -> Worker:
         if self._worker is None:
-            self._worker = make_worker(self._setup)
+            self._worker = self._make()
         return self._worker
 
 
@@ -64,20 +64,25 @@ class RayExecutor:
     """Actors around one queue.
 
     Args:
-        setup: what every actor makes its worker from.
+        make: makes the worker of an actor, in the actor; small, it travels there.
         workers: number of actors.
         gpus_per_worker: GPUs an actor reserves; ``auto`` is one where the cluster has any.
     """
 
     def __init__(
-        self, setup: WorkerSetup, workers: int, gpus_per_worker: Literal["auto"] | float
+        self, make: MakeWorker, workers: int, gpus_per_worker: Literal["auto"] | float
     ) -> None:
         if gpus_per_worker == "auto":
             gpus_per_worker = 1.0 if ray.cluster_resources().get("GPU", 0) else 0.0
         # Ray must not retry by itself: it would not count, and not say so.
-        options = {"num_cpus": 1, "num_gpus": gpus_per_worker, "max_restarts": 0, "max_task_retries": 0}
+        options = {
+            "num_cpus": 1,
+            "num_gpus": gpus_per_worker,
+            "max_restarts": 0,
+            "max_task_retries": 0,
+        }
         self._actor_class = ray.remote(**options)(ShardActor)
-        self._setup = ray.put(setup)
+        self._make = ray.put(make)
         self._slots = [_Slot(self._new_actor()) for _ in range(workers)]
 
     def run(self, queue: TaskQueue, stop: StopFlag) -> Iterator[LedgerRecord]:
@@ -97,7 +102,7 @@ class RayExecutor:
             ray.kill(slot.actor)
 
     def _new_actor(self) -> Any:
-        return self._actor_class.remote(self._setup)
+        return self._actor_class.remote(self._make)
 
     def _fill(self, queue: TaskQueue) -> bool:
         """Give every actor a task, then a second one; return whether any has one."""
@@ -119,7 +124,9 @@ class RayExecutor:
         except RayActorError as error:
             self._replace(slot, queue)
             if error.preempted:
-                log.warning("shard %s: its node was preempted; the attempt does not count", task.shard.name)
+                log.warning(
+                    "shard %s: its node was preempted; the attempt does not count", task.shard.name
+                )
                 queue.give_back(task)
                 return None
             outcome = Outcome(error=_describe(error))
@@ -139,7 +146,11 @@ class RayExecutor:
 
 def _describe(error: RayActorError) -> str:
     """Return the reason of a death in one line."""
-    kind = "lost contact with the actor" if isinstance(error, ActorUnavailableError) else "the actor died"
+    kind = (
+        "lost contact with the actor"
+        if isinstance(error, ActorUnavailableError)
+        else "the actor died"
+    )
     return f"{kind}: {' '.join(str(error).split())[:500]}"
 
 
@@ -164,7 +175,7 @@ def connection(workers: int) -> Iterator[None]:
 
 
 def run_ray(
-    setup: WorkerSetup,
+    make: MakeWorker,
     queue: TaskQueue,
     stop: StopFlag,
     *,
@@ -173,7 +184,7 @@ def run_ray(
 ) -> Iterator[LedgerRecord]:
     """Yield the final record of every shard of ``queue``, computed by ``workers`` actors."""
     with connection(workers):
-        executor = RayExecutor(setup, workers, gpus_per_worker)
+        executor = RayExecutor(make, workers, gpus_per_worker)
         try:
             yield from executor.run(queue, stop)
         finally:

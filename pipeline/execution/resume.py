@@ -77,7 +77,9 @@ def _check_same_input(plan: Plan, shards: Sequence[ShardInput], output: str) -> 
     before = {shard.name: shard.url for shard in plan.shards}
     now = {shard.name: shard.url for shard in shards}
     if before != now:
-        changed = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
+        changed = sorted(
+            name for name in before.keys() | now.keys() if before.get(name) != now.get(name)
+        )
         raise UsageError(
             f"the input of {output} was frozen as {len(before)} shards when its run began and differs now in "
             f"{len(changed)}, first {changed[0]} (then {before.get(changed[0])}, now {now.get(changed[0])}); "
@@ -113,9 +115,15 @@ def _difference(plan: Plan, spec: RunSpec) -> str:
     def flat(config: dict[str, object], prefix: str = "") -> dict[str, object]:
         result: dict[str, object] = {}
         for name, value in config.items():
-            result |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+            result |= (
+                flat(value, f"{prefix}{name}.")
+                if isinstance(value, dict)
+                else {prefix + name: value}
+            )
         return result
 
     then, now = flat(plan.config), flat(spec.as_dict())
     names = sorted(name for name in then.keys() | now.keys() if then.get(name) != now.get(name))
-    return ", ".join(f"{n}: {canonical_json(then.get(n))} then, {canonical_json(now.get(n))} now" for n in names)
+    return ", ".join(
+        f"{n}: {canonical_json(then.get(n))} then, {canonical_json(now.get(n))} now" for n in names
+    )

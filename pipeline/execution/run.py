@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import fields
+from functools import partial
 from typing import Any
 
 from ..data.card import write_card
@@ -84,13 +85,17 @@ def _check(config: ProtectConfig) -> None:
     at_least_one = ("workers", "io_threads", "torch_threads", "max_attempts", "max_pixels")
     for name in at_least_one:
         if getattr(config, name) < 1:
-            raise UsageError(f"{name.replace('_', '-')} is {getattr(config, name)}; it must be at least 1")
+            raise UsageError(
+                f"{name.replace('_', '-')} is {getattr(config, name)}; it must be at least 1"
+            )
     if config.batch_size < 2:
         raise UsageError(f"batch-size is {config.batch_size}; a contrastive loss needs at least 2")
     if not 0 <= config.max_quarantined <= 1:
         raise UsageError(f"max-quarantined is {config.max_quarantined}; it is a share, 0 to 1")
     if config.surrogate is None and config.method != "random":
-        raise UsageError(f"method {config.method} needs --surrogate; write one with `unlearnable fit`")
+        raise UsageError(
+            f"method {config.method} needs --surrogate; write one with `unlearnable fit`"
+        )
 
 
 def _surrogate_url(config: ProtectConfig) -> str | None:
@@ -176,7 +181,8 @@ def _execute(
     from .ray_executor import run_ray
 
     gpus = config.gpus_per_worker
-    return run_ray(setup, queue, stop, workers=config.workers, gpus_per_worker=gpus)
+    make = partial(make_worker, setup)
+    return run_ray(make, queue, stop, workers=config.workers, gpus_per_worker=gpus)
 
 
 def _finish(config: ProtectConfig, plan: Plan, records: Records) -> None:

@@ -73,7 +73,9 @@ def load_sample(sample: Sample, shard: str, spec: RunSpec) -> Item:
     row = ManifestRow(key=sample.key, shard=shard, row=sample.row, status="protected")
     try:
         source = image_member(sample)
-        row = replace(row, input_sha256=hashlib.sha256(source.data).hexdigest(), source_ext=source.ext)
+        row = replace(
+            row, input_sha256=hashlib.sha256(source.data).hexdigest(), source_ext=source.ext
+        )
         captions = read_captions(sample, spec.caption_fields)
         pixels, source_format = decode(source.data, spec.max_pixels)
     except SampleError as error:

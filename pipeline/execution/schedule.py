@@ -72,7 +72,9 @@ def attempt(get_worker: Callable[[], Worker], task: ShardTask) -> Outcome:
         return Outcome(record=get_worker().run(task))
     except Exception as error:  # noqa: BLE001 - whatever it is, other shards go on
         if is_storage_full(error):
-            return Outcome(fatal=StorageFullError(f"shard {task.shard.name} is not committed: {error}"))
+            return Outcome(
+                fatal=StorageFullError(f"shard {task.shard.name} is not committed: {error}")
+            )
         if isinstance(error, UnlearnableError):
             return Outcome(fatal=error)
         log.exception("shard %s, attempt %d", task.shard.name, task.attempt)

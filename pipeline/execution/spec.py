@@ -19,7 +19,9 @@ def package_version() -> str:
 
 def canonical_json(value: object) -> str:
     """Return the one JSON text of ``value`` that hashes are taken of."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    )
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,9 @@ class StatusReport:
             f"{self.samples} samples: {self.protected} protected, {self.quarantined} quarantined",
         ]
         if self.samples_per_second is not None:
-            lines.append(f"{self.samples_per_second:.1f} samples/s, last commit {self.last_commit_seconds:.0f} s ago")
+            lines.append(
+                f"{self.samples_per_second:.1f} samples/s, last commit {self.last_commit_seconds:.0f} s ago"
+            )
         if self.seconds_left:
             lines.append(f"about {self.seconds_left:.0f} s left at this rate")
         lines += [f"slowest: {name}: {seconds:.1f} s" for name, seconds in self.slowest.items()]
@@ -81,7 +83,9 @@ def status(config: StatusConfig) -> StatusReport:
     """
     plan = read_plan(config.output)
     if plan is None:
-        raise UsageError(f"{config.output} holds no run: it has no plan; give the folder that protect writes to")
+        raise UsageError(
+            f"{config.output} holds no run: it has no plan; give the folder that protect writes to"
+        )
     ledger = read_ledger(config.output)
     records = [ledger[shard.name] for shard in plan.shards if shard.name in ledger]
     done = [r for r in records if r.status == "committed" and r.config_hash == plan.config_hash]
@@ -120,4 +124,8 @@ def _mean_passes(done: Sequence[LedgerRecord]) -> dict[str, float]:
     """Average the passes of shards, each counted by its protected samples."""
     total = sum(r.protected for r in done)
     kinds = sorted({kind for r in done for kind in r.passes})
-    return {k: sum(r.passes.get(k, 0.0) * r.protected for r in done) / total for k in kinds} if total else {}
+    return (
+        {k: sum(r.passes.get(k, 0.0) * r.protected for r in done) / total for k in kinds}
+        if total
+        else {}
+    )

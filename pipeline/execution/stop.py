@@ -17,7 +17,9 @@ class Interrupted(KeyboardInterrupt):  # noqa: N818 - no error: the operator ask
     """
 
     def __init__(self, signum: int) -> None:
-        super().__init__(f"stopped by {signal.Signals(signum).name}; run the same command to resume")
+        super().__init__(
+            f"stopped by {signal.Signals(signum).name}; run the same command to resume"
+        )
         self.exit_code = 128 + signum
 
 

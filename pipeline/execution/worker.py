@@ -131,7 +131,9 @@ class ShardWorker:
                     for job in self._optimise(shard.name, index, batch, result):
                         sink.put(job)
             if shard.size is not None and reader.size != shard.size:
-                raise ShardError(f"{shard.url}: {reader.size} bytes came, {shard.size} were expected")
+                raise ShardError(
+                    f"{shard.url}: {reader.size} bytes came, {shard.size} were expected"
+                )
             result.input = {"url": shard.url, "sha256": reader.sha256, "size": reader.size}
             result.sha256, result.size = writer.close()
         return result
