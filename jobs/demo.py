@@ -42,7 +42,7 @@ def demo(*, output: str = "demo", seed: int = 0) -> int:
         code = _run(step, f"[{number}/{len(steps)}] {step.title}")
         if code:
             return code
-    _save_picture(folder, seed)
+    _save_picture(folder)
     print(f"\n{folder}/results.json  {folder}/retrieval.png  {folder}/before-after.png")
     return 0
 
@@ -106,8 +106,8 @@ def _corpus(folder: Path) -> tuple[str, str]:
     return f"{folder}/shards/train-*.tar", f"{folder}/shards/test-*.tar"
 
 
-def _save_picture(folder: Path, seed: int) -> None:
-    from .picture import save_picture
+def _save_picture(folder: Path) -> None:
+    from ..pipeline.assess.figures import contact_sheet
 
     train, _ = _corpus(folder)
-    save_picture(train, str(folder / "protected"), folder / "before-after.png", seed=seed)
+    contact_sheet(train, str(folder / "protected"), str(folder / "before-after.png"))

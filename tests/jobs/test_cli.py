@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -192,15 +191,14 @@ def test_help_names_every_command_and_fits_a_screen(capsys: pytest.CaptureFixtur
 def test_help_loads_no_heavy_library_and_is_quick(command: str) -> None:
     heavy = {"torch", "ray", "pyarrow", "open_clip", "matplotlib", "fsspec"}
     script = (
-        "import sys; from unlearnable.jobs.cli import main; main(sys.argv[1:]);"
-        f"print(sorted({heavy!r} & set(sys.modules)), file=sys.stderr)"
+        "import sys, time; from unlearnable.jobs.cli import main; main(sys.argv[1:]);"
+        f"print(time.process_time(), *({heavy!r} & set(sys.modules)), file=sys.stderr)"
     )
     line = [sys.executable, "-c", script, command, "--help"]
-    started = time.perf_counter()
     done = subprocess.run(line, capture_output=True, text=True, check=True)
-    # Twenty times what it takes, for a busy machine; torch alone takes longer than that.
-    assert time.perf_counter() - started < 10
-    assert done.stderr.strip() == "[]"
+    seconds, *loaded = done.stderr.split()
+    assert loaded == []
+    assert float(seconds) < 1.0
     assert f"unlearnable {command}" in done.stdout
 
 

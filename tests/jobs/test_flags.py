@@ -21,7 +21,7 @@ FLAGS = {
         --method --output --owner --seed --shuffle --steps --surrogate --torch-threads
         --trigger-words --workers
     """,
-    "verify": "--against --json --max-listed --max-pixels --output",
+    "verify": "--against --json --max-listed --max-pixels --output --threads",
     "evaluate": """
         --batch-size --caption-fields --context-length --device --epochs --eval-every
         --image-size --lr --max-pixels --model --output --plot --precision --seeds --test
