@@ -35,10 +35,10 @@ def expand(url: str) -> list[str]:
 
 
 def expand_braces(text: str) -> list[str]:
-    """Return every name that ``text`` stands for, in the order written; lists may nest.
+    """Return every name that ``text`` stands for, in the order written.
 
     Raises:
-        UsageError: unbalanced braces, neither a range nor a list, more than ``MAX_NAMES`` names.
+        UsageError: unbalanced or nested braces, neither range nor list, over ``MAX_NAMES`` names.
     """
     match = re.search(r"\{([^{}]*)\}", text)
     if match is None:
@@ -46,6 +46,8 @@ def expand_braces(text: str) -> list[str]:
             raise UsageError(f"unbalanced braces in {text}: write {{000..005}} or {{a,b}}")
         return [text]
     before, after = text[: match.start()], text[match.end() :]
+    if "{" in before:
+        raise UsageError(f"braces inside braces in {text}: write one list a shard name part")
     names: list[str] = []
     for option in _options(match.group(1), text):
         names += expand_braces(before + option + after)

@@ -124,8 +124,15 @@ def _samples(folder: Path, images: dict[str, list[str]]) -> Iterator[Sample]:
             caption = Member(f"{key}.json", "json", text.encode())
         else:
             caption = Member(f"{key}.txt", "txt", captions[0].encode())
-        image = Member(f"{key}.{ext}", ext, (folder / file).read_bytes())
+        image = Member(f"{key}.{ext}", ext, _read_image(folder / file))
         yield Sample(key, (image, caption), row)
+
+
+def _read_image(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"cannot read the image {path}: {error.strerror}") from error
 
 
 def _key(file: str, used: set[str]) -> str:

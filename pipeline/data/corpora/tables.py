@@ -88,7 +88,7 @@ def _read_csv(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
                     raise UsageError(f"{place}: more values than columns; {hint}")
                 yield place, row
         except csv.Error as error:
-            raise UsageError(f"{path} line {reader.line_num}: {error}") from error
+            raise UsageError(f"{path} line {reader.reader.line_num}: {error}") from error
 
 
 def _read_jsonl(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from unlearnable.pipeline.data import storage
+from unlearnable.pipeline.data.expand import expand
+from unlearnable.pipeline.data.plan import resolve_input
+from unlearnable.pipeline.data.shards import Member, Sample, open_shard, write_shard
+from unlearnable.pipeline.errors import ShardError, UsageError
+
+pytest.importorskip("s3fs")
+moto_server = pytest.importorskip("moto.server")
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[str]:
+    import s3fs
+
+    server = moto_server.ThreadedMotoServer(port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        patch.setenv("AWS_ACCESS_KEY_ID", "test")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        s3fs.S3FileSystem.clear_instance_cache()
+        s3fs.S3FileSystem().mkdir("corpus")
+        yield "s3://corpus"
+        s3fs.S3FileSystem.clear_instance_cache()
+    server.stop()
+
+
+def test_objects(bucket: str, tmp_path: Path) -> None:
+    url = f"{bucket}/plain/a.json"
+    storage.write_bytes(url, b"{}")
+    assert storage.read_bytes(url) == b"{}"
+    before = storage.identity(url)
+    assert before["size"] == 2
+    assert before["etag"]
+    storage.write_bytes(url, b"[]")
+    assert storage.identity(url) != before
+    (tmp_path / "b").write_bytes(bytes(70_000))
+    storage.put_file(tmp_path / "b", f"{bucket}/plain/b")
+    assert storage.list_names(f"{bucket}/plain") == ["a.json", "b"]
+    assert storage.list_names(f"{bucket}/nothing") == []
+    storage.remove(url)
+    assert not storage.exists(url)
+    assert storage.is_inside(f"{bucket}/plain/b", f"{bucket}/plain/")
+
+
+def test_shards(bucket: str, tmp_path: Path) -> None:
+    sample = Sample("k", (Member("k.txt", "txt", b"hello"),), 0)
+    sha256, size = write_shard(tmp_path / "a.tar", [sample])
+    for name in ("x/train-000.tar", "x/train-001.tar", "x/_ledger/train-000.json", "x/index.json"):
+        storage.put_file(tmp_path / "a.tar", f"{bucket}/{name}")
+    shards = [f"{bucket}/x/train-000.tar", f"{bucket}/x/train-001.tar"]
+    assert expand(f"{bucket}/x") == shards
+    assert expand(f"{bucket}/x/") == shards
+    assert expand(f"{bucket}/x/train-*.tar") == shards
+    assert expand(f"{bucket}/x/train-{{000..001}}.tar") == shards
+    assert [shard.size for shard in resolve_input(f"{bucket}/x")] == [size, size]
+    with open_shard(shards[0]) as reader:
+        assert list(reader) == [sample]
+        assert reader.sha256 == sha256
+    with pytest.raises(UsageError, match="does not exist"):
+        expand(f"{bucket}/nowhere")
+    with pytest.raises(ShardError, match="missing"), open_shard(f"{bucket}/x/none.tar"):
+        pass
