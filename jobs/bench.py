@@ -46,12 +46,14 @@ def bench(config: Annotated[BenchConfig, Parameter(name="*")]) -> int:
         return summary.exit_code or 3
     seconds = sum(record.timings["seconds"] for record in records)
     optimise = sum(record.timings["optimise"] for record in records)
-    passes = {
-        kind: sum(record.passes[kind] * record.protected for record in records) / summary.protected
+    total = {
+        kind: round(sum(record.passes[kind] * record.protected for record in records))
         for kind in records[0].passes
     }
-    images = Passes.weigh(passes["image_forward"], passes["image_backward"])
-    texts = Passes.weigh(passes["text_forward"], passes["text_backward"])
+    images, texts = (
+        Passes.weigh(total[f"{tower}_forward"], total[f"{tower}_backward"]) / summary.protected
+        for tower in ("image", "text")
+    )
     print(f"{platform.machine()}, {run.torch_threads} thread(s), device {config.device}")
     print(f"{summary.protected} samples, {summary.protected / seconds:.1f} samples/s")
     print(f"{1 - optimise / seconds:.1%} of the time is not optimisation")
