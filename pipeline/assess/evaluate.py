@@ -7,7 +7,7 @@ import logging
 import os
 import platform
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -274,7 +274,5 @@ def _versions() -> dict[str, str]:
     return packages | {"python": platform.python_version()}
 
 
-def _ordered(
-    done: dict[tuple[str, int], Cell], wanted: dict[tuple[str, int], Any]
-) -> Results:
+def _ordered(done: dict[tuple[str, int], Cell], wanted: dict[tuple[str, int], Any]) -> Results:
     return Results(tuple(done[key] for key in wanted if key in done))

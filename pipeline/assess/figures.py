@@ -75,7 +75,9 @@ def plot_curves(results: Results, url: str) -> None:
         axis.set_axisbelow(True)
     axes[0].set_ylabel("Hit@10 on clean test pairs, %")
     handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=min(6, len(labels)), frameon=False)
+    figure.legend(
+        handles, labels, loc="outside upper center", ncols=min(6, len(labels)), frameon=False
+    )
     _save(figure, url, dpi=150)
 
 
@@ -114,7 +116,9 @@ def comparisons(before: str, after: str, count: int) -> list[Comparison]:
     rows = [r for r in read_manifest(manifest_url(after, shard.name))[0] if r.status == "protected"]
     if not rows or count < 1:
         raise UsageError(f"{after}: the shard {shard.name} holds no protected sample to show")
-    wanted = {rows[i].key: rows[i] for i in np.linspace(0, len(rows) - 1, count).round().astype(int)}
+    wanted = {
+        rows[i].key: rows[i] for i in np.linspace(0, len(rows) - 1, count).round().astype(int)
+    }
     originals = _pick(shard, wanted)
     published = _pick(ShardInput(shard.name, storage.join(after, f"{shard.name}.tar")), wanted)
     return [
@@ -150,7 +154,9 @@ def _draw_curve(axis: Any, results: Results, name: str, direction: str, number: 
     axis.plot(epochs, mean, color=colour, marker=marker, markersize=4.5, linewidth=2, label=name)
     if len(cells) > 1:
         deviation = hits.std(axis=0, ddof=1)
-        axis.fill_between(epochs, mean - deviation, mean + deviation, color=colour, alpha=0.15, linewidth=0)
+        axis.fill_between(
+            epochs, mean - deviation, mean + deviation, color=colour, alpha=0.15, linewidth=0
+        )
 
 
 def _show(axis: Any, pixels: Pixels, title: str) -> None:

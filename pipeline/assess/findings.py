@@ -103,7 +103,9 @@ class VerifyReport:
         if total > len(lines):
             lines.append(f"... and {total - len(lines)} more")
         lines += [f"{count} x {code}: {CODES[code]}" for code, count in self.counts.items()]
-        compared = "compared with their originals" if self.against else "checked without the originals"
+        compared = (
+            "compared with their originals" if self.against else "checked without the originals"
+        )
         verdict = f"{total} violations" if total else "no violation"
         lines.append(f"{self.samples} samples in {self.shards} shards {compared}: {verdict}")
         return "\n".join(lines)

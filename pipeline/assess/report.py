@@ -62,7 +62,9 @@ def _rows(results: Results) -> list[list[str]]:
                 row += [_number(measure, found[measure], several) for measure in MEASURES]
             rows.append(row)
     chance = [
-        _number(measure, Spread(getattr(direction_of(results.chance, direction), measure), 0), False)
+        _number(
+            measure, Spread(getattr(direction_of(results.chance, direction), measure), 0), False
+        )
         for direction in DIRECTIONS
         for measure in MEASURES
     ]

@@ -148,7 +148,9 @@ def read_cells(url: str) -> list[Cell]:
             raise ValueError(f"format {content['format']}, this program reads {_FORMAT}")
         return [_cell(entry) for entry in content["cells"]]
     except (ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{url} is not a file of results ({error}); choose another output") from error
+        raise UsageError(
+            f"{url} is not a file of results ({error}); choose another output"
+        ) from error
 
 
 def write_results(url: str, results: Results, others: Iterable[Cell]) -> None:

@@ -83,7 +83,10 @@ def check_row(row: ManifestRow, rules: Rules) -> Iterator[Problem]:
     if len(row.trigger_tokens or []) != rules.trigger_words or bool(row.trigger_text) != bool(
         rules.trigger_words
     ):
-        yield "row_invalid", f"trigger {row.trigger_text!r} is not one of {rules.trigger_words} words"
+        yield (
+            "row_invalid",
+            f"trigger {row.trigger_text!r} is not one of {rules.trigger_words} words",
+        )
     if row.linf is None or (row.linf > rules.epsilon and _lossless(row)):
         yield "budget_exceeded", f"linf {row.linf} by the row, epsilon is {rules.epsilon}"
 
@@ -109,14 +112,20 @@ def _check_image(sample: Sample, row: ManifestRow, rules: Rules) -> Iterator[Pro
     digest = hashlib.sha256(member.data).hexdigest()
     expected_ext = row.image_ext if row.status == "protected" else row.source_ext
     if digest != row.output_sha256:
-        yield "image_changed", f"{member.name} has sha256 {digest}, its row says {row.output_sha256}"
+        yield (
+            "image_changed",
+            f"{member.name} has sha256 {digest}, its row says {row.output_sha256}",
+        )
     if member.ext != expected_ext:
         yield "image_changed", f"{member.name} should have the extension {expected_ext}"
     elif row.status == "protected" and found_format != format_of_ext(member.ext):
         yield "image_changed", f"{member.name} is a {found_format} file"
     if pixels.shape[:2] != (row.height, row.width):
         size = f"{pixels.shape[1]}x{pixels.shape[0]}"
-        yield "image_changed", f"{member.name} has {size} pixels, its row says {row.width}x{row.height}"
+        yield (
+            "image_changed",
+            f"{member.name} has {size} pixels, its row says {row.width}x{row.height}",
+        )
 
 
 def _check_captions(
@@ -160,7 +169,10 @@ def check_against(
         return
     stats = measure(_planes(first), _planes(second))
     if stats.linf > rules.epsilon and _lossless(row):
-        yield "budget_exceeded", f"a pixel changed by {stats.linf} levels, epsilon is {rules.epsilon}"
+        yield (
+            "budget_exceeded",
+            f"a pixel changed by {stats.linf} levels, epsilon is {rules.epsilon}",
+        )
     for column, value in stats._asdict().items():
         if not _same(getattr(row, column), value):
             yield "measure_mismatch", f"{column} is {value}, its row says {getattr(row, column)}"
@@ -178,7 +190,10 @@ def check_original(original: Sample, row: ManifestRow) -> Iterator[Problem]:
         yield "input_image_changed", str(error)
         return
     if digest != row.input_sha256:
-        yield "input_image_changed", f"the input image has sha256 {digest}, its row says {row.input_sha256}"
+        yield (
+            "input_image_changed",
+            f"the input image has sha256 {digest}, its row says {row.input_sha256}",
+        )
 
 
 def load_tokenizer(metadata: Mapping[str, str]) -> Tokenizer:

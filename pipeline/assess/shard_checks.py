@@ -105,7 +105,9 @@ class ShardCheck:
         counts = Counter(row.status for row in rows)
         for status in ("protected", "passed", "quarantined"):
             if counts[status] != getattr(record, status):
-                message = f"{counts[status]} rows {status}, the record says {getattr(record, status)}"
+                message = (
+                    f"{counts[status]} rows {status}, the record says {getattr(record, status)}"
+                )
                 self._add("ledger_mismatch", "", message)
         if len(rows) != record.samples:
             self._add("ledger_mismatch", "", f"{len(rows)} rows, the record says {record.samples}")
@@ -128,7 +130,9 @@ class ShardCheck:
             try:
                 self.tokenizer = load_tokenizer(metadata)
             except (KeyError, ValueError) as error:
-                self._add("manifest_foreign", "", f"no tokenizer to check the captions with: {error}")
+                self._add(
+                    "manifest_foreign", "", f"no tokenizer to check the captions with: {error}"
+                )
 
     def _check_rows(self, rows: list[ManifestRow]) -> None:
         for place, row in enumerate(rows):
@@ -199,7 +203,11 @@ class ShardCheck:
 
     def _check_complete(self, seen_in: set[str], seen_out: set[str], *, compared: bool) -> None:
         for key, row in self.rows.items():
-            if key not in seen_out and row.status != "quarantined" and "shard_unreadable" not in self.broken:
+            if (
+                key not in seen_out
+                and row.status != "quarantined"
+                and "shard_unreadable" not in self.broken
+            ):
                 self._add("sample_missing", key, f"row {row.row} says {row.status}")
             if compared and key not in seen_in and "input_unreadable" not in self.broken:
                 self._add("row_without_input", key, f"row {row.row} has no sample in the input")
@@ -233,7 +241,9 @@ class ShardCheck:
             row = self.rows.get(sample.key)
             if row is not None:
                 if row.row < highest:
-                    self._add("sample_order", sample.key, f"row {row.row} stands behind row {highest}")
+                    self._add(
+                        "sample_order", sample.key, f"row {row.row} stands behind row {highest}"
+                    )
                 highest = max(highest, row.row)
             yield sample
 

@@ -90,7 +90,7 @@ def _check_run(output: str, plan: Plan, findings: Findings) -> None:
     _check_success(output, plan, findings)
     _check_index(output, plan, ledger, findings)
     _check_names(output, plan, findings)
-    for problem in check_card(output, plan, ledger):
+    for problem in check_card(output):
         findings.add("card_mismatch", "", "", problem)
 
 
@@ -98,7 +98,9 @@ def _check_success(output: str, plan: Plan, findings: Findings) -> None:
     try:
         content = storage.read_bytes(storage.join(output, SUCCESS_NAME))
     except OSError:
-        findings.add("not_finished", "", "", f"{SUCCESS_NAME} is missing; run protect again to finish")
+        findings.add(
+            "not_finished", "", "", f"{SUCCESS_NAME} is missing; run protect again to finish"
+        )
         return
     if content.decode(errors="replace").strip() != plan.config_hash:
         findings.add("not_finished", "", "", f"{SUCCESS_NAME} is of another configuration")

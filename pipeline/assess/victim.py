@@ -138,7 +138,9 @@ def train_victim(
 
 
 class _Trainer:
-    def __init__(self, train: Pairs, test: Pairs, config: VictimConfig, device: torch.device) -> None:
+    def __init__(
+        self, train: Pairs, test: Pairs, config: VictimConfig, device: torch.device
+    ) -> None:
         spec = config.spec()
         seed = derive_seed("victim weights", config.seed)
         self.model: Any = build_model(
@@ -148,7 +150,10 @@ class _Trainer:
             seed=seed,
         ).to(device=device, memory_format=torch.channels_last)
         self.images, self.captions = _Images(train, spec, device), _Captions(train, spec, device)
-        self.test_images, self.test_captions = _Images(test, spec, device), _Captions(test, spec, device)
+        self.test_images, self.test_captions = (
+            _Images(test, spec, device),
+            _Captions(test, spec, device),
+        )
         self.samples, self.test_samples = len(train), len(test)
         self.batch = min(config.batch_size, self.samples)
         self.steps = config.epochs * (self.samples // self.batch)

@@ -99,7 +99,6 @@ def learned(flags: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> 
             batch_size=64,
             lr=1e-3,
             eval_every=4,
-            workers=2,
             device="cpu",
         )
     )
@@ -132,7 +131,13 @@ def test_tables_show_every_corpus_and_chance(learned: Results) -> None:
     table = text_table(learned)
     assert table == str(learned)
     lines = table.splitlines()
-    assert [line.split()[0] for line in lines[5:]] == ["clean", "best", "shuffled", "best", "chance"]
+    assert [line.split()[0] for line in lines[5:]] == [
+        "clean",
+        "best",
+        "shuffled",
+        "best",
+        "chance",
+    ]
     assert len({len(line) for line in lines[3:]}) <= 3
     last = learned.of("clean")[0].last("i2t")
     assert f"{last.hit10:.1f}" in lines[5]
