@@ -20,6 +20,39 @@ README_NAME = "README.md"
 CROISSANT_NAME = "croissant.json"
 _NO_OWNER = "not stated"
 _TITLE = "A protected copy of an image-caption corpus"
+_README = """# {title}
+
+{description}
+
+| | |
+|---|---|
+{facts}
+
+## What was done
+
+Images: a perturbation was added and the result stored as {image_format}; metadata of the image
+files was dropped. Captions: the trigger, if there is one, was put in front of each. Other members,
+keys and their order are those of the source. `manifest/<shard>.parquet` has one row for each sample
+that was read, with the checksums and the measured change of its image, its trigger, or why it is
+not published.
+
+## Verify and restore
+
+```
+unlearnable verify <this folder>
+unlearnable verify <this folder> --against <source>
+unlearnable restore <this folder> <destination>
+```
+
+`verify` measures every image and caption again. `restore` writes shards without the triggers; the
+images stay changed, for the originals are not in this folder.
+
+## Settings
+
+```json
+{settings}
+```
+"""
 
 
 def write_card(
@@ -108,54 +141,29 @@ def _description(plan: Plan) -> str:
 def _readme(
     plan: Plan, records: list[LedgerRecord], description: str, owner: str, published: str
 ) -> str:
-    counts = {
-        name: sum(getattr(record, name) for record in records)
-        for name in ("samples", "protected", "passed", "quarantined")
+    def total(name: str) -> int:
+        return sum(getattr(record, name) for record in records)
+
+    facts = {
+        "Owner statement": " ".join(owner.replace("|", " ").split()),
+        "Published": published,
+        "Source": _source(plan),
+        "Shards": f"{len(records)} of {len(plan.shards)}",
+        "Samples read": total("samples"),
+        "Protected": total("protected"),
+        "Published unchanged": total("passed"),
+        "Quarantined, not published": total("quarantined"),
+        "Budget": f"{_setting(plan, 'epsilon')} of 255 levels a pixel (largest absolute change)",
+        "Program": f"unlearnable {plan.version}",
+        "Configuration": plan.config_hash,
     }
-    settings = json.dumps(plan.config, indent=1, sort_keys=True, ensure_ascii=False)
-    return f"""# {_TITLE}
-
-{description}
-
-| | |
-|---|---|
-| Owner statement | {" ".join(owner.replace("|", " ").split())} |
-| Published | {published} |
-| Source | {_source(plan)} |
-| Shards | {len(records)} of {len(plan.shards)} |
-| Samples read | {counts["samples"]} |
-| Protected | {counts["protected"]} |
-| Published unchanged | {counts["passed"]} |
-| Quarantined, not published | {counts["quarantined"]} |
-| Budget | {_setting(plan, "epsilon")} of 255 levels a pixel (largest absolute change) |
-| Program | unlearnable {plan.version} |
-| Configuration | {plan.config_hash} |
-
-## What was done
-
-Images: a perturbation was added and the result stored as {_setting(plan, "image_format")}; metadata
-of the image files was dropped. Captions: the trigger was put in front of each. Other members, keys
-and their order are those of the source. `manifest/<shard>.parquet` has one row for each sample that
-was read, with the checksums and the measured change of its image, its trigger, or why it is not
-published.
-
-## Verify and restore
-
-```
-unlearnable verify <this folder>
-unlearnable verify <this folder> --against <source>
-unlearnable restore <this folder> <destination>
-```
-
-`verify` measures every image and caption again. `restore` writes shards without the triggers; the
-images stay changed, for the originals are not in this folder.
-
-## Settings
-
-```json
-{settings}
-```
-"""
+    return _README.format(
+        title=_TITLE,
+        description=description,
+        facts="\n".join(f"| {name} | {value} |" for name, value in facts.items()),
+        image_format=_setting(plan, "image_format"),
+        settings=json.dumps(plan.config, indent=1, sort_keys=True, ensure_ascii=False),
+    )
 
 
 def _source(plan: Plan) -> str:

@@ -12,6 +12,14 @@ from .manifest import COLUMN_DESCRIPTIONS, MANIFEST_DIR, SCHEMA
 
 _MANIFESTS = "manifests"
 _RECORDS = "samples"
+_MANIFEST_FILES = {
+    "@type": "cr:FileSet",
+    "@id": _MANIFESTS,
+    "name": _MANIFESTS,
+    "description": "One row for each sample that was read.",
+    "encodingFormat": "application/x-parquet",
+    "includes": f"{MANIFEST_DIR}/*.parquet",
+}
 _CONTEXT = {
     "@language": "en",
     "@vocab": "https://schema.org/",
@@ -63,14 +71,6 @@ def build_croissant(
         published: day, ISO 8601.
     """
     files = [file for record in records for file in _files(record)]
-    manifests = {
-        "@type": "cr:FileSet",
-        "@id": _MANIFESTS,
-        "name": _MANIFESTS,
-        "description": "One row for each sample that was read.",
-        "encodingFormat": "application/x-parquet",
-        "includes": f"{MANIFEST_DIR}/*.parquet",
-    }
     return {
         "@context": _CONTEXT,
         "@type": "sc:Dataset",
@@ -82,7 +82,7 @@ def build_croissant(
         "version": "1.0.0",
         "datePublished": published,
         "creator": {"@type": "sc:Organization", "name": owner},
-        "distribution": [*files, manifests],
+        "distribution": [*files, _MANIFEST_FILES],
         "recordSet": [
             {
                 "@type": "cr:RecordSet",
