@@ -53,7 +53,6 @@ class FitConfig:
         context_length: caption tokens; the model's own where None.
         trigger_words: words in front of a caption (MEM-3: 3, MEM-5: 5).
         vocabulary: words a trigger position may use in the default schedule.
-        code_cell: side of one cell of the designed code, pixels of the model input.
         rounds: rounds of the alternation; the schedule's own where None.
         steps_per_round: AdamW steps of the surrogate in each round; the schedule's own where None.
         batch_size: samples a batch.
@@ -75,8 +74,7 @@ class FitConfig:
     image_size: int | None = None
     context_length: int | None = None
     trigger_words: int = 3
-    vocabulary: int = 16
-    code_cell: int = 4
+    vocabulary: int = 8
     rounds: int | None = None
     steps_per_round: int | None = None
     batch_size: int = 128
@@ -100,8 +98,8 @@ class FitConfig:
             )
         if not 1 <= self.epsilon <= MAX_EPSILON:
             raise UsageError(f"epsilon is {self.epsilon}; it must be 1..{MAX_EPSILON} 8-bit levels")
-        if self.batch_size < 2 or self.vocabulary < 2 or self.code_cell < 1:
-            raise UsageError("batch-size and vocabulary must be >= 2, code-cell >= 1")
+        if self.batch_size < 2 or self.vocabulary < 2:
+            raise UsageError("batch-size and vocabulary must be >= 2")
 
     @property
     def round_count(self) -> int:

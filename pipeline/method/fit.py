@@ -76,9 +76,7 @@ class _Fit:
                 size=config.vocabulary,
                 blocklist=config.blocklist,
             )
-            grid = math.ceil(self.spec.image_size / config.code_cell)
-            size = len(self.vocabulary.words[0])
-            self.code = PatternBook.design(positions, size, grid, config.seed)
+            self.code = PatternBook.design(positions, len(self.vocabulary.words[0]))
         self.deltas, self.triggers = self._start()
         self.model = build_model(
             config.model,

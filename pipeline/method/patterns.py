@@ -1,32 +1,58 @@
-"""The designed code: a fixed coarse pattern for each trigger word, each position in its own stripe of the image."""
+"""The designed code: each trigger position owns a region of the image, each of its words a colour cast.
+
+What a network learns first is what it reads most easily. A cast of a whole region is read by the
+very first layers, survives pooling, resizing and JPEG, and needs no pixel to be where it was.
+"""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+# The corners of the colour cube: the only casts that use the whole budget in every channel.
+CASTS = torch.tensor(
+    [[r, g, b] for r in (1, -1) for g in (1, -1) for b in (1, -1)], dtype=torch.int8
+)
+
+
+def region_owner(positions: int, height: int, width: int) -> Tensor:
+    """Divide an image among trigger positions, in rows of as equal regions as can be.
+
+    Returns:
+        int64 [height, width], the position that owns each pixel. Borders lie at fractions of the
+        image's sides, so that resizing an image resizes its regions.
+    """
+    rows = max(1, round(math.sqrt(positions)))
+    counts = [positions // rows + (row < positions % rows) for row in range(rows)]
+    owner = torch.empty((height, width), dtype=torch.int64)
+    first = 0
+    for row, count in enumerate(counts):
+        lines = slice(round(row * height / rows), round((row + 1) * height / rows))
+        owner[lines] = first + torch.arange(width) * count // width
+        first += count
+    return owner
+
 
 @dataclass(frozen=True)
 class PatternBook:
-    """Patterns owned by trigger words.
+    """Casts owned by trigger words.
 
     Attributes:
-        signs: int8 [k, V, 3, G, G] of +-1; G cells a side, the whole image wide.
+        casts: int8 [k, V, 3] of +-1: the sign of the change in each channel.
     """
 
-    signs: Tensor
+    casts: Tensor
 
     @staticmethod
-    def design(positions: int, words: int, grid: int, seed: int) -> PatternBook:
-        """Draw independent +-1 cells for each word and colour channel."""
-        generator = torch.Generator().manual_seed(seed)
-        shape = (positions, words, 3, grid, grid)
-        return PatternBook((torch.randint(0, 2, shape, generator=generator) * 2 - 1).to(torch.int8))
+    def design(positions: int, words: int) -> PatternBook:
+        """Give the words of each position the eight casts in turn."""
+        return PatternBook(CASTS[torch.arange(words) % len(CASTS)].repeat(positions, 1, 1))
 
     def compose(self, choice: Tensor, height: int, width: int) -> Tensor:
-        """Write the patterns of chosen words side by side.
+        """Lay out the casts of the chosen words.
 
         Args:
             choice: int64 [B, k], word index at each position.
@@ -34,16 +60,9 @@ class PatternBook:
             width: of the image, pixels.
 
         Returns:
-            int8 [B, 3, height, width] of +-1; position j fills the j-th of k vertical stripes, in
-            coordinates relative to the image, so that resizing the image resizes the code.
+            int8 [B, 3, height, width] of +-1.
         """
-        positions, _, _, grid, _ = self.signs.shape
-        rows = torch.arange(height) * grid // height
-        columns = torch.arange(width) * grid // width
-        owner = torch.arange(width) * positions // width
-        result = torch.empty((len(choice), 3, height, width), dtype=torch.int8)
-        for position in range(positions):
-            mine = torch.nonzero(owner == position).flatten()
-            chosen = self.signs[position, choice[:, position]]
-            result[:, :, :, mine] = chosen[:, :, rows][:, :, :, columns[mine]]
-        return result
+        positions = torch.arange(choice.shape[1])
+        casts = self.casts[positions, choice]
+        owner = region_owner(len(positions), height, width)
+        return casts.permute(0, 2, 1)[:, :, owner].contiguous()

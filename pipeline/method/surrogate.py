@@ -70,7 +70,7 @@ class Surrogate:
             for name, value in weights.items()
         }
         if self.code is not None:
-            tensors["code.signs"] = self.code.signs
+            tensors["code.casts"] = self.code.casts
         for digest, (delta, trigger) in self.fitted.items():
             tensors[f"fitted.{digest}.delta"] = delta
             tensors[f"fitted.{digest}.trigger"] = trigger
@@ -107,7 +107,7 @@ class Surrogate:
             raise UsageError(f"the surrogate's description lacks {error}; fit it again") from error
         if not all(sequence):
             raise UsageError("the surrogate holds fewer rounds of weights than it says; fit it again")
-        code = PatternBook(tensors["code.signs"]) if "code.signs" in tensors else None
+        code = PatternBook(tensors["code.casts"]) if "code.casts" in tensors else None
         return Surrogate(spec, vocabulary, sequence, code, _fitted(tensors), meta)
 
 
