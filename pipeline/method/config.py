@@ -104,7 +104,9 @@ class FitConfig:
     @property
     def round_count(self) -> int:
         """Rounds, the schedule's default filled in (paper: 20)."""
-        return self.rounds if self.rounds is not None else {"paper": 20, "default": 1}[self.schedule]
+        return (
+            self.rounds if self.rounds is not None else {"paper": 20, "default": 1}[self.schedule]
+        )
 
     @property
     def round_steps(self) -> int:

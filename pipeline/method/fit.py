@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .config import FitConfig, MemConfig
 from .hotflip import search_triggers
@@ -20,6 +20,9 @@ from .pixels import PixelBatch
 from .surrogate import Surrogate, Weights, image_digest
 from .tokens import insert_trigger
 from .vocabulary import corpus_vocabulary, full_vocabulary
+
+if TYPE_CHECKING:
+    from open_clip import CLIP
 
 Progress = Callable[[str, int, int], None]
 
@@ -83,7 +86,7 @@ class _Fit:
             image_size=self.spec.image_size,
             context_length=self.spec.context_length,
             seed=config.seed,
-        ).to(device=config.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        ).to(device=config.device, memory_format=torch.channels_last)
 
     def _start(self) -> tuple[Tensor, Tensor]:
         table = self.vocabulary.id_table()
@@ -95,7 +98,9 @@ class _Fit:
             for start in range(0, len(choice), 256):
                 part = slice(start, start + 256)
                 pixels = PixelBatch(list(self.images[part]), self.spec)
-                pixels.set_delta(0, self.code.compose(choice[part], height, width) * self.config.epsilon)
+                pixels.set_delta(
+                    0, self.code.compose(choice[part], height, width) * self.config.epsilon
+                )
                 deltas[part] = pixels.deltas[0]
         return deltas, table[torch.arange(len(table)), choice]
 
@@ -108,9 +113,13 @@ class _Fit:
         curve = []
         for round_index in range(config.round_count):
             curve.append(self._train(optimizer))
-            sequence.append({k: v.detach().cpu().clone() for k, v in self.model.state_dict().items()})
+            sequence.append(
+                {k: v.detach().cpu().clone() for k, v in self.model.state_dict().items()}
+            )
             if config.pgd_steps:
-                self._visit(search=config.schedule == "paper" and round_index < config.hotflip_rounds)
+                self._visit(
+                    search=config.schedule == "paper" and round_index < config.hotflip_rounds
+                )
             progress("fit", round_index + 1, config.round_count)
         meta = {
             "fit": {**vars(config), "blocklist": sorted(config.blocklist)},
@@ -142,14 +151,14 @@ class _Fit:
             index = torch.randperm(len(self.images), generator=self.generator)[:count]
             levels = self.images[index].to(torch.int16) + self.deltas[index].to(torch.int16)
             seen = to_model_input(levels.to(config.device), self.spec)
-            image = model.encode_image(seen, normalize=True)  # type: ignore[operator]
-            text = model.encode_text(self._tokens(index, index), normalize=True)  # type: ignore[operator]
-            loss = info_nce(image, text, model.logit_scale.exp()).mean()  # type: ignore[operator]
+            image = model.encode_image(seen, normalize=True)
+            text = model.encode_text(self._tokens(index, index), normalize=True)
+            loss = info_nce(image, text, model.logit_scale.exp()).mean()
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimizer.step()
             with torch.no_grad():
-                model.logit_scale.clamp_(0, math.log(100))  # type: ignore[operator]
+                model.logit_scale.clamp_(0, math.log(100))
             total += loss.item()
             for name in ("image_forward", "image_backward", "text_forward", "text_backward"):
                 setattr(self.passes, name, getattr(self.passes, name) + count)
@@ -167,12 +176,12 @@ class _Fit:
             self._descend(model, pixels, index)
             self.deltas[index] = pixels.deltas[0].cpu()
 
-    def _search(self, model: nn.Module, pixels: PixelBatch, index: Tensor) -> None:
+    def _search(self, model: CLIP, pixels: PixelBatch, index: Tensor) -> None:
         rows = [self.bodies[i] for i in index.tolist()]
         picks = [int(torch.randint(0, len(row), (1,), generator=self.generator)) for row in rows]
         bodies = torch.stack([row[p] for row, p in zip(rows, picks, strict=True)])
         with torch.no_grad():
-            image = model.encode_image(pixels.model_input()[0], normalize=True)  # type: ignore[operator]
+            image = model.encode_image(pixels.model_input()[0], normalize=True)
         self.passes.image_forward += len(index)
         device = self.config.device
         self.triggers[index] = search_triggers(
@@ -185,7 +194,7 @@ class _Fit:
             self.passes,
         ).cpu()
 
-    def _descend(self, model: nn.Module, pixels: PixelBatch, index: Tensor) -> None:
+    def _descend(self, model: CLIP, pixels: PixelBatch, index: Tensor) -> None:
         config = self.config
         settings = MemConfig(epsilon=config.epsilon, step_size=config.step_size)
         codes = None
@@ -198,7 +207,7 @@ class _Fit:
             descend(model, pixels, self._tokens(index, source), settings, codes, self.passes)
 
 
-def _decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+def _decay_groups(model: CLIP, weight_decay: float) -> list[dict[str, Any]]:
     """Exempt gains, biases and the temperature from weight decay, as open_clip's trainer does."""
     matrices = [p for p in model.parameters() if p.ndim >= 2]
     vectors = [p for p in model.parameters() if p.ndim < 2]

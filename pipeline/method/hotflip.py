@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -10,6 +12,9 @@ from ...kernels.hotflip_topk import hotflip_topk
 from .objective import info_nce, swap_loss
 from .passes import Passes
 from .tokens import insert_trigger
+
+if TYPE_CHECKING:
+    from open_clip import CLIP
 
 
 class _EmbeddingTap:
@@ -28,22 +33,22 @@ class _EmbeddingTap:
 
 
 def _embedding_gradient(
-    model: nn.Module, tokens: Tensor, image_features: Tensor
+    model: CLIP, tokens: Tensor, image_features: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Return the gradient of the batch loss at every token embedding [B, L, E], and the text features."""
-    tap = _EmbeddingTap(model.token_embedding)  # type: ignore[arg-type]
+    tap = _EmbeddingTap(model.token_embedding)
     try:
-        features = model.encode_text(tokens, normalize=True)  # type: ignore[operator]
+        features = model.encode_text(tokens, normalize=True)
     finally:
         tap.close()
-    loss = info_nce(image_features, features, model.logit_scale.exp()).sum()  # type: ignore[operator]
+    loss = info_nce(image_features, features, model.logit_scale.exp()).sum()
     assert tap.value is not None
     (gradient,) = torch.autograd.grad(loss, tap.value)
     return gradient, features.detach()
 
 
 def search_triggers(
-    model: nn.Module,
+    model: CLIP,
     image_features: Tensor,
     bodies: Tensor,
     trigger_ids: Tensor,
@@ -69,11 +74,13 @@ def search_triggers(
         int64 [B, k].
     """
     chosen = trigger_ids.clone()
-    scale = model.logit_scale.exp().detach()  # type: ignore[operator]
-    table = model.token_embedding.weight.detach()  # type: ignore[union-attr]
+    scale = model.logit_scale.exp().detach()
+    table = model.token_embedding.weight.detach()
     batch, length = bodies.shape
     for position in range(chosen.shape[1]):
-        gradient, features = _embedding_gradient(model, insert_trigger(bodies, chosen), image_features)
+        gradient, features = _embedding_gradient(
+            model, insert_trigger(bodies, chosen), image_features
+        )
         words = allowed[position]
         best = hotflip_topk(gradient[:, 1 + position], table[words], min(candidates, len(words)))
         proposals = words[best]
@@ -81,10 +88,13 @@ def search_triggers(
             trial = chosen[:, None].repeat(1, proposals.shape[1], 1)
             trial[:, :, position] = proposals
             rows = insert_trigger(
-                bodies[:, None].expand(-1, trial.shape[1], -1).reshape(-1, length), trial.flatten(0, 1)
+                bodies[:, None].expand(-1, trial.shape[1], -1).reshape(-1, length),
+                trial.flatten(0, 1),
             )
-            encoded = F.normalize(model.encode_text(rows), dim=-1)  # type: ignore[operator]
-            losses = swap_loss(image_features, features, encoded.view(batch, trial.shape[1], -1), scale)
+            encoded = F.normalize(model.encode_text(rows), dim=-1)
+            losses = swap_loss(
+                image_features, features, encoded.view(batch, trial.shape[1], -1), scale
+            )
             now = info_nce(image_features, features, scale)
             value, index = losses.min(dim=1)
             better = value < now

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import UsageError
 from ..seeds import derive_seed
@@ -18,6 +19,9 @@ from .pgd import descend, permutation
 from .pixels import PixelBatch
 from .surrogate import Fitted, Surrogate, image_digest
 from .tokens import insert_trigger
+
+if TYPE_CHECKING:
+    from open_clip import CLIP
 
 
 @dataclass
@@ -181,20 +185,20 @@ class _Visit:
         rows = [body[pick] for body, pick in zip(self.bodies, picks, strict=True)]
         return torch.stack(rows).to(self.device)
 
-    def _losses(self, model: nn.Module, trigger: Tensor | None) -> Tensor:
+    def _losses(self, model: CLIP, trigger: Tensor | None) -> Tensor:
         bodies = torch.stack([body[0] for body in self.bodies])
         tokens = bodies if trigger is None else insert_trigger(bodies, trigger)
         with torch.no_grad():
-            image = model.encode_image(self.pixels.model_input()[0], normalize=True)  # type: ignore[operator]
-            text = model.encode_text(tokens.to(self.device), normalize=True)  # type: ignore[operator]
-            loss = info_nce(image, text, model.logit_scale.exp())  # type: ignore[operator]
+            image = model.encode_image(self.pixels.model_input()[0], normalize=True)
+            text = model.encode_text(tokens.to(self.device), normalize=True)
+            loss = info_nce(image, text, model.logit_scale.exp())
         self.passes.image_forward += len(self.source)
         self.passes.text_forward += len(self.source)
         return loss.double().cpu()
 
-    def _search(self, model: nn.Module, trigger: Tensor) -> Tensor:
+    def _search(self, model: CLIP, trigger: Tensor) -> Tensor:
         with torch.no_grad():
-            image = model.encode_image(self.pixels.model_input()[0], normalize=True)  # type: ignore[operator]
+            image = model.encode_image(self.pixels.model_input()[0], normalize=True)
         self.passes.image_forward += len(self.source)
         allowed = self.surrogate.vocabulary.id_table().to(self.device)
         found = search_triggers(
@@ -208,7 +212,7 @@ class _Visit:
         )
         return found.cpu()
 
-    def _descend(self, model: nn.Module, trigger: Tensor, round_index: int) -> list[int]:
+    def _descend(self, model: CLIP, trigger: Tensor, round_index: int) -> list[int]:
         """Run the PGD steps of one visit; return their shuffle seeds."""
         config, codes = self.config, self.codes if self.config.keep_code else None
         seeds = [derive_seed(self.seed, "shuffle", round_index, s) for s in range(config.steps)]
@@ -223,5 +227,8 @@ class _Visit:
 
     def _words(self, trigger: Tensor) -> list[str]:
         vocabulary = self.surrogate.vocabulary
-        names = [dict(zip(i, w, strict=True)) for i, w in zip(vocabulary.ids, vocabulary.words, strict=True)]
+        names = [
+            dict(zip(i, w, strict=True))
+            for i, w in zip(vocabulary.ids, vocabulary.words, strict=True)
+        ]
         return [" ".join(names[j][t] for j, t in enumerate(row)) for row in trigger.tolist()]

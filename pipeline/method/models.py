@@ -8,7 +8,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +16,9 @@ from torch import Tensor
 
 from ...kernels.pgd_step import normalise_pixels
 from ..errors import UsageError
+
+if TYPE_CHECKING:
+    from open_clip import CLIP
 
 Tokenizer = Callable[[list[str]], Tensor]
 
@@ -55,7 +58,9 @@ def model_config(name: str) -> dict[str, Any]:
 
     found = open_clip.get_model_config(name)
     if found is None:
-        raise UsageError(f"no model is called {name!r}; choose tiny or one of open_clip.list_models()")
+        raise UsageError(
+            f"no model is called {name!r}; choose tiny or one of open_clip.list_models()"
+        )
     return dict(found)
 
 
@@ -81,7 +86,7 @@ def build_model(
     image_size: int | None = None,
     context_length: int | None = None,
     seed: int = 0,
-) -> torch.nn.Module:
+) -> CLIP:
     """Build an ``open_clip.CLIP`` with random weights drawn from ``seed``.
 
     The global random state is left as it was.
@@ -92,12 +97,21 @@ def build_model(
     spec = model_spec(name, image_size=image_size, context_length=context_length)
     config["vision_cfg"]["image_size"] = spec.image_size
     config["text_cfg"]["context_length"] = spec.context_length
-    allowed = {"embed_dim", "vision_cfg", "text_cfg", "quick_gelu", "init_logit_scale", "init_logit_bias"}
+    allowed = {
+        "embed_dim",
+        "vision_cfg",
+        "text_cfg",
+        "quick_gelu",
+        "init_logit_scale",
+        "init_logit_bias",
+    }
     if set(config) - allowed:
-        raise UsageError(f"model {name!r} is no plain CLIP (its config has {sorted(set(config) - allowed)})")
+        raise UsageError(
+            f"model {name!r} is no plain CLIP (its config has {sorted(set(config) - allowed)})"
+        )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model: torch.nn.Module = open_clip.CLIP(**config)
+        model = open_clip.CLIP(**config)
     return model
 
 
@@ -111,7 +125,9 @@ def get_tokenizer(name: str, context_length: int) -> Tokenizer:
 
     text = model_config(name)["text_cfg"]
     if "hf_tokenizer_name" in text or int(text.get("vocab_size", 49408)) != 49408:
-        raise UsageError(f"model {name!r} does not use CLIP's byte-pair tokenizer; choose one that does")
+        raise UsageError(
+            f"model {name!r} does not use CLIP's byte-pair tokenizer; choose one that does"
+        )
     tokenizer: Tokenizer = open_clip.SimpleTokenizer(context_length=context_length)
     return tokenizer
 
@@ -132,7 +148,9 @@ def to_model_input(images: Tensor, spec: ModelSpec, *, channels_last: bool = Tru
     if (height, width) != (size, size):
         scale = size / min(height, width)
         new = (max(size, round(height * scale)), max(size, round(width * scale)))
-        pixels = F.interpolate(pixels, size=new, mode="bicubic", antialias=True, align_corners=False)
+        pixels = F.interpolate(
+            pixels, size=new, mode="bicubic", antialias=True, align_corners=False
+        )
         top, left = (new[0] - size) // 2, (new[1] - size) // 2
         pixels = pixels[..., top : top + size, left : left + size]
     result = normalise_pixels(pixels, spec.mean, spec.std)

@@ -41,7 +41,9 @@ def swap_loss(
     """
     logits = scale * image_features @ text_features.T
     own = scale * torch.einsum("bd,bcd->bc", image_features, candidates)
-    others = logits.masked_fill(torch.eye(len(logits), dtype=torch.bool, device=logits.device), -torch.inf)
+    others = logits.masked_fill(
+        torch.eye(len(logits), dtype=torch.bool, device=logits.device), -torch.inf
+    )
     by_image = torch.logaddexp(own, others.logsumexp(1)[:, None]) - own
     against_images = scale * torch.einsum("jd,bcd->bcj", image_features, candidates)
     by_text = against_images.logsumexp(2) - own

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .config import MemConfig
 from .objective import info_nce
 from .passes import Passes
 from .pixels import PixelBatch
+
+if TYPE_CHECKING:
+    from open_clip import CLIP
 
 
 def permutation(count: int, seed: int) -> Tensor:
@@ -19,7 +23,7 @@ def permutation(count: int, seed: int) -> Tensor:
 
 
 def descend(
-    model: nn.Module,
+    model: CLIP,
     pixels: PixelBatch,
     tokens: Tensor,
     config: MemConfig,
@@ -37,10 +41,10 @@ def descend(
         passes: counts are added here.
     """
     with torch.no_grad():
-        text = model.encode_text(tokens, normalize=True)  # type: ignore[operator]
+        text = model.encode_text(tokens, normalize=True)
     seen, leaves = pixels.model_input()
-    image = model.encode_image(seen, normalize=True)  # type: ignore[operator]
-    loss = info_nce(image, text, model.logit_scale.exp()).sum()  # type: ignore[operator]
+    image = model.encode_image(seen, normalize=True)
+    loss = info_nce(image, text, model.logit_scale.exp()).sum()
     pixels.step(torch.autograd.grad(loss, leaves), config.step_size, config.epsilon, codes)
     passes.image_forward += len(tokens)
     passes.image_backward += len(tokens)

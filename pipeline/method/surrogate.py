@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import UsageError
 from .models import ModelSpec, Tokenizer, build_model, get_tokenizer, model_spec
 from .patterns import PatternBook
 from .vocabulary import TriggerVocabulary
+
+if TYPE_CHECKING:
+    from open_clip import CLIP
 
 Weights = dict[str, Tensor]
 Fitted = tuple[Tensor, Tensor]
@@ -48,11 +51,11 @@ class Surrogate:
         """Words in a trigger (k)."""
         return self.vocabulary.positions
 
-    def models(self, device: str) -> list[nn.Module]:
+    def models(self, device: str) -> list[CLIP]:
         """Build one frozen model for each replayed round, in evaluation mode."""
         return [self._frozen(weights, device) for weights in self.sequence]
 
-    def _frozen(self, weights: Weights, device: str) -> nn.Module:
+    def _frozen(self, weights: Weights, device: str) -> CLIP:
         model = build_model(
             self.spec.name,
             image_size=self.spec.image_size,
@@ -106,7 +109,9 @@ class Surrogate:
         except (KeyError, TypeError) as error:
             raise UsageError(f"the surrogate's description lacks {error}; fit it again") from error
         if not all(sequence):
-            raise UsageError("the surrogate holds fewer rounds of weights than it says; fit it again")
+            raise UsageError(
+                "the surrogate holds fewer rounds of weights than it says; fit it again"
+            )
         code = PatternBook(tensors["code.casts"]) if "code.casts" in tensors else None
         return Surrogate(spec, vocabulary, sequence, code, _fitted(tensors), meta)
 
@@ -122,5 +127,9 @@ def _strip(tensors: dict[str, Tensor], prefix: str) -> Weights:
 
 
 def _fitted(tensors: dict[str, Tensor]) -> dict[str, Fitted]:
-    digests = [name.split(".")[1] for name in tensors if name.startswith("fitted.") and name.endswith(".delta")]
+    digests = [
+        name.split(".")[1]
+        for name in tensors
+        if name.startswith("fitted.") and name.endswith(".delta")
+    ]
     return {d: (tensors[f"fitted.{d}.delta"], tensors[f"fitted.{d}.trigger"]) for d in digests}

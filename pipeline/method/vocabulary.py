@@ -36,7 +36,11 @@ def whole_words(tokenizer: Any) -> dict[str, int]:
     words: dict[str, int] = {}
     for token_id, token in tokenizer.decoder.items():
         word = token.removesuffix("</w>")
-        if token.endswith("</w>") and _WORD.fullmatch(word) and tokenizer.encode(word) == [token_id]:
+        if (
+            token.endswith("</w>")
+            and _WORD.fullmatch(word)
+            and tokenizer.encode(word) == [token_id]
+        ):
             words[word] = int(token_id)
     return words
 

@@ -24,7 +24,9 @@ def test_every_iterate_is_an_8_bit_image_within_the_bound(
         levels = image.int() + delta.int()
         assert ((levels >= 0) & (levels <= 255)).all() and (delta.int().abs() <= epsilon).all()
         wanted = before.int() - step * gradient.sign().int()
-        free = (wanted.abs() <= epsilon) & (image.int() + wanted >= 0) & (image.int() + wanted <= 255)
+        free = (
+            (wanted.abs() <= epsilon) & (image.int() + wanted >= 0) & (image.int() + wanted <= 255)
+        )
         assert torch.equal(delta.int()[free], wanted[free])
 
 

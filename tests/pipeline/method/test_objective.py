@@ -6,7 +6,9 @@ from unlearnable.pipeline.method.objective import info_nce, swap_loss
 
 
 def unit(*shape: int) -> torch.Tensor:
-    return F.normalize(torch.randn(*shape, generator=torch.Generator().manual_seed(sum(shape))), dim=-1)
+    return F.normalize(
+        torch.randn(*shape, generator=torch.Generator().manual_seed(sum(shape))), dim=-1
+    )
 
 
 @pytest.mark.parametrize("batch", [1, 2, 7])

@@ -12,7 +12,9 @@ WORDS = safe_words(TOKENIZER)
 
 @settings(max_examples=60, deadline=None)
 @given(
-    caption=st.text(alphabet=st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]), max_size=120),
+    caption=st.text(
+        alphabet=st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]), max_size=120
+    ),
     trigger=st.lists(st.sampled_from(sorted(WORDS)), min_size=1, max_size=7),
 )
 def test_inserted_ids_are_those_of_the_written_caption(caption: str, trigger: list[str]) -> None:

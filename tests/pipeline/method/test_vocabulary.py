@@ -5,7 +5,11 @@ from unlearnable.pipeline.method.models import get_tokenizer
 from unlearnable.pipeline.method.vocabulary import corpus_vocabulary, full_vocabulary, safe_words
 
 TOKENIZER = get_tokenizer("tiny", 16)
-CAPTIONS = [["A red dog runs over the wet grass"], ["two dogs play", "a red ball"], ["grass and a dog"]]
+CAPTIONS = [
+    ["A red dog runs over the wet grass"],
+    ["two dogs play", "a red ball"],
+    ["grass and a dog"],
+]
 
 
 def test_safe_words_survive_tokenizer_and_detokenizer() -> None:
@@ -20,7 +24,10 @@ def test_corpus_vocabulary_takes_frequent_content_words() -> None:
     vocabulary = corpus_vocabulary(CAPTIONS, TOKENIZER, positions=2, size=2)
     assert vocabulary.words == (("dog", "red"), ("grass", "ball"))
     assert vocabulary.text([0, 1]) == "dog ball"
-    assert vocabulary.id_table().tolist() == [TOKENIZER.encode("dog red"), TOKENIZER.encode("grass ball")]
+    assert vocabulary.id_table().tolist() == [
+        TOKENIZER.encode("dog red"),
+        TOKENIZER.encode("grass ball"),
+    ]
 
 
 def test_too_few_words_name_the_remedy() -> None:
