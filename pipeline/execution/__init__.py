@@ -1,1 +1,1 @@
-"""Running: one pure worker for a shard, two executors around it, and everything that a run commits."""
+"""Running: one pure worker for a shard, two executors around it, and what a run commits."""

@@ -1,4 +1,4 @@
-"""The surrogate artifact: a folder with ``weights.safetensors`` and ``surrogate.json``, never pickle."""
+"""The surrogate artifact: ``weights.safetensors`` and ``surrogate.json``, never pickle."""
 
 from __future__ import annotations
 
@@ -94,8 +94,9 @@ def _read_description(url: str) -> dict[str, Any]:
         ) from None
     if version != FORMAT:
         raise UsageError(
-            f"surrogate {url} has format {version!r} (written by unlearnable {description.get('version')!r}), "
-            f"this version {package_version()} reads format {FORMAT}; fit it again with this version"
+            f"surrogate {url} has format {version!r}, written by unlearnable "
+            f"{description.get('version')!r}; version {package_version()} reads format {FORMAT}: "
+            f"fit it again with this version"
         )
     if not isinstance(description.get("surrogate"), dict) or "weights_sha256" not in description:
         raise UsageError(f"surrogate {url} is damaged: {DESCRIPTION} lacks fields; {_REMEDY}")

@@ -16,8 +16,8 @@ def form_batches(items: Iterable[T], places: Callable[[T], int], size: int) -> I
 
     Args:
         items: in shard order.
-        places: how many places an item fills: 0 for those that only ride along (quarantined samples),
-            more than 1 for images so large that a whole batch of them would not fit into memory.
+        places: how many places an item fills: 0 for those that only ride along (quarantined
+            samples), more than 1 for images so large that a batch of them would not fit in memory.
         size: places of a batch, at least 1.
     """
     held: list[T] = []

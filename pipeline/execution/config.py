@@ -1,6 +1,6 @@
-"""What a run can be told: the dataclasses that the command line and ``--config`` files are made from.
+"""What a run can be told: the dataclasses that the command line and ``--config`` files are made of.
 
-Every field's docstring is the help text of its option; the fields before `KW_ONLY` are its positional arguments.
+Every field's docstring is the help text of its option; the fields before `KW_ONLY` are positional.
 """
 
 from __future__ import annotations
@@ -28,25 +28,25 @@ class ProtectConfig:
     method: Method = "mem"
     """How perturbations are found: mem, or random noise without triggers as a control."""
     trigger_words: int | None = None
-    """Words put in front of each caption, 1 to 16; must equal the surrogate's (its number is used when unset)."""
+    """Words put in front of each caption, 1 to 16; the surrogate's number, which it must equal."""
     epsilon: int = 8
     """Largest change of a pixel, in 8-bit levels, 1 to 64."""
     steps: int | None = None
-    """Gradient steps against each surrogate of the replayed sequence; the method's own number when unset."""
+    """Gradient steps against each replayed surrogate; the method's own number when unset."""
     shuffle: bool = True
     """Permute the captions inside the batch in each gradient step."""
     batch_size: int = 128
     """Samples optimised together; part of what determines the output."""
     seed: int = 0
-    """Seed of the run; with the shard's name and the batch's number it fixes every random choice."""
+    """Seed of the run; with a shard's name and a batch's number it fixes every random choice."""
     image_format: ImageFormat = "png"
-    """Format of the published images; `same` keeps each image's own, jpeg does not keep within epsilon."""
+    """Format of the published images; `same` keeps each image's own. Jpeg exceeds epsilon."""
     caption_fields: tuple[str, ...] = ("caption", "captions")
     """Fields of a sample's .json member that hold captions (the .txt member always does)."""
     max_pixels: int = 64_000_000
     """Images with more pixels are quarantined before they are decoded."""
     executor: ExecutorName = "auto"
-    """Where shards run: local (in this process), ray, or auto: ray when RAY_ADDRESS is set or workers > 1."""
+    """Where shards run: local (this process), ray, or auto (ray if RAY_ADDRESS or workers > 1)."""
     workers: int = 1
     """Ray actors, each with one shard running and one queued."""
     gpus_per_worker: Literal["auto"] | float = "auto"
@@ -79,11 +79,11 @@ class FitRunConfig:
     model: str = "tiny"
     """The surrogate: tiny (64 px, for CPUs) or the name of any open_clip model."""
     schedule: Schedule = "default"
-    """default: perturbations start from the code of their trigger words; paper: the published alternation."""
+    """default: perturbations start from their trigger's code; paper: the published alternation."""
     trigger_words: int = 3
     """Words put in front of each caption, 1 to 16."""
     vocabulary: int | None = None
-    """Words that a trigger position may use in the default schedule; the schedule's own number when unset."""
+    """Words that a trigger position may use; the default schedule's own number when unset."""
     blocklist: tuple[str, ...] = ()
     """Words that no trigger may use."""
     epsilon: int = 8
@@ -101,7 +101,7 @@ class FitRunConfig:
     device: str = "auto"
     """Where to fit: cpu, cuda, or auto: cuda where there is one."""
     max_samples: int | None = None
-    """Samples to fit on, chosen by hash over the shards; when unset 20,000, or all in the paper schedule."""
+    """Samples to fit on, chosen by hash; when unset 20,000, or all in the paper schedule."""
     seed: int = 0
     """Seed of the choice of samples and of the fit."""
     caption_fields: tuple[str, ...] = ("caption", "captions")

@@ -1,4 +1,4 @@
-"""`fit`: a bounded, deterministic choice of samples, the surrogate fitted on it, and its artifact."""
+"""`fit`: a bounded, deterministic choice of samples, and the surrogate fitted on it."""
 
 from __future__ import annotations
 
@@ -51,7 +51,10 @@ class FitSummary:
     passed_over: int
 
     def __str__(self) -> str:
-        return f"{self.output}: surrogate {self.sha256[:12]} fitted on {self.samples} samples ({self.passed_over} unusable)"
+        return (
+            f"{self.output}: surrogate {self.sha256[:12]} fitted on {self.samples} samples, "
+            f"{self.passed_over} passed over"
+        )
 
 
 def fit(config: FitRunConfig) -> FitSummary:

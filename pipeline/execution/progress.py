@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from typing import Self
+from typing import Never, Self
 
 from tqdm import tqdm
 
@@ -28,7 +28,7 @@ class Progress:
         self._total, self._done, self._first = total, done, done
         self._samples = 0
         self._start = self._last_line = time.time()
-        self._bar: tqdm[None] | None = None
+        self._bar: tqdm[Never] | None = None
         if sys.stderr.isatty():
             self._bar = tqdm(total=total, initial=done, unit="shard", dynamic_ncols=True)
 

@@ -12,7 +12,7 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -35,7 +35,7 @@ _DEPTH = 2
 class ShardActor:
     """A process with one worker.
 
-    The worker is made when the first shard arrives: an error in ``__init__`` would look like a death.
+    The worker is made when the first shard arrives: an error in ``__init__`` looks like a death.
     """
 
     def __init__(self, make: MakeWorker) -> None:
@@ -75,7 +75,7 @@ class RayExecutor:
         if gpus_per_worker == "auto":
             gpus_per_worker = 1.0 if ray.cluster_resources().get("GPU", 0) else 0.0
         # Ray must not retry by itself: it would not count, and not say so.
-        options = {
+        options: dict[str, Any] = {
             "num_cpus": 1,
             "num_gpus": gpus_per_worker,
             "max_restarts": 0,
@@ -181,7 +181,7 @@ def run_ray(
     *,
     workers: int,
     gpus_per_worker: Literal["auto"] | float,
-) -> Iterator[LedgerRecord]:
+) -> Generator[LedgerRecord]:
     """Yield the final record of every shard of ``queue``, computed by ``workers`` actors."""
     with connection(workers):
         executor = RayExecutor(make, workers, gpus_per_worker)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ..data import storage
 from ..data.ledger import LEDGER_DIR, SUCCESS_NAME, LedgerRecord, read_ledger, uncommitted
 from ..data.manifest import MANIFEST_DIR
-from ..data.plan import Plan, ShardInput, read_plan, write_plan
+from ..data.plan import Plan, ShardInput, config_hash, read_plan, write_plan
 from ..errors import UsageError
-from .spec import RunSpec, canonical_json, package_version
+from .spec import canonical_json, package_version
 
 
 def check_places(shards: Sequence[ShardInput], output: str, what: str = "output") -> None:
@@ -18,16 +19,23 @@ def check_places(shards: Sequence[ShardInput], output: str, what: str = "output"
     Raises:
         UsageError: it is there.
     """
-    for folder in sorted({shard.url.rsplit("/", 1)[0] for shard in shards}):
+    for folder in sorted({shard.url.rsplit("/", 1)[0] or "/" for shard in shards}):
         if storage.is_inside(output, folder):
             raise UsageError(
-                f"the {what} {output} is inside the input {folder}: the next run would read it as input; "
-                f"choose a folder outside"
+                f"the {what} {output} is inside the input {folder}, where the next run would read "
+                f"it as input; choose a folder outside"
             )
 
 
-def find_plan(spec: RunSpec, shards: Sequence[ShardInput], output: str) -> tuple[Plan, bool]:
+def find_plan(
+    config: dict[str, Any], shards: Sequence[ShardInput], output: str
+) -> tuple[Plan, bool]:
     """Return the plan of ``output`` and whether it is new (then it is not written yet).
+
+    Args:
+        config: everything but the input that determines the bytes of the output.
+        shards: the input.
+        output: URL of the output directory.
 
     Raises:
         UsageError: the output belongs to another configuration or input, or to something else.
@@ -36,11 +44,12 @@ def find_plan(spec: RunSpec, shards: Sequence[ShardInput], output: str) -> tuple
     if plan is None:
         if any(name.endswith(".tar") for name in storage.list_names(output)):
             raise UsageError(f"{output} holds shards but no plan of a run; choose an empty folder")
-        return Plan(tuple(shards), spec.as_dict(), spec.hash, package_version()), True
-    if plan.config_hash != spec.hash:
+        return Plan(tuple(shards), config, config_hash(config), package_version()), True
+    if plan.config_hash != config_hash(config):
         raise UsageError(
-            f"{output} belongs to another configuration: its hash is {plan.config_hash}, this run's {spec.hash} "
-            f"({_difference(plan, spec)}); use the same settings to go on, or another output folder"
+            f"{output} belongs to another configuration: its hash is {plan.config_hash}, "
+            f"this run's {config_hash(config)} ({_difference(plan.config, config)}); "
+            f"use the same settings to go on, or another output folder"
         )
     _check_same_input(plan, shards, output)
     return plan, False
@@ -81,9 +90,9 @@ def _check_same_input(plan: Plan, shards: Sequence[ShardInput], output: str) -> 
             name for name in before.keys() | now.keys() if before.get(name) != now.get(name)
         )
         raise UsageError(
-            f"the input of {output} was frozen as {len(before)} shards when its run began and differs now in "
-            f"{len(changed)}, first {changed[0]} (then {before.get(changed[0])}, now {now.get(changed[0])}); "
-            f"give the same input to go on, or another output folder"
+            f"the input of {output} was frozen as {len(before)} shards when its run began and "
+            f"differs now in {len(changed)}, first {changed[0]} (then {before.get(changed[0])}, "
+            f"now {now.get(changed[0])}); give the same input to go on, or another output folder"
         )
 
 
@@ -104,12 +113,12 @@ def check_committed_unchanged(
         then, now = (source.get("size"), source.get("etag")), (shard.size, shard.etag)
         if any(None not in pair and pair[0] != pair[1] for pair in zip(then, now, strict=True)):
             raise UsageError(
-                f"the input shard {shard.url} has changed since it was protected (size and mark were "
-                f"{then}, are {now}); put it back, or use another output folder"
+                f"the input shard {shard.url} has changed since it was protected (size and mark "
+                f"were {then}, are {now}); put it back, or use another output folder"
             )
 
 
-def _difference(plan: Plan, spec: RunSpec) -> str:
+def _difference(before: dict[str, Any], after: dict[str, Any]) -> str:
     """Name the settings that differ."""
 
     def flat(config: dict[str, object], prefix: str = "") -> dict[str, object]:
@@ -122,7 +131,7 @@ def _difference(plan: Plan, spec: RunSpec) -> str:
             )
         return result
 
-    then, now = flat(plan.config), flat(spec.as_dict())
+    then, now = flat(before), flat(after)
     names = sorted(name for name in then.keys() | now.keys() if then.get(name) != now.get(name))
     return ", ".join(
         f"{n}: {canonical_json(then.get(n))} then, {canonical_json(now.get(n))} now" for n in names

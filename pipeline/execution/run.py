@@ -6,22 +6,22 @@ import importlib.util
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import fields
 from functools import partial
 from typing import Any
 
 from ..data.card import write_card
-from ..data.ledger import LedgerRecord, write_record, write_success
+from ..data.ledger import LedgerRecord, write_success
 from ..data.plan import Plan, ShardInput, resolve_input
 from ..errors import UnlearnableError, UsageError
 from ..method.config import MAX_TRIGGER_WORDS, MemConfig
 from .artifact import load_surrogate
 from .config import ProtectConfig
 from .estimate import estimate
+from .gather import gather
 from .local_executor import run_local
-from .progress import Progress
 from .resume import begin, check_places, find_plan
 from .schedule import StorageFullError, TaskQueue, is_storage_full
 from .spec import RunSpec, WorkerSetup, package_version
@@ -60,7 +60,7 @@ def _protect(config: ProtectConfig) -> RunSummary:
     shards = resolve_input(config.input)
     check_places(shards, config.output)
     spec = make_spec(config)
-    plan, new = find_plan(spec, shards, config.output)
+    plan, new = find_plan(spec.as_dict(), shards, config.output)
     if config.dry_run:
         return estimate(config, spec, plan, shards)
     setup = WorkerSetup(spec, _surrogate_url(config), config.io_threads, config.device)
@@ -69,12 +69,22 @@ def _protect(config: ProtectConfig) -> RunSummary:
     with stop_on_signals() as stop:
         try:
             records |= begin(plan, shards, config.output, new=new)
-            _run_shards(config, setup, plan, shards, records, stop)
+            queue = _queue(config, plan, shards, records)
+            if len(queue):
+                with closing(_execute(config, setup, queue, stop)) as finished:
+                    gather(config.output, finished, len(shards), records)
             _finish(config, plan, records)
         except Interrupted as interruption:
             log.warning("%s", interruption)
             exit_code = interruption.exit_code
-    return summarise(config, plan, records, time.monotonic() - started, exit_code)
+    return summarise(
+        config.output,
+        plan,
+        records,
+        seconds=time.monotonic() - started,
+        exit_code=exit_code,
+        max_quarantined=config.max_quarantined,
+    )
 
 
 def _check(config: ProtectConfig) -> None:
@@ -96,6 +106,7 @@ def _check(config: ProtectConfig) -> None:
         raise UsageError(
             f"method {config.method} needs --surrogate; write one with `unlearnable fit`"
         )
+    _executor(config)
 
 
 def _surrogate_url(config: ProtectConfig) -> str | None:
@@ -122,8 +133,8 @@ def make_spec(config: ProtectConfig) -> RunSpec:
         trigger_words = surrogate.trigger_words
         if config.trigger_words not in (None, trigger_words):
             raise UsageError(
-                f"trigger-words is {config.trigger_words}, but surrogate {url} was fitted with {trigger_words}; "
-                f"leave the option out, or fit with --trigger-words {config.trigger_words}"
+                f"trigger-words is {config.trigger_words}, but surrogate {url} was fitted with "
+                f"{trigger_words}; leave the option out, or fit another with that many"
             )
     return RunSpec(
         mem=mem,
@@ -139,45 +150,33 @@ def make_spec(config: ProtectConfig) -> RunSpec:
     )
 
 
-def _run_shards(
-    config: ProtectConfig,
-    setup: WorkerSetup,
-    plan: Plan,
-    shards: list[ShardInput],
-    records: Records,
-    stop: StopFlag,
-) -> None:
-    """Run what is not committed yet, adding to ``records``."""
+def _queue(
+    config: ProtectConfig, plan: Plan, shards: Sequence[ShardInput], records: Records
+) -> TaskQueue:
+    """Return what is not committed yet; shards that failed in an earlier run are tried again."""
     waiting = [shard for shard in shards if shard.name not in records]
-    if not waiting:
-        return
-    queue = TaskQueue(
+    return TaskQueue(
         waiting, config.output, config_hash=plan.config_hash, max_attempts=config.max_attempts
     )
-    with (
-        Progress(len(shards), len(records)) as progress,
-        closing(_execute(config, setup, queue, stop)) as finished,
-    ):
-        for record in finished:
-            if record.status == "failed":
-                log.error("shard %s failed: %s", record.shard, record.error)
-                write_record(config.output, record)
-            records[record.shard] = record
-            progress.update(record)
+
+
+def _executor(config: ProtectConfig) -> str:
+    """Return ``local`` or ``ray``, whichever ``config`` means, when it can be used."""
+    name = config.executor
+    if name == "auto":
+        name = "ray" if os.environ.get("RAY_ADDRESS") or config.workers > 1 else "local"
+    if name == "local" and config.workers > 1:
+        raise UsageError("the local executor is one worker; use --executor ray for more")
+    if name == "ray" and importlib.util.find_spec("ray") is None:
+        raise UsageError("ray is not installed; install unlearnable[ray], or use --executor local")
+    return name
 
 
 def _execute(
     config: ProtectConfig, setup: WorkerSetup, queue: TaskQueue, stop: StopFlag
-) -> Iterator[LedgerRecord]:
-    name = config.executor
-    if name == "auto":
-        name = "ray" if os.environ.get("RAY_ADDRESS") or config.workers > 1 else "local"
-    if name == "local":
-        if config.workers > 1:
-            raise UsageError("the local executor is one worker; use --executor ray for more")
+) -> Generator[LedgerRecord]:
+    if _executor(config) == "local":
         return run_local(make_worker(setup), queue, stop)
-    if importlib.util.find_spec("ray") is None:
-        raise UsageError("ray is not installed; install unlearnable[ray], or use --executor local")
     from .ray_executor import run_ray
 
     gpus = config.gpus_per_worker

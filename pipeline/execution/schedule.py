@@ -1,4 +1,4 @@
-"""Which shard is next, how often it was tried, and when it is given up: the same for all executors."""
+"""Which shard is next, how often it was tried and when it is given up, for every executor."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def attempt(get_worker: Callable[[], Worker], task: ShardTask) -> Outcome:
     """
     try:
         return Outcome(record=get_worker().run(task))
-    except Exception as error:  # noqa: BLE001 - whatever it is, other shards go on
+    except Exception as error:  # whatever it is, other shards go on
         if is_storage_full(error):
             return Outcome(
                 fatal=StorageFullError(f"shard {task.shard.name} is not committed: {error}")
@@ -91,7 +91,7 @@ class TaskQueue:
     """The shards that wait, in plan order; those tried before come first."""
 
     def __init__(
-        self, shards: Sequence[ShardInput], output: str, *, config_hash: str, max_attempts: int
+        self, shards: Sequence[ShardInput], output: str, *, config_hash: str, max_attempts: int = 3
     ) -> None:
         self._waiting = deque(ShardTask(shard, output) for shard in shards)
         self._config_hash = config_hash

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ..data.plan import config_hash
 from ..method.config import MemConfig
 
 
@@ -62,7 +62,7 @@ class RunSpec:
     @property
     def hash(self) -> str:
         """The sha256 of the canonical JSON of the specification."""
-        return hashlib.sha256(canonical_json(asdict(self)).encode()).hexdigest()
+        return config_hash(self.as_dict())
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""`status`: how far a run is, from its plan and ledger alone; works from any machine, at any time."""
+"""`status`: how far a run is, from its plan and ledger alone, from any machine, at any time."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class StatusReport:
         protected: samples published with protection.
         quarantined: samples not published.
         bytes: size of the committed shards.
-        samples_per_second: over the time in which the committed shards were made; None before the first.
+        samples_per_second: over the time that the committed shards took; None before the first.
         seconds_left: estimate at that rate; None before the first.
         last_commit_seconds: time since the last commit; None before the first.
         passes: passes through the surrogate for each protected sample, by kind.
@@ -61,12 +61,13 @@ class StatusReport:
     def __str__(self) -> str:
         state = "complete" if self.complete else "not complete"
         lines = [
-            f"{self.output}: {state}, {self.committed} of {self.shards} shards, {len(self.failed)} failed",
+            f"{self.output}: {state}, {self.committed} of {self.shards} shards",
             f"{self.samples} samples: {self.protected} protected, {self.quarantined} quarantined",
         ]
         if self.samples_per_second is not None:
             lines.append(
-                f"{self.samples_per_second:.1f} samples/s, last commit {self.last_commit_seconds:.0f} s ago"
+                f"{self.samples_per_second:.1f} samples/s, "
+                f"last commit {self.last_commit_seconds:.0f} s ago"
             )
         if self.seconds_left:
             lines.append(f"about {self.seconds_left:.0f} s left at this rate")

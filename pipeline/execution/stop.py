@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 
-class Interrupted(KeyboardInterrupt):  # noqa: N818 - no error: the operator asked for it
+class Interrupted(KeyboardInterrupt):
     """The run was told to stop; what was committed stays and the same command resumes.
 
     Args:
@@ -24,7 +24,7 @@ class Interrupted(KeyboardInterrupt):  # noqa: N818 - no error: the operator ask
 
 
 class StopFlag:
-    """Remembers the first signal: an exception raised from a handler can be swallowed by a callback."""
+    """Remembers the first signal: what a handler raises can be swallowed by a callback."""
 
     def __init__(self) -> None:
         self._signum = 0
@@ -42,7 +42,7 @@ class StopFlag:
 
 @contextmanager
 def stop_on_signals() -> Iterator[StopFlag]:
-    """Turn SIGINT and SIGTERM into `Interrupted`; outside the main thread signals are left alone."""
+    """Turn SIGINT and SIGTERM into `Interrupted`; other threads than the main one cannot."""
     flag = StopFlag()
     if threading.current_thread() is not threading.main_thread():
         yield flag

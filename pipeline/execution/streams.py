@@ -84,7 +84,7 @@ class Channel(Generic[T]):
 def ordered_map(
     pool: Executor, function: Callable[[T], R], items: Iterable[T], window: int
 ) -> Iterator[R]:
-    """Apply ``function`` on ``pool`` to at most ``window`` items at once; results in input order."""
+    """Apply ``function`` on ``pool`` to at most ``window`` items at once; results in order."""
     waiting: deque[Future[R]] = deque()
     try:
         for item in items:
@@ -99,7 +99,7 @@ def ordered_map(
 
 
 class Prefetch(Generic[T]):
-    """Run ``items`` on a thread, at most ``depth`` ahead; a context manager that ends the thread."""
+    """Run ``items`` on a thread, at most ``depth`` ahead; a context manager that ends it."""
 
     def __init__(self, items: Iterable[T], depth: int, weigh: Callable[[T], int] = _one) -> None:
         self._items = items

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 from ..data.ledger import LedgerRecord
 from ..data.plan import Plan
-from .config import ProtectConfig
 
 
 @dataclass(frozen=True)
@@ -41,13 +40,16 @@ class RunSummary:
     def __str__(self) -> str:
         if self.estimated_bytes is not None:
             return (
-                f"{self.output}: {self.committed} of {self.shards} shards are done; the others hold about "
-                f"{self.samples} samples and need about {self.estimated_bytes / 1e6:.1f} MB. Nothing was written."
+                f"{self.output}: {self.committed} of {self.shards} shards are done; the others "
+                f"hold about {self.samples} samples and need about "
+                f"{self.estimated_bytes / 1e6:.1f} MB. Nothing was written."
             )
-        lines = [
-            f"{self.output}: {self.committed} of {self.shards} shards, {self.protected} of {self.samples} "
-            f"samples protected, {self.quarantined} quarantined, {self.seconds:.1f} s"
-        ]
+        done = (
+            f"{self.output}: {self.committed} of {self.shards} shards, {self.protected} of "
+            f"{self.samples} samples protected, {self.quarantined} quarantined, "
+            f"{self.seconds:.1f} s"
+        )
+        lines = [done]
         lines += [f"failed: {name}: {reason}" for name, reason in sorted(self.failed.items())]
         if self.exit_code in (130, 143):
             lines.append("interrupted; run the same command to resume")
@@ -55,20 +57,22 @@ class RunSummary:
 
 
 def summarise(
-    config: ProtectConfig,
+    output: str,
     plan: Plan,
     records: Mapping[str, LedgerRecord],
+    *,
     seconds: float,
     exit_code: int,
+    max_quarantined: float = 1.0,
 ) -> RunSummary:
     """Count ``records`` and settle the exit code of a run that was not interrupted."""
     failed = {r.shard: r.error or "" for r in records.values() if r.status == "failed"}
     samples = sum(record.samples for record in records.values())
     quarantined = sum(record.quarantined for record in records.values())
-    if not exit_code and (failed or quarantined > config.max_quarantined * samples):
+    if not exit_code and (failed or quarantined > max_quarantined * samples):
         exit_code = 3
     return RunSummary(
-        output=config.output,
+        output=output,
         exit_code=exit_code,
         shards=len(plan.shards),
         committed=len(records) - len(failed),

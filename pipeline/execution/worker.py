@@ -80,8 +80,8 @@ class ShardWorker:
     def run(self, task: ShardTask) -> LedgerRecord:
         """Protect and commit one shard.
 
-        The ledger record is written last: until it is there the shard does not exist, so the process
-        may die at any instant before.
+        The ledger record is written last: until it is there the shard does not exist, so the
+        process may die at any instant before.
 
         Returns:
             the committed record, or an unwritten one with status ``failed`` when the shard's data
@@ -101,8 +101,9 @@ class ShardWorker:
     def _committed(self, task: ShardTask) -> LedgerRecord | None:
         """Return the record when an earlier attempt died only after it had committed."""
         record = read_record(task.output, task.shard.name)
-        current = record is not None and record.config_hash == self._hash
-        return record if current and record.status == "committed" else None
+        if record is None or record.config_hash != self._hash or record.status != "committed":
+            return None
+        return record
 
     def _transform(self, task: ShardTask, path: Path) -> _Pass:
         """Read the shard, write the protected one to ``path``."""

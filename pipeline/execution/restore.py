@@ -1,0 +1,151 @@
+"""`restore`: the protected shards again, with the triggers stripped from their captions."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import replace
+
+from ..data import storage
+from ..data.captions import strip_trigger
+from ..data.ledger import SUCCESS_NAME, LedgerRecord, write_record
+from ..data.manifest import ManifestRow, decode_manifest, manifest_url
+from ..data.plan import Plan, ShardInput, read_plan
+from ..data.shards import Sample, ShardReader, ShardWriter, open_shard
+from ..errors import SampleError, ShardError, UsageError, ViolationError
+from .config import RestoreConfig
+from .gather import gather
+from .local_executor import run_local
+from .resume import begin, check_places, committed_records, find_plan
+from .schedule import ShardTask, TaskQueue, failed_record
+from .scratch import scratch_folder
+from .stop import Interrupted, stop_on_signals
+from .summary import RunSummary, summarise
+
+
+class RestoreWorker:
+    """Strips the triggers of one shard and commits the result.
+
+    Args:
+        source: URL of the protected output.
+        plan: its plan.
+        ledger: its committed records.
+        config_hash: names the restored copy.
+    """
+
+    def __init__(
+        self, source: str, plan: Plan, ledger: Mapping[str, LedgerRecord], config_hash: str
+    ) -> None:
+        self._source = source
+        self._fields: tuple[str, ...] = tuple(plan.config["caption_fields"])
+        self._ledger = ledger
+        self._hash = config_hash
+
+    def run(self, task: ShardTask) -> LedgerRecord:
+        """Restore and commit one shard; the ledger record goes last, as in `protect`."""
+        started = time.time()
+        try:
+            record = self._ledger.get(task.shard.name)
+            if record is None:
+                raise ShardError(f"{task.shard.url}: not committed in {self._source}")
+            with scratch_folder() as folder:
+                path = folder / "shard.tar"
+                restored = self._transform(task.shard, record, str(path))
+                storage.put_file(path, storage.join(task.output, f"{task.shard.name}.tar"))
+        except ShardError as error:
+            return failed_record(task, self._hash, str(error))
+        now = time.time()
+        restored = replace(
+            restored,
+            attempts=task.attempt,
+            timings={"started": started, "finished": now, "seconds": now - started},
+        )
+        write_record(task.output, restored)
+        return restored
+
+    def _transform(self, shard: ShardInput, record: LedgerRecord, path: str) -> LedgerRecord:
+        triggers = {row.key: row.trigger_text or "" for row in self._rows(record)}
+        with open_shard(shard.url) as reader, ShardWriter(path) as writer:
+            count = 0
+            for sample in self._stripped(reader, triggers, shard):
+                writer.write(sample)
+                count += 1
+            if reader.sha256 != record.shard_sha256 or count != len(triggers):
+                raise ShardError(f"{shard.url}: not the shard that was committed; run verify")
+            sha256, size = writer.close()
+        return LedgerRecord(
+            shard=shard.name,
+            status="committed",
+            config_hash=self._hash,
+            samples=count,
+            passed=count,
+            shard_sha256=sha256,
+            shard_size=size,
+            input={"url": shard.url, "size": reader.size, "sha256": reader.sha256},
+        )
+
+    def _rows(self, record: LedgerRecord) -> list[ManifestRow]:
+        """Return the rows of the published samples."""
+        url = manifest_url(self._source, record.shard)
+        try:
+            data = storage.read_bytes(url)
+            if hashlib.sha256(data).hexdigest() != record.manifest_sha256:
+                raise ShardError(f"{url}: not the manifest that was committed; run verify")
+            rows, _ = decode_manifest(data, url)
+        except (FileNotFoundError, ViolationError) as error:
+            raise ShardError(f"{url}: {error}") from error
+        return [row for row in rows if row.status != "quarantined"]
+
+    def _stripped(
+        self, reader: ShardReader, triggers: Mapping[str, str], shard: ShardInput
+    ) -> Iterator[Sample]:
+        for sample in reader:
+            try:
+                sample.check()
+                if sample.key not in triggers:
+                    raise ShardError(f"{shard.url}: {sample.key} is not in the manifest")
+                members = strip_trigger(sample.members, triggers[sample.key], self._fields)
+            except SampleError as error:
+                raise ShardError(f"{shard.url}: {sample.key}: {error}; run verify") from error
+            yield replace(sample, members=members)
+
+
+def restore(config: RestoreConfig) -> RunSummary:
+    """Write the shards of ``config.output`` to ``config.destination`` without triggers.
+
+    Captions come back byte for byte; images stay protected. Run it again to go on after an
+    interruption.
+
+    Raises:
+        UsageError: no run in the output, or a destination that is in use or inside it.
+    """
+    started = time.monotonic()
+    source = read_plan(config.output)
+    if source is None:
+        raise UsageError(f"{config.output} holds no run; give the folder that protect wrote")
+    ledger = committed_records(source, config.output)
+    shards = [
+        ShardInput(s.name, storage.join(config.output, f"{s.name}.tar")) for s in source.shards
+    ]
+    check_places(shards, config.destination)
+    settings = {"restored_from": source.config_hash, "version": source.version}
+    plan, new = find_plan(settings, shards, config.destination)
+    records: dict[str, LedgerRecord] = {}
+    exit_code = 0
+    with stop_on_signals() as stop:
+        try:
+            records |= begin(plan, shards, config.destination, new=new)
+            waiting = [shard for shard in shards if shard.name not in records]
+            queue = TaskQueue(waiting, config.destination, config_hash=plan.config_hash)
+            worker = RestoreWorker(config.output, source, ledger, plan.config_hash)
+            with closing(run_local(worker, queue, stop)) as finished:
+                gather(config.destination, finished, len(shards), records)
+            if all(record.status == "committed" for record in records.values()):
+                mark = storage.join(config.destination, SUCCESS_NAME)
+                storage.write_bytes(mark, f"{plan.config_hash}\n".encode())
+        except Interrupted as interruption:
+            exit_code = interruption.exit_code
+    seconds = time.monotonic() - started
+    return summarise(config.destination, plan, records, seconds=seconds, exit_code=exit_code)
