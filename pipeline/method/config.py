@@ -16,7 +16,7 @@ class MemConfig:
     """How one batch is protected.
 
     Attributes:
-        method: ``mem``, or ``random`` for the control (uniform +-epsilon noise, captions unchanged).
+        method: ``mem``, or ``random`` for the control (+-epsilon noise, captions unchanged).
         epsilon: bound on the perturbation, 8-bit levels (paper: 8).
         step_size: size of one PGD step, 8-bit levels (paper: 1).
         steps: PGD steps against each surrogate of the replayed sequence (paper: 8).

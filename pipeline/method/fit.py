@@ -1,4 +1,4 @@
-"""Fit: the alternation of MEM on a bounded set of samples (``default``) or as published (``paper``)."""
+"""Fit: MEM's alternation on a bounded set of samples (``default``) or as published (``paper``)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def fit_surrogate(
     images: Tensor,
     captions: Sequence[Sequence[str]],
     config: FitConfig,
-    progress: Progress = lambda phase, done, total: None,
+    progress: Progress | None = None,
 ) -> Surrogate:
     """Fit a surrogate.
 
@@ -39,7 +39,7 @@ def fit_surrogate(
         images: uint8 [N, 3, S, S] at the model's input size.
         captions: one or more captions of each image.
         config: settings; ``schedule`` decides between the two forms.
-        progress: called with (phase, done, total) in rounds.
+        progress: called with (phase, rounds done, rounds in all).
 
     Returns:
         The surrogate; with ``paper`` it carries the perturbation and trigger of every sample.
@@ -104,7 +104,7 @@ class _Fit:
                 deltas[part] = pixels.deltas[0]
         return deltas, table[torch.arange(len(table)), choice]
 
-    def run(self, progress: Progress) -> Surrogate:
+    def run(self, progress: Progress | None) -> Surrogate:
         config = self.config
         optimizer = torch.optim.AdamW(
             _decay_groups(self.model, config.weight_decay), lr=config.learning_rate
@@ -120,7 +120,8 @@ class _Fit:
                 self._visit(
                     search=config.schedule == "paper" and round_index < config.hotflip_rounds
                 )
-            progress("fit", round_index + 1, config.round_count)
+            if progress is not None:
+                progress("fit", round_index + 1, config.round_count)
         meta = {
             "fit": {**vars(config), "blocklist": sorted(config.blocklist)},
             "samples": len(self.images),
@@ -136,14 +137,14 @@ class _Fit:
         return Surrogate(self.spec, self.vocabulary, sequence[-1:], None, fitted, meta)
 
     def _tokens(self, index: Tensor, captions_from: Tensor) -> Tensor:
-        """Triggers of samples ``index`` before captions of samples ``captions_from``, int64 [B, L]."""
+        """Put triggers of samples ``index`` before captions of ``captions_from``, int64 [B, L]."""
         rows = [self.bodies[i] for i in captions_from.tolist()]
         picks = [int(torch.randint(0, len(row), (1,), generator=self.generator)) for row in rows]
         bodies = torch.stack([row[pick] for row, pick in zip(rows, picks, strict=True)])
         return insert_trigger(bodies, self.triggers[index]).to(self.config.device)
 
     def _train(self, optimizer: torch.optim.Optimizer) -> float:
-        """Take a round's AdamW steps on the data as they are now protected; return the mean loss."""
+        """Take a round's AdamW steps on the data as now protected; return the mean loss."""
         config, model = self.config, self.model.train().requires_grad_(True)
         total = 0.0
         for _ in range(config.round_steps):

@@ -35,7 +35,7 @@ class _EmbeddingTap:
 def _embedding_gradient(
     model: CLIP, tokens: Tensor, image_features: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Return the gradient of the batch loss at every token embedding [B, L, E], and the text features."""
+    """Return the loss gradient at every token embedding [B, L, E], and the text features."""
     tap = _EmbeddingTap(model.token_embedding)
     try:
         features = model.encode_text(tokens, normalize=True)

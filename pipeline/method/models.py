@@ -58,9 +58,7 @@ def model_config(name: str) -> dict[str, Any]:
 
     found = open_clip.get_model_config(name)
     if found is None:
-        raise UsageError(
-            f"no model is called {name!r}; choose tiny or one of open_clip.list_models()"
-        )
+        raise UsageError(f"no model is called {name!r}; choose tiny or one of open_clip's")
     return dict(found)
 
 
@@ -111,15 +109,15 @@ def build_model(
         )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = open_clip.CLIP(**config)
-    return model
+        return open_clip.CLIP(**config)
 
 
 @cache
 def get_tokenizer(name: str, context_length: int) -> Tokenizer:
     """Return the tokenizer of model ``name``: ``list[str] -> int64 [N, context_length]``.
 
-    Only models that read CLIP's own byte-pair vocabulary are supported: the trigger search needs whole-word tokens.
+    Only models that read CLIP's own byte-pair vocabulary are supported: the trigger search needs
+    whole-word tokens.
     """
     import open_clip
 
@@ -132,7 +130,7 @@ def get_tokenizer(name: str, context_length: int) -> Tokenizer:
     return tokenizer
 
 
-def to_model_input(images: Tensor, spec: ModelSpec, *, channels_last: bool = True) -> Tensor:
+def to_model_input(images: Tensor, spec: ModelSpec) -> Tensor:
     """Resize (shorter side, antialiased bicubic), centre-crop and normalise, differentiably.
 
     Args:
@@ -140,7 +138,7 @@ def to_model_input(images: Tensor, spec: ModelSpec, *, channels_last: bool = Tru
         spec: the model that will read the result.
 
     Returns:
-        float32 [B, 3, S, S] with S = ``spec.image_size``.
+        float32 [B, 3, S, S] with S = ``spec.image_size``, channels last in memory.
     """
     size = spec.image_size
     height, width = images.shape[-2:]
@@ -154,4 +152,4 @@ def to_model_input(images: Tensor, spec: ModelSpec, *, channels_last: bool = Tru
         top, left = (new[0] - size) // 2, (new[1] - size) // 2
         pixels = pixels[..., top : top + size, left : left + size]
     result = normalise_pixels(pixels, spec.mean, spec.std)
-    return result.contiguous(memory_format=torch.channels_last) if channels_last else result
+    return result.contiguous(memory_format=torch.channels_last)

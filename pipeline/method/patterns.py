@@ -1,4 +1,4 @@
-"""The designed code: each trigger position owns a region of the image, each of its words a colour cast.
+"""The designed code: a region of the image for each trigger position, a colour cast for each word.
 
 What a network learns first is what it reads most easily. A cast of a whole region is read by the
 very first layers, survives pooling, resizing and JPEG, and needs no pixel to be where it was.

@@ -35,7 +35,7 @@ def descend(
     Args:
         model: the surrogate, frozen.
         pixels: images and perturbations, changed in place.
-        tokens: int64 [B, L], each sample's trigger in front of whatever caption the shuffle gave it.
+        tokens: int64 [B, L], each sample's trigger in front of the caption the shuffle gave it.
         config: step size and bound.
         codes: signs that perturbations must keep, one tensor for each image size, or None.
         passes: counts are added here.

@@ -36,7 +36,7 @@ class PixelBatch:
         self.deltas[group] = (published - levels).to(torch.int8)
 
     def model_input(self) -> tuple[Tensor, list[Tensor]]:
-        """Return the normalised input [B, 3, S, S] and the float pixels (one a size) to differentiate."""
+        """Return the input [B, 3, S, S] and the float pixels (one tensor a size) behind it."""
         pixels = [
             (image.to(torch.int16) + delta.to(torch.int16)).float().requires_grad_(True)
             for image, delta in zip(self.images, self.deltas, strict=True)
@@ -49,7 +49,7 @@ class PixelBatch:
     def step(
         self, gradients: Sequence[Tensor], step: int, epsilon: int, codes: Sequence[Tensor] | None
     ) -> None:
-        """Take one PGD step; with ``codes`` (int8 of +-1) no perturbation crosses to the other sign."""
+        """Take one PGD step; with ``codes`` (int8 of +-1) no perturbation crosses zero."""
         for index, gradient in enumerate(gradients):
             moved = pgd_step(self.images[index], self.deltas[index], gradient, step, epsilon)
             if codes is not None:

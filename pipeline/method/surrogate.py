@@ -66,7 +66,7 @@ class Surrogate:
         return model.to(device=device, memory_format=torch.channels_last).eval()
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Split into named tensors and a JSON-ready description; `from_state` puts them together."""
+        """Split into named tensors and a JSON-ready description, for `from_state`."""
         tensors = {
             f"round{index:03d}.{name}": value.contiguous()
             for index, weights in enumerate(self.sequence)
@@ -109,9 +109,7 @@ class Surrogate:
         except (KeyError, TypeError) as error:
             raise UsageError(f"the surrogate's description lacks {error}; fit it again") from error
         if not all(sequence):
-            raise UsageError(
-                "the surrogate holds fewer rounds of weights than it says; fit it again"
-            )
+            raise UsageError("the surrogate lacks weights of a round; fit it again")
         code = PatternBook(tensors["code.casts"]) if "code.casts" in tensors else None
         return Surrogate(spec, vocabulary, sequence, code, _fitted(tensors), meta)
 

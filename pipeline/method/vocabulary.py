@@ -1,4 +1,4 @@
-"""Trigger vocabulary: words that stay whole through tokenizer and detokenizer, and that nobody minds reading."""
+"""Trigger vocabulary: words that stay whole in the tokenizer and that nobody minds reading."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def leading_ids(tokenizer: Tokenizer, text: str, count: int) -> list[int]:
 
 
 def whole_words(tokenizer: Any) -> dict[str, int]:
-    """Return every lower-case word that the tokenizer encodes as one token and gives back on decode."""
+    """Return every lower-case word that is one token and comes back on decode."""
     words: dict[str, int] = {}
     for token_id, token in tokenizer.decoder.items():
         word = token.removesuffix("</w>")
@@ -117,7 +117,7 @@ def full_vocabulary(
 ) -> TriggerVocabulary:
     """Let every position use any frequent safe word (the published choice, less its unsafe tokens).
 
-    Byte-pair merges are learned most frequent first, so the order of token ids ranks words by frequency.
+    Byte-pair merges are learned most frequent first, so token ids rank words by frequency.
     """
     allowed = safe_words(tokenizer, blocklist)
     words = tuple(sorted(allowed, key=allowed.__getitem__)[:size])

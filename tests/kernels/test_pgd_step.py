@@ -22,7 +22,8 @@ def test_every_iterate_is_an_8_bit_image_within_the_bound(
         gradient = torch.randn(shape, generator=generator)
         before, delta = delta, pgd_step(image, delta, gradient, step, epsilon)
         levels = image.int() + delta.int()
-        assert ((levels >= 0) & (levels <= 255)).all() and (delta.int().abs() <= epsilon).all()
+        assert ((levels >= 0) & (levels <= 255)).all()
+        assert (delta.int().abs() <= epsilon).all()
         wanted = before.int() - step * gradient.sign().int()
         free = (
             (wanted.abs() <= epsilon) & (image.int() + wanted >= 0) & (image.int() + wanted <= 255)

@@ -29,4 +29,5 @@ def test_a_caption_that_fills_the_context_keeps_trigger_and_end() -> None:
     caption = "dog " * 40
     row = insert_trigger(TOKENIZER([caption]), torch.tensor([[WORDS["red"], WORDS["lamp"]]]))[0]
     assert row[1:3].tolist() == [WORDS["red"], WORDS["lamp"]]
-    assert row[-1] == 49407 and len(row) == 16
+    assert row[-1] == 49407
+    assert len(row) == 16

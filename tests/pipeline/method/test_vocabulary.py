@@ -14,7 +14,8 @@ CAPTIONS = [
 
 def test_safe_words_survive_tokenizer_and_detokenizer() -> None:
     words = safe_words(TOKENIZER, blocklist=["Dog"])
-    assert "dog" not in words and "fuck" not in words and len(words) > 10_000
+    assert not {"dog", "fuck"} & set(words)
+    assert len(words) > 10_000
     for word, token in list(words.items())[::500]:
         assert TOKENIZER.encode(word) == [token]
         assert TOKENIZER.decode([token]).strip() == word
@@ -37,5 +38,7 @@ def test_too_few_words_name_the_remedy() -> None:
 
 def test_full_vocabulary_is_the_same_at_every_position() -> None:
     vocabulary = full_vocabulary(TOKENIZER, positions=5, size=100, blocklist=["love"])
-    assert vocabulary.positions == 5 and len(set(vocabulary.words)) == 1
-    assert len(vocabulary.words[0]) == 100 and "love" not in vocabulary.words[0]
+    assert vocabulary.positions == 5
+    assert len(set(vocabulary.words)) == 1
+    assert len(vocabulary.words[0]) == 100
+    assert "love" not in vocabulary.words[0]
