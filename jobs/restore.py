@@ -13,5 +13,6 @@ def restore(config: Annotated[RestoreConfig, Parameter(name="*")]) -> int:
     """Write the protected shards again with the triggers stripped from their captions."""
     from ..pipeline.execution.restore import restore as run
 
-    print(run(config))
-    return 0
+    summary = run(config)
+    print(summary)
+    return summary.exit_code
