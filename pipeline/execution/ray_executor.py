@@ -164,7 +164,8 @@ def connection(workers: int) -> Iterator[None]:
     handler = signal.getsignal(signal.SIGTERM)
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING}
     if not os.environ.get("RAY_ADDRESS"):
-        options |= {"num_cpus": max(workers, os.cpu_count() or 1), "include_dashboard": False}
+        cpus = max(workers, os.cpu_count() or 1)
+        options |= {"address": "local", "num_cpus": cpus, "include_dashboard": False}
     ray.init(**options)
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, handler)
