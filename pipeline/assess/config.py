@@ -1,6 +1,7 @@
 """What `verify` and `evaluate` can be told: the dataclasses that the command line is made from.
 
-Every field's docstring is the help text of its option; the fields before `KW_ONLY` are its positional arguments.
+Every field's docstring is the help text of its option; the fields before `KW_ONLY` are its
+positional arguments.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ class VerifyConfig:
     """URL of the directory that `protect` wrote."""
     _: KW_ONLY
     against: str | None = None
-    """The shards that were protected; with them every image and caption is compared with its original."""
+    """The shards that were protected; every image and caption is compared with its original."""
     max_pixels: int = 1 << 26
     """Images with more pixels are refused before they are decoded."""
     max_listed: int = 1000
@@ -34,7 +35,7 @@ class EvaluateConfig:
 
     _: KW_ONLY
     train: tuple[str, ...]
-    """Corpora to train on, each as NAME=URL; the URL is a directory, a glob, a brace list or one shard."""
+    """Corpora to train on, each as NAME=URL: a directory, a glob, a brace list or one shard."""
     test: str
     """Clean shards that every victim is tested on: an fsspec URL as for `train`."""
     output: str

@@ -21,7 +21,7 @@ import torch
 from ..data.plan import resolve_input
 from ..errors import ShardError, UsageError
 from .config import EvaluateConfig
-from .figures import plot_curves
+from .figures import plot_curves, require_matplotlib
 from .pairs import Pairs, load_pairs
 from .results import Cell, Results, read_cells, write_results
 from .retrieval import chance
@@ -94,6 +94,8 @@ def _check(config: EvaluateConfig) -> dict[str, str]:
         raise UsageError("at least one corpus and one seed are needed, and no seed twice")
     if not config.lr > 0 or config.weight_decay < 0:
         raise UsageError("lr must be above 0 and weight_decay not below")
+    if config.plot is not None:
+        require_matplotlib()
     return corpora
 
 

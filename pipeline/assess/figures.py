@@ -17,7 +17,7 @@ from ..data.images import decode, image_member
 from ..data.manifest import ManifestRow, manifest_url, read_manifest
 from ..data.plan import ShardInput, resolve_input
 from ..data.shards import Sample, open_shard
-from ..errors import UsageError
+from ..errors import UsageError, ViolationError
 from .pairs import Pixels
 from .results import DIRECTIONS, Results, direction_of
 
@@ -97,12 +97,14 @@ def contact_sheet(before: str, after: str, url: str, *, count: int = 6) -> None:
     figure = _figure(0.9 + 1.75 * len(shown), 6.6)
     axes = figure.subplots(4, len(shown), squeeze=False, height_ratios=[1, 1, 1, 0.62])
     largest = max(int(np.abs(s.after.astype(int) - s.before.astype(int)).max()) for s in shown)
-    titles = ("original", "protected", f"difference\n× {_GAIN}\n(at most ±{largest})")
+    titles = ("original", "protected", f"difference\nx {_GAIN}\n(at most ±{largest})")
     for column, sample in enumerate(shown):
         for row, pixels in enumerate((sample.before, sample.after, sample.difference())):
             _show(axes[row][column], pixels, titles[row] if column == 0 else "")
         _write_caption(axes[3][column], sample)
-    axes[3][0].set_ylabel("published\ncaption", rotation=0, ha="right", va="center", color=_INK)
+    axes[3][0].set_ylabel(
+        "published\ncaption", rotation=0, ha="right", va="top", y=0.98, color=_INK
+    )
     _save(figure, url, dpi=130)
 
 
@@ -113,7 +115,13 @@ def comparisons(before: str, after: str, count: int) -> list[Comparison]:
         UsageError: there is none.
     """
     shard = resolve_input(before)[0]
-    rows = [r for r in read_manifest(manifest_url(after, shard.name))[0] if r.status == "protected"]
+    try:
+        manifest, _ = read_manifest(manifest_url(after, shard.name))
+    except (OSError, ViolationError) as error:
+        raise UsageError(
+            f"{after} holds no manifest of the shard {shard.name} ({error})"
+        ) from error
+    rows = [row for row in manifest if row.status == "protected"]
     if not rows or count < 1:
         raise UsageError(f"{after}: the shard {shard.name} holds no protected sample to show")
     wanted = {
@@ -183,6 +191,11 @@ def _write_caption(axis: Any, sample: Comparison) -> None:
     axis.text(0.5, 0.98, "\n".join(trigger), color="#b3261e", fontweight="bold", **text)
     blank = "\n" * len(trigger)
     axis.text(0.5, 0.98, blank + "\n".join(textwrap.wrap(rest, 20)), color=_INK, **text)
+
+
+def require_matplotlib() -> None:
+    """Refuse early what could only fail after hours of work. Raises UsageError."""
+    _figure(1, 1)
 
 
 def _figure(width: float, height: float) -> Any:

@@ -40,7 +40,7 @@ CODES = {
     "input_image_changed": "an input image has another sha256 than its row says",
     "row_missing": "an input sample without a manifest row",
     "row_without_input": "a manifest row whose sample is not in the input at that place",
-    "member_changed": "the members of a sample, captions included, are not the input's with the trigger",
+    "member_changed": "members, captions included, are not the input's with the trigger",
     "not_compared": "samples too far from their place to be compared with the input",
 }
 """What `verify` can find, by code."""

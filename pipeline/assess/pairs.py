@@ -1,4 +1,4 @@
-"""Image-caption pairs as a victim reads them: decoded once, at the victim's size, in a mapped file."""
+"""Image-caption pairs as a victim reads them: decoded once, at its size, in a mapped file."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def load_pairs(
 
 
 def fit_square(pixels: Pixels, size: int) -> Pixels:
-    """Resize the shorter side of uint8 [H, W, 3] to ``size`` (antialiased bicubic), crop the centre.
+    """Resize the shorter side of uint8 [H, W, 3] to ``size`` (antialiased bicubic), crop it.
 
     This is open_clip's evaluation transform; a picture that already has the size is left as it is.
     """

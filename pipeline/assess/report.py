@@ -39,14 +39,16 @@ def _caption(results: Results) -> str:
     cell = results.cells[0]
     config = cell.config
     seeds = sorted({cell.seed for cell in results.cells})
-    spread = f", mean ± standard deviation over seeds {', '.join(map(str, seeds))}"
+    spread = f", seed {seeds[0]}"
+    if len(seeds) > 1:
+        spread = f", mean ± standard deviation over seeds {', '.join(map(str, seeds))}"
     protocol = (
-        f"victim {config['model']} {config['image_size']} px from scratch, {config['epochs']} epochs, "
-        f"batch {config['batch_size']}, lr {config['lr']:g}"
+        f"victim {config['model']} {config['image_size']} px from scratch, "
+        f"{config['epochs']} epochs, batch {config['batch_size']}, lr {config['lr']:g}"
     )
     return (
         f"Retrieval on {cell.test_samples} clean images with {cell.test_captions} captions; "
-        f"Hit@k in %, MedR in ranks{spread if len(seeds) > 1 else f', seed {seeds[0]}'}; {protocol}. "
+        f"Hit@k in %, MedR in ranks{spread}; {protocol}. "
         "Best: each direction's best epoch by Hit@10."
     )
 

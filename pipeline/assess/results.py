@@ -93,6 +93,7 @@ class Results:
         """Return each measure of a corpus over its seeds.
 
         Args:
+            name: the corpus.
             epoch: ``last`` or ``best``.
             direction: ``i2t`` or ``t2i``.
         """

@@ -1,7 +1,8 @@
 """Image-caption retrieval: Hit@k and median rank both ways, and what chance gives.
 
-Ties count as what a random order of the tied candidates gives on average, never as wins: a victim whose features
-have all collapsed into one scores exactly chance, and so does one whose features are not finite.
+Ties count as what a random order of the tied candidates gives on average, never as wins: a victim
+whose features have all collapsed into one scores exactly chance, and so does one whose features are
+not finite.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ class Scores:
         hit1: per cent of queries with a right answer at rank 1.
         hit5: the same among the first 5.
         hit10: the same among the first 10.
-        medr: median rank of the first right answer (the smallest rank that half of the queries reach), 1 is best.
+        medr: median rank of the first right answer (the smallest that half of the queries reach).
     """
 
     hit1: float
@@ -33,7 +34,7 @@ class Scores:
 
 @dataclass(frozen=True)
 class Retrieval:
-    """Retrieval both ways: ``i2t`` asks captions with an image, ``t2i`` asks images with a caption."""
+    """Both ways: ``i2t`` asks captions with an image, ``t2i`` asks images with a caption."""
 
     i2t: Scores
     t2i: Scores
@@ -69,7 +70,8 @@ class _Standing:
 def retrieval(image_features: Tensor, text_features: Tensor, owner: Tensor) -> Retrieval:
     """Rank captions for each image and images for each caption by inner product.
 
-    Image-to-text counts the best rank among an image's own captions; text-to-image asks with every caption.
+    Image-to-text counts the best rank among an image's own captions; text-to-image asks with
+    every caption.
 
     Args:
         image_features: float [N, D], normalised.

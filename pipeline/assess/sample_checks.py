@@ -50,7 +50,7 @@ class Rules:
 
     @staticmethod
     def of(config: Mapping[str, Any], max_pixels: int) -> Rules:
-        """Read the rules from the plan's configuration. Raises KeyError, TypeError or ValueError."""
+        """Read a plan's configuration. Raises KeyError, TypeError or ValueError."""
         return Rules(
             epsilon=int(config["mem"]["epsilon"]),
             trigger_words=int(config["trigger_words"]),
@@ -224,7 +224,7 @@ def _check_members(
 
 
 def _lossless(row: ManifestRow) -> bool:
-    """Whether the row's file keeps pixels as they were written; a JPEG cannot be held to the budget."""
+    """Whether the file keeps pixels as written; a JPEG cannot be held to the budget."""
     return (row.image_ext or "").rsplit(".", 1)[-1] not in _LOSSY_EXTS
 
 

@@ -220,11 +220,12 @@ class ShardCheck:
             if found != (record.shard_sha256, record.shard_size):
                 stated = record.shard_sha256, record.shard_size
                 self._add("shard_changed", "", f"sha256 and size {found}, the record says {stated}")
-        if original is not None and "input_unreadable" not in self.broken:
-            if original.sha256 != record.input.get("sha256"):
-                stated_input = record.input.get("sha256")
-                message = f"sha256 {original.sha256}, the record says {stated_input}"
-                self._add("input_changed", "", message)
+        if original is None or "input_unreadable" in self.broken:
+            return
+        if original.sha256 != record.input.get("sha256"):
+            stated_input = record.input.get("sha256")
+            message = f"sha256 {original.sha256}, the record says {stated_input}"
+            self._add("input_changed", "", message)
 
     def _guarded(self, reader: ShardReader, code: str) -> Iterator[Sample]:
         """Yield samples up to the first damage, which becomes a violation."""

@@ -33,9 +33,10 @@ __all__ = ["CODES", "VerifyReport", "Violation", "verify"]
 def verify(config: VerifyConfig) -> VerifyReport:
     """Check a protected copy, with ``against`` also every image and caption against its original.
 
-    Nothing is taken from the memory of the run that wrote it. Without the originals an attacker who
-    rewrites manifests and records consistently cannot be told from the owner; with them every pixel is
-    held to epsilon. Shards are streamed: memory is that of a few samples and one shard's manifest.
+    Nothing is taken from the memory of the run that wrote it. Without the originals an attacker
+    who rewrites manifests and records consistently cannot be told from the owner; with them every
+    pixel is held to epsilon. Shards are streamed: memory is that of a few samples and one shard's
+    manifest.
 
     Raises:
         UsageError: no plan at ``output``, or nothing at ``against``.

@@ -1,7 +1,8 @@
 """A victim: a CLIP model that someone trains from scratch on what was published.
 
 The published protocol (Liu et al. 2024, section 4.1): symmetric InfoNCE, AdamW, cosine schedule, no
-augmentation, one random caption of an image a step; its scale (model, size, epochs) is set by options.
+augmentation, one random caption of an image a step; its scale (model, size, epochs) is set by
+options.
 """
 
 from __future__ import annotations
@@ -148,7 +149,8 @@ class _Trainer:
             image_size=config.image_size,
             context_length=config.context_length,
             seed=seed,
-        ).to(device=device, memory_format=torch.channels_last)
+        ).to(device)
+        self.model.to(memory_format=torch.channels_last)
         self.images, self.captions = _Images(train, spec, device), _Captions(train, spec, device)
         self.test_images, self.test_captions = (
             _Images(test, spec, device),
@@ -166,9 +168,8 @@ class _Trainer:
         """Train on every sample once (an incomplete last batch is dropped); return the mean loss."""
         self.model.train()
         order = torch.randperm(self.samples, generator=self.generator)
-        losses = []
-        for start in range(0, self.samples - self.batch + 1, self.batch):
-            losses.append(self._train_on(order[start : start + self.batch]))
+        whole = self.samples // self.batch * self.batch
+        losses = [self._train_on(index) for index in order[:whole].split(self.batch)]
         return float(torch.stack(losses).mean())
 
     def _train_on(self, index: Tensor) -> Tensor:
@@ -183,7 +184,7 @@ class _Trainer:
         target = torch.arange(len(index), device=self.device)
         loss = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         self.optimizer.step()
         with torch.no_grad():
             self.model.logit_scale.clamp_(0, _MAX_LOGIT_SCALE)
@@ -193,13 +194,11 @@ class _Trainer:
     def test(self) -> Retrieval:
         """Return the retrieval on the test set with all captions of its images."""
         self.model.eval()
-        images, texts = [], []
-        tokens = self.test_captions.tokens
+        blocks = torch.arange(self.test_samples).split(_IMAGE_BLOCK)
+        tokens = self.test_captions.tokens.split(_TEXT_BLOCK)
         with self._autocast():
-            for index in torch.arange(self.test_samples).split(_IMAGE_BLOCK):
-                images.append(self.model.encode_image(self.test_images[index]))
-            for block in tokens.split(_TEXT_BLOCK):
-                texts.append(self.model.encode_text(block))
+            images = [self.model.encode_image(self.test_images[block]) for block in blocks]
+            texts = [self.model.encode_text(block) for block in tokens]
         unit = [F.normalize(torch.cat(parts).float(), dim=-1) for parts in (images, texts)]
         return retrieval(unit[0], unit[1], self.test_captions.owner)
 

@@ -44,7 +44,7 @@ def test_chance_of_the_usual_flickr_split() -> None:
 
 
 def test_ranks_of_hand_made_scores() -> None:
-    # Two images with two captions each and one with one; scores of image 0 rank its captions 2nd and 5th.
+    # Two images with two captions each and one with one.
     images = torch.eye(3)
     texts = torch.tensor(
         [[0.8, 0.1, 0.0], [0.1, 0.9, 0.0], [0.9, 0.7, 0.0], [0.3, 0.6, 0.1], [0.2, 0.2, 0.9]]
