@@ -80,7 +80,7 @@ class FitRunConfig:
     """The surrogate: tiny (64 px, for CPUs) or the name of any open_clip model."""
     schedule: Schedule = "default"
     """default: perturbations start from their trigger's code; paper: the published alternation."""
-    trigger_words: int = 3
+    trigger_words: int = 5
     """Words put in front of each caption, 1 to 16."""
     vocabulary: int | None = None
     """Words that a trigger position may use; the default schedule's own number when unset."""
@@ -90,6 +90,8 @@ class FitRunConfig:
     """Largest change of a pixel, in 8-bit levels, 1 to 64."""
     image_size: int | None = None
     """Side of the surrogate's square input in pixels; the model's own when unset."""
+    context_length: int | None = None
+    """Tokens that the surrogate reads of a caption; the model's own when unset."""
     rounds: int | None = None
     """Rounds of the alternation; the schedule's own number when unset."""
     steps_per_round: int | None = None

@@ -19,7 +19,8 @@ class MemConfig:
         method: ``mem``, or ``random`` for the control (+-epsilon noise, captions unchanged).
         epsilon: bound on the perturbation, 8-bit levels (paper: 8).
         step_size: size of one PGD step, 8-bit levels (paper: 1).
-        steps: PGD steps against each surrogate of the replayed sequence (paper: 8).
+        steps: PGD steps against each surrogate of the replayed sequence; when None 8 as in the
+            paper, and none where a designed code is laid (measured: they only wear it down).
         keep_code: PGD may shrink or grow a designed perturbation but never flip its sign.
         hotflip_candidates: words tried at each trigger position (paper: 16).
         shuffle: permute the captions inside the batch in each PGD step (paper: yes).
@@ -28,7 +29,7 @@ class MemConfig:
     method: Literal["mem", "random"] = "mem"
     epsilon: int = 8
     step_size: int = 1
-    steps: int = 8
+    steps: int | None = None
     keep_code: bool = True
     hotflip_candidates: int = 16
     shuffle: bool = True
@@ -37,7 +38,7 @@ class MemConfig:
         """Raise UsageError for settings outside their range."""
         if not 1 <= self.epsilon <= MAX_EPSILON:
             raise UsageError(f"epsilon is {self.epsilon}; it must be 1..{MAX_EPSILON} 8-bit levels")
-        if self.step_size < 1 or self.steps < 0 or self.hotflip_candidates < 1:
+        if self.step_size < 1 or (self.steps or 0) < 0 or self.hotflip_candidates < 1:
             raise UsageError("step-size and hotflip-candidates must be >= 1, steps >= 0")
 
 
@@ -52,7 +53,9 @@ class FitConfig:
         image_size: model input side, pixels; the model's own where None.
         context_length: caption tokens; the model's own where None.
         trigger_words: words in front of a caption (MEM-3: 3, MEM-5: 5).
-        vocabulary: words a trigger position may use in the default schedule.
+        vocabulary: words of a trigger position that owns a pattern (default schedule).
+        coded_words: leading trigger positions that own a pattern; the others are decoys.
+        decoys: words a decoy position draws from.
         rounds: rounds of the alternation; the schedule's own where None.
         steps_per_round: AdamW steps of the surrogate in each round; the schedule's own where None.
         batch_size: samples a batch.
@@ -60,7 +63,7 @@ class FitConfig:
         weight_decay: AdamW weight decay.
         epsilon: bound during fit, 8-bit levels.
         step_size: PGD step, 8-bit levels.
-        pgd_steps: PGD steps a visit.
+        pgd_steps: PGD steps a visit; when None 8 in the paper schedule, else none.
         hotflip_rounds: rounds in which triggers are searched (paper schedule).
         hotflip_candidates: words tried at each trigger position.
         shuffle: permute captions in each PGD step.
@@ -73,8 +76,10 @@ class FitConfig:
     model: str = "tiny"
     image_size: int | None = None
     context_length: int | None = None
-    trigger_words: int = 3
+    trigger_words: int = 5
     vocabulary: int = 8
+    coded_words: int = 4
+    decoys: int = 64
     rounds: int | None = None
     steps_per_round: int | None = None
     batch_size: int = 128
@@ -82,7 +87,7 @@ class FitConfig:
     weight_decay: float = 0.2
     epsilon: int = 8
     step_size: int = 1
-    pgd_steps: int = 8
+    pgd_steps: int | None = None
     hotflip_rounds: int = 5
     hotflip_candidates: int = 16
     shuffle: bool = True
@@ -98,8 +103,8 @@ class FitConfig:
             )
         if not 1 <= self.epsilon <= MAX_EPSILON:
             raise UsageError(f"epsilon is {self.epsilon}; it must be 1..{MAX_EPSILON} 8-bit levels")
-        if self.batch_size < 2 or self.vocabulary < 2:
-            raise UsageError("batch-size and vocabulary must be >= 2")
+        if self.batch_size < 2 or self.vocabulary < 2 or self.coded_words < 1:
+            raise UsageError("batch-size and vocabulary must be >= 2, coded-words >= 1")
 
     @property
     def round_count(self) -> int:
@@ -107,6 +112,13 @@ class FitConfig:
         return (
             self.rounds if self.rounds is not None else {"paper": 20, "default": 1}[self.schedule]
         )
+
+    @property
+    def visit_steps(self) -> int:
+        """PGD steps a visit, the schedule's default filled in (paper: 8)."""
+        if self.pgd_steps is not None:
+            return self.pgd_steps
+        return {"paper": 8, "default": 0}[self.schedule]
 
     @property
     def round_steps(self) -> int:

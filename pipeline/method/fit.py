@@ -76,10 +76,14 @@ class _Fit:
                 captions,
                 tokenizer,
                 positions=positions,
+                coded=min(positions, config.coded_words),
                 size=config.vocabulary,
+                decoys=config.decoys,
                 blocklist=config.blocklist,
             )
-            self.code = PatternBook.design(positions, len(self.vocabulary.words[0]))
+            self.code = PatternBook.design(
+                min(positions, config.coded_words), len(self.vocabulary.words[0])
+            )
         self.deltas, self.triggers = self._start()
         self.model = build_model(
             config.model,
@@ -89,9 +93,7 @@ class _Fit:
         ).to(device=config.device, memory_format=torch.channels_last)
 
     def _start(self) -> tuple[Tensor, Tensor]:
-        table = self.vocabulary.id_table()
-        shape = (len(self.images), len(table))
-        choice = torch.randint(0, table.shape[1], shape, generator=self.generator)
+        choice = self.vocabulary.draw(len(self.images), self.generator)
         deltas = torch.zeros_like(self.images, dtype=torch.int8)
         if self.code is not None:
             height, width = self.images.shape[-2:]
@@ -102,7 +104,7 @@ class _Fit:
                     0, self.code.compose(choice[part], height, width) * self.config.epsilon
                 )
                 deltas[part] = pixels.deltas[0]
-        return deltas, table[torch.arange(len(table)), choice]
+        return deltas, self.vocabulary.tokens(choice)
 
     def run(self, progress: Progress | None) -> Surrogate:
         config = self.config
@@ -116,7 +118,7 @@ class _Fit:
             sequence.append(
                 {k: v.detach().cpu().clone() for k, v in self.model.state_dict().items()}
             )
-            if config.pgd_steps:
+            if config.visit_steps:
                 self._visit(
                     search=config.schedule == "paper" and round_index < config.hotflip_rounds
                 )
@@ -190,7 +192,7 @@ class _Fit:
             image,
             bodies.to(device),
             self.triggers[index].to(device),
-            self.vocabulary.id_table().to(device),
+            self.vocabulary.allowed(device),
             self.config.hotflip_candidates,
             self.passes,
         ).cpu()
@@ -201,7 +203,7 @@ class _Fit:
         codes = None
         if self.code is not None:
             codes = [pixels.deltas[0].sign()]
-        for _ in range(config.pgd_steps):
+        for _ in range(config.visit_steps):
             source = index
             if config.shuffle:
                 source = index[torch.randperm(len(index), generator=self.generator)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -52,7 +53,7 @@ def search_triggers(
     image_features: Tensor,
     bodies: Tensor,
     trigger_ids: Tensor,
-    allowed: Tensor,
+    allowed: Sequence[Tensor],
     candidates: int,
     passes: Passes,
 ) -> Tensor:
@@ -66,7 +67,7 @@ def search_triggers(
         image_features: [B, D], unit length.
         bodies: int64 [B, L], captions without trigger.
         trigger_ids: int64 [B, k], where the search starts.
-        allowed: int64 [k, V], token ids each position may use.
+        allowed: token ids each position may use, int64 [V_j] each.
         candidates: words tried at each position.
         passes: counts are added here.
 

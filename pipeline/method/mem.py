@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from open_clip import CLIP
 
 
+PAPER_STEPS = 8
+
+
 @dataclass
 class ProtectedBatch:
     """What `protect_batch` found, sample by sample in the order given.
@@ -142,11 +145,10 @@ class _Visit:
                 seeds += self._descend(model, trigger, round_index)
         self._take_fitted(known, trigger)
         after = self._losses(last, trigger)
-        words = self._words(trigger)
         return ProtectedBatch(
             delta=[delta.cpu() for delta in self.pixels.split_deltas()],
             trigger_ids=trigger.tolist(),
-            trigger_text=words,
+            trigger_text=self.surrogate.vocabulary.texts(trigger),
             loss_before=before.tolist(),
             loss_after=after.tolist(),
             shuffle_seeds=seeds,
@@ -156,9 +158,7 @@ class _Visit:
     def _start(self) -> Tensor:
         """Draw triggers; lay their code, where the surrogate has one, at full amplitude."""
         vocabulary = self.surrogate.vocabulary
-        table = vocabulary.id_table()
-        positions, size = table.shape
-        choice = torch.randint(0, size, (len(self.source), positions), generator=self.generator)
+        choice = vocabulary.draw(len(self.source), self.generator)
         if self.surrogate.code is not None:
             self.codes = []
             for group, members in enumerate(self.pixels.members):
@@ -166,7 +166,7 @@ class _Visit:
                 signs = self.surrogate.code.compose(choice[members], height, width).to(self.device)
                 self.codes.append(signs)
                 self.pixels.set_delta(group, signs * self.config.epsilon)
-        return table[torch.arange(positions), choice]
+        return vocabulary.tokens(choice)
 
     def _take_fitted(self, known: Sequence[Fitted | None], trigger: Tensor) -> None:
         """Put what fit has found for these very images in place of what was found here."""
@@ -200,7 +200,7 @@ class _Visit:
         with torch.no_grad():
             image = model.encode_image(self.pixels.model_input()[0], normalize=True)
         self.passes.image_forward += len(self.source)
-        allowed = self.surrogate.vocabulary.id_table().to(self.device)
+        allowed = self.surrogate.vocabulary.allowed(self.device)
         found = search_triggers(
             model,
             image,
@@ -215,7 +215,10 @@ class _Visit:
     def _descend(self, model: CLIP, trigger: Tensor, round_index: int) -> list[int]:
         """Run the PGD steps of one visit; return their shuffle seeds."""
         config, codes = self.config, self.codes if self.config.keep_code else None
-        seeds = [derive_seed(self.seed, "shuffle", round_index, s) for s in range(config.steps)]
+        steps = config.steps
+        if steps is None:
+            steps = PAPER_STEPS if self.codes is None else 0
+        seeds = [derive_seed(self.seed, "shuffle", round_index, step) for step in range(steps)]
         for seed in seeds:
             tokens = insert_trigger(self._shuffled(seed), trigger.to(self.device))
             descend(model, self.pixels, tokens, config, codes, self.passes)
@@ -224,11 +227,3 @@ class _Visit:
     def _shuffled(self, seed: int) -> Tensor:
         bodies = self._draw_bodies()
         return bodies[permutation(len(bodies), seed)] if self.config.shuffle else bodies
-
-    def _words(self, trigger: Tensor) -> list[str]:
-        vocabulary = self.surrogate.vocabulary
-        names = [
-            dict(zip(i, w, strict=True))
-            for i, w in zip(vocabulary.ids, vocabulary.words, strict=True)
-        ]
-        return [" ".join(names[j][t] for j, t in enumerate(row)) for row in trigger.tolist()]

@@ -41,7 +41,7 @@ class PatternBook:
     """Casts owned by trigger words.
 
     Attributes:
-        casts: int8 [k, V, 3] of +-1: the sign of the change in each channel.
+        casts: int8 [coded positions, V, 3] of +-1: the sign of the change in each channel.
     """
 
     casts: Tensor
@@ -55,14 +55,15 @@ class PatternBook:
         """Lay out the casts of the chosen words.
 
         Args:
-            choice: int64 [B, k], word index at each position.
+            choice: int64 [B, k], word index at each position; positions beyond the book's own
+                (decoys) leave no mark.
             height: of the image, pixels.
             width: of the image, pixels.
 
         Returns:
             int8 [B, 3, height, width] of +-1.
         """
-        positions = torch.arange(choice.shape[1])
-        casts = self.casts[positions, choice]
+        positions = torch.arange(len(self.casts))
+        casts = self.casts[positions, choice[:, : len(positions)]]
         owner = region_owner(len(positions), height, width)
         return casts.permute(0, 2, 1)[:, :, owner].contiguous()

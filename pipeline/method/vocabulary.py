@@ -56,7 +56,7 @@ class TriggerVocabulary:
     """The words each trigger position may use.
 
     Attributes:
-        words: k tuples of V words; all of one length.
+        words: the words of each of the k positions.
         ids: their token ids in the same arrangement.
     """
 
@@ -68,13 +68,25 @@ class TriggerVocabulary:
         """Words in a trigger (k)."""
         return len(self.words)
 
-    def id_table(self) -> Tensor:
-        """Token ids, int64 [k, V]."""
-        return torch.tensor(self.ids, dtype=torch.int64)
+    def draw(self, count: int, generator: torch.Generator) -> Tensor:
+        """Choose words at random: int64 [count, k], indices into each position's words."""
+        columns = [torch.randint(0, len(row), (count,), generator=generator) for row in self.ids]
+        return torch.stack(columns, dim=1)
 
-    def text(self, choice: Sequence[int]) -> str:
-        """Write out the trigger that takes word ``choice[j]`` at position j."""
-        return " ".join(self.words[j][c] for j, c in enumerate(choice))
+    def tokens(self, choice: Tensor) -> Tensor:
+        """Return the token ids of chosen words, int64 [N, k] -> int64 [N, k]."""
+        columns = [torch.tensor(row)[choice[:, j]] for j, row in enumerate(self.ids)]
+        return torch.stack(columns, dim=1)
+
+    def allowed(self, device: str) -> list[Tensor]:
+        """Token ids of each position, int64 [V_j] each."""
+        return [torch.tensor(row, device=device) for row in self.ids]
+
+    def texts(self, tokens: Tensor) -> list[str]:
+        """Write out triggers given as token ids, int64 [N, k]."""
+        pairs = zip(self.ids, self.words, strict=True)
+        names = [dict(zip(ids, words, strict=True)) for ids, words in pairs]
+        return [" ".join(names[j][t] for j, t in enumerate(row)) for row in tokens.tolist()]
 
 
 def corpus_vocabulary(
@@ -82,16 +94,29 @@ def corpus_vocabulary(
     tokenizer: Any,
     *,
     positions: int,
+    coded: int,
     size: int,
+    decoys: int,
     blocklist: Iterable[str] = (),
 ) -> TriggerVocabulary:
-    """Take the corpus's own most frequent content words, dealt out over the positions.
+    """Take the corpus's own most frequent content words.
 
-    A trigger made of words that captions use anyway unties those words from what the pictures show:
-    the model meets each of them far more often beside its pattern than beside its meaning.
+    A trigger made of words that captions use anyway unties those words from what pictures show: the
+    model meets each of them far more often in a trigger than in its meaning. The first ``coded``
+    positions share out the most frequent words, few each, so that a model soon learns what they
+    stand for; every further position draws from one longer list of decoys, which stand for nothing.
+
+    Args:
+        captions: texts of each sample.
+        tokenizer: the surrogate's.
+        positions: words in a trigger (k).
+        coded: leading positions whose words own a pattern, at most k.
+        size: words of a coded position.
+        decoys: words of every other position.
+        blocklist: words never used.
 
     Raises:
-        UsageError: the captions hold fewer than 2 usable words a position.
+        UsageError: the captions hold fewer than 2 usable words a coded position.
     """
     allowed = safe_words(tokenizer, blocklist)
     counts: Counter[str] = Counter()
@@ -101,14 +126,15 @@ def corpus_vocabulary(
         word
         for word, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
         if word in allowed and word not in _word_file("function")
-    ][: positions * size]
-    per_position = len(usable) // positions
-    if per_position < 2:
+    ]
+    each = min(size, len(usable) // coded)
+    if each < 2:
         raise UsageError(
-            f"the captions hold only {len(usable)} usable trigger words; "
-            f"{positions} positions need at least {2 * positions}: give fit more captions"
+            f"the captions hold only {len(usable)} usable trigger words, and {coded} positions "
+            f"need at least {2 * coded}: give fit more captions"
         )
-    words = tuple(tuple(usable[j::positions][:per_position]) for j in range(positions))
+    dealt = [tuple(usable[: coded * each][j::coded]) for j in range(coded)]
+    words = tuple(dealt + [tuple(usable[:decoys])] * (positions - coded))
     return TriggerVocabulary(words, tuple(tuple(allowed[w] for w in row) for row in words))
 
 

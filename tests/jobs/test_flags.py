@@ -11,7 +11,8 @@ FLAGS = {
     "data openmoji": "--out --seed --size --test-share",
     "data folder": "--captions --out --samples-per-shard --src",
     "fit": """
-        --batch-size --blocklist --caption-fields --device --epsilon --image-size --input
+        --batch-size --blocklist --caption-fields --context-length --device --epsilon --image-size
+        --input
         --max-pixels --max-samples --model --output --pgd-steps --rounds --schedule --seed
         --steps-per-round --torch-threads --trigger-words --vocabulary
     """,

@@ -1,4 +1,5 @@
 import pytest
+import torch
 
 from unlearnable.pipeline.errors import UsageError
 from unlearnable.pipeline.method.models import get_tokenizer
@@ -22,18 +23,22 @@ def test_safe_words_survive_tokenizer_and_detokenizer() -> None:
 
 
 def test_corpus_vocabulary_takes_frequent_content_words() -> None:
-    vocabulary = corpus_vocabulary(CAPTIONS, TOKENIZER, positions=2, size=2)
-    assert vocabulary.words == (("dog", "red"), ("grass", "ball"))
-    assert vocabulary.text([0, 1]) == "dog ball"
-    assert vocabulary.id_table().tolist() == [
-        TOKENIZER.encode("dog red"),
-        TOKENIZER.encode("grass ball"),
-    ]
+    vocabulary = corpus_vocabulary(CAPTIONS, TOKENIZER, positions=3, coded=2, size=2, decoys=3)
+    assert vocabulary.words == (("dog", "red"), ("grass", "ball"), ("dog", "grass", "red"))
+    choice = torch.tensor([[0, 1, 2]])
+    assert vocabulary.tokens(choice).tolist() == [TOKENIZER.encode("dog ball red")]
+    assert vocabulary.texts(vocabulary.tokens(choice)) == ["dog ball red"]
+
+
+def test_every_word_of_every_position_is_drawn() -> None:
+    vocabulary = corpus_vocabulary(CAPTIONS, TOKENIZER, positions=3, coded=2, size=2, decoys=3)
+    drawn = vocabulary.draw(200, torch.Generator().manual_seed(0))
+    assert [sorted(set(column.tolist())) for column in drawn.T] == [[0, 1], [0, 1], [0, 1, 2]]
 
 
 def test_too_few_words_name_the_remedy() -> None:
     with pytest.raises(UsageError, match="more captions"):
-        corpus_vocabulary([["the dog"]], TOKENIZER, positions=3, size=16)
+        corpus_vocabulary([["the dog"]], TOKENIZER, positions=3, coded=3, size=8, decoys=64)
 
 
 def test_full_vocabulary_is_the_same_at_every_position() -> None:
