@@ -65,9 +65,7 @@ def load_pairs(
     max_pixels: int,
     attack: Attack | None = None,
 ) -> Pairs:
-    """Decode every sample of the shards at ``url`` into the raw file ``path``.
-
-    Memory is that of a few dozen samples, whatever the size of the corpus.
+    """Decode the shards at ``url`` into the raw file ``path``, a few dozen samples at a time.
 
     Raises:
         UsageError: no shard there, or no readable sample in them.
@@ -75,27 +73,26 @@ def load_pairs(
     """
     captions: list[list[str]] = []
     skipped = 0
+    numbered = enumerate(_samples(resolve_input(url)))
 
-    def prepare(numbered: tuple[int, Sample]) -> tuple[bytes, list[str]] | None:
-        row, sample = numbered
+    def prepare(place: tuple[int, Sample]) -> tuple[bytes, list[str]] | None:
+        row, sample = place
         try:
-            texts = read_captions(sample, fields)
-            pixels = decode(image_member(sample).data, max_pixels).pixels
+            texts, image = read_captions(sample, fields), image_member(sample)
+            pixels = decode(image.data, max_pixels).pixels
         except SampleError:
             return None
         if attack is not None:
             pixels, texts = attack(pixels, texts, row)
         return fit_square(pixels, size).tobytes(), texts
 
-    numbered = enumerate(_samples(resolve_input(url)))
     with open(path, "wb") as file, ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-        for chunk in _chunks(numbered):
-            for found in pool.map(prepare, chunk):
-                if found is None:
-                    skipped += 1
-                else:
-                    file.write(found[0])
-                    captions.append(found[1])
+        for found in (one for chunk in _chunks(numbered) for one in pool.map(prepare, chunk)):
+            if found is None:
+                skipped += 1
+                continue
+            file.write(found[0])
+            captions.append(found[1])
     if not captions:
         raise UsageError(f"{url}: none of its {skipped} samples has a readable image and caption")
     return Pairs(path, size, captions, skipped)

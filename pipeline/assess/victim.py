@@ -165,7 +165,7 @@ class _Trainer:
         self.generator = torch.Generator().manual_seed(derive_seed("victim order", config.seed))
 
     def run_epoch(self) -> float:
-        """Train on every sample once (an incomplete last batch is dropped); return the mean loss."""
+        """Train on every sample once, less an incomplete last batch; return mean loss."""
         self.model.train()
         order = torch.randperm(self.samples, generator=self.generator)
         whole = self.samples // self.batch * self.batch
