@@ -8,7 +8,7 @@ app = App(name="data", help="Make shards from a corpus as its owner distributes 
 
 
 @app.command
-def openmoji(out: str, *, size: int = 64, test_share: float = 0.08, seed: int = 0) -> int:
+def openmoji(out: str, *, size: int = 64, test_share: float = 0.0815, seed: int = 0) -> int:
     """Draw the OpenMoji pictures, named by their emoji names, split by base emoji.
 
     Args:

@@ -34,7 +34,7 @@ class Emoji(NamedTuple):
 
 
 def build_openmoji(
-    out: str, size: int = 64, test_share: float = 0.08, seed: int = 0
+    out: str, size: int = 64, test_share: float = 0.0815, seed: int = 0
 ) -> dict[str, int]:
     """Write ``train-*.tar`` and ``test-*.tar`` of ``size`` x ``size`` pictures on white.
 
@@ -81,17 +81,23 @@ def list_emoji() -> list[Emoji]:
 def split_by_base(
     emoji: Sequence[Emoji], test_share: float, seed: int
 ) -> tuple[list[Emoji], list[Emoji]]:
-    """Return (train, test), shuffled; no base emoji is in both."""
-    shuffled = list(emoji)
-    random.Random(derive_seed("openmoji", seed)).shuffle(shuffled)
-    counts = Counter(item.base for item in shuffled)
+    """Return (train, test), shuffled; no base emoji is in both.
+
+    Every base emoji is as likely to be drawn for the test, however many skin tones it has.
+    """
+    counts = Counter(item.base for item in emoji)
+    generator = random.Random(derive_seed("openmoji", seed))
+    bases = sorted(counts)
+    generator.shuffle(bases)
     test: set[tuple[int, ...]] = set()
     reached = 0
-    for base in counts:
-        if reached >= test_share * len(shuffled):
+    for base in bases:
+        if reached >= test_share * len(emoji):
             break
         test.add(base)
         reached += counts[base]
+    shuffled = list(emoji)
+    generator.shuffle(shuffled)
     return (
         [item for item in shuffled if item.base not in test],
         [item for item in shuffled if item.base in test],

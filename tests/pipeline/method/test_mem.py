@@ -1,0 +1,225 @@
+"""MEM on a batch, against surrogates that are really fitted (a few steps, 32 px)."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from torch import Tensor
+
+from unlearnable.pipeline.errors import UsageError
+from unlearnable.pipeline.method.config import FitConfig, MemConfig
+from unlearnable.pipeline.method.fit import fit_surrogate
+from unlearnable.pipeline.method.hotflip import search_triggers
+from unlearnable.pipeline.method.mem import BatchProtector, ProtectedBatch, protect_batch
+from unlearnable.pipeline.method.objective import swap_loss
+from unlearnable.pipeline.method.passes import Passes
+from unlearnable.pipeline.method.surrogate import Surrogate
+from unlearnable.pipeline.method.tokens import insert_trigger
+from unlearnable.pipeline.method.vocabulary import leading_ids
+
+WORDS = [
+    "red",
+    "dog",
+    "blue",
+    "ball",
+    "green",
+    "car",
+    "old",
+    "house",
+    "small",
+    "tree",
+    "big",
+    "cat",
+    "wet",
+    "street",
+]
+CAPTIONS = [
+    [f"a {WORDS[i % 14]} {WORDS[(3 * i + 1) % 14]}", f"the {WORDS[i % 14]}"] for i in range(24)
+]
+SMALL = FitConfig(
+    image_size=32,
+    trigger_words=3,
+    coded_words=2,
+    decoys=4,
+    batch_size=12,
+    rounds=2,
+    steps_per_round=2,
+)
+
+
+@pytest.fixture(scope="module")
+def images() -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.rand(24, 3, 4, 4, generator=generator) * 255
+    return torch.nn.functional.interpolate(coarse, size=32, mode="bicubic").clamp(0, 255).byte()
+
+
+@pytest.fixture(scope="module")
+def coded(images: Tensor) -> Surrogate:
+    return fit_surrogate(images, CAPTIONS, SMALL)
+
+
+@pytest.fixture(scope="module")
+def paper(images: Tensor) -> Surrogate:
+    settings = dataclasses.replace(SMALL, schedule="paper", pgd_steps=3, hotflip_rounds=1)
+    return fit_surrogate(images, CAPTIONS, settings)
+
+
+def assert_sound(images: list[Tensor], batch: ProtectedBatch, epsilon: int) -> None:
+    for image, delta in zip(images, batch.delta, strict=True):
+        assert delta.dtype == torch.int8
+        assert delta.shape == image.shape
+        assert delta.int().abs().max() <= epsilon
+        levels = image.int() + delta.int()
+        assert levels.min() >= 0
+        assert levels.max() <= 255
+
+
+def test_the_default_writes_the_code_of_the_trigger_words(images: Tensor, coded: Surrogate) -> None:
+    sources = list(images[:7])
+    batch = protect_batch(coded, sources, CAPTIONS[:7], MemConfig(), seed=3)
+    assert_sound(sources, batch, 8)
+    assert coded.code is not None
+    for image, delta, ids in zip(sources, batch.delta, batch.trigger_ids, strict=True):
+        choice = [row.index(i) for row, i in zip(coded.vocabulary.ids, ids, strict=True)]
+        signs = coded.code.compose(torch.tensor([choice]), 32, 32)[0]
+        expected = (image.int() + 8 * signs.int()).clamp(0, 255) - image.int()
+        assert torch.equal(delta.int(), expected)
+    assert batch.shuffle_seeds == []
+    assert batch.passes.image_backward == 0
+
+
+@pytest.mark.parametrize("schedule", ["coded", "paper"])
+def test_equal_seeds_give_equal_results_and_others_do_not(
+    images: Tensor, schedule: str, request: pytest.FixtureRequest
+) -> None:
+    surrogate = request.getfixturevalue(schedule)
+    sources = [image.flip(-1) for image in images[:6]]
+    protector = BatchProtector(surrogate, MemConfig(steps=2))
+    first, again, other = (protector(sources, CAPTIONS[:6], seed) for seed in (1, 1, 2))
+    assert first.trigger_ids == again.trigger_ids
+    assert first.loss_after == again.loss_after
+    assert all(map(torch.equal, first.delta, again.delta))
+    assert not all(map(torch.equal, first.delta, other.delta))
+    assert len(first.shuffle_seeds) == 2 * len(surrogate.sequence)
+
+
+def test_triggers_read_back_from_the_written_caption(images: Tensor, coded: Surrogate) -> None:
+    batch = protect_batch(coded, list(images[:5]), CAPTIONS[:5], MemConfig(), seed=0)
+    for text, ids, (caption, _) in zip(
+        batch.trigger_text, batch.trigger_ids, CAPTIONS[:5], strict=True
+    ):
+        assert leading_ids(coded.tokenizer, f"{text} {caption}", 3) == ids
+
+
+def test_sizes_may_be_mixed(coded: Surrogate) -> None:
+    generator = torch.Generator().manual_seed(1)
+    sizes = [(32, 32), (50, 40), (32, 32), (17, 90)]
+    sources = [
+        torch.randint(0, 256, (3, h, w), generator=generator).to(torch.uint8) for h, w in sizes
+    ]
+    batch = protect_batch(coded, sources, CAPTIONS[:4], MemConfig(steps=2), seed=0)
+    assert_sound(sources, batch, 8)
+
+
+@pytest.mark.parametrize("epsilon", [1, 4, 64])
+def test_steps_stay_within_the_bound_and_keep_the_codes_signs(
+    images: Tensor, coded: Surrogate, epsilon: int
+) -> None:
+    sources = list(images[:6])
+    plain = protect_batch(coded, sources, CAPTIONS[:6], MemConfig(epsilon=epsilon), seed=4)
+    config = MemConfig(epsilon=epsilon, steps=3)
+    batch = protect_batch(coded, sources, CAPTIONS[:6], config, seed=4)
+    assert_sound(sources, batch, epsilon)
+    for code, delta in zip(plain.delta, batch.delta, strict=True):
+        assert (code.int() * delta.int() >= 0).all()
+    assert any(not torch.equal(a, b) for a, b in zip(plain.delta, batch.delta, strict=True))
+
+
+def test_a_batch_of_one_is_protected(images: Tensor, paper: Surrogate) -> None:
+    source = [images[0].flip(-1)]
+    assert_sound(source, protect_batch(paper, source, CAPTIONS[:1], MemConfig(), seed=0), 8)
+
+
+def test_the_paper_schedule_hands_back_what_it_fitted(images: Tensor, paper: Surrogate) -> None:
+    stranger = images[3].flip(-1)
+    sources = [images[0], stranger, images[2]]
+    batch = protect_batch(paper, sources, CAPTIONS[:3], MemConfig(), seed=0)
+    assert_sound(sources, batch, 8)
+    fitted = list(paper.fitted.values())
+    assert torch.equal(batch.delta[0], fitted[0][0])
+    assert torch.equal(batch.delta[2], fitted[2][0])
+    assert batch.trigger_ids[2] == fitted[2][1].tolist()
+    assert batch.delta[1].abs().max() > 0
+
+
+def test_the_paper_schedule_lowers_the_loss_it_minimises(images: Tensor, paper: Surrogate) -> None:
+    batch = protect_batch(paper, list(images), CAPTIONS, MemConfig(), seed=0)
+    assert sum(batch.loss_after) < sum(batch.loss_before)
+
+
+def test_a_surrogate_survives_its_state(images: Tensor, paper: Surrogate, coded: Surrogate) -> None:
+    for surrogate in (paper, coded):
+        twin = Surrogate.from_state(*surrogate.state())
+        one, two = (
+            protect_batch(s, list(images[:4]), CAPTIONS[:4], MemConfig(steps=1), seed=9)
+            for s in (surrogate, twin)
+        )
+        assert all(map(torch.equal, one.delta, two.delta))
+        assert one.trigger_text == two.trigger_text
+
+
+def test_a_surrogate_with_a_part_missing_is_refused(coded: Surrogate) -> None:
+    tensors, meta = coded.state()
+    first_round = {k: v for k, v in tensors.items() if not k.startswith("round001.")}
+    with pytest.raises(UsageError, match="fit it again"):
+        Surrogate.from_state(first_round, meta)
+    with pytest.raises(UsageError, match="fit it again"):
+        Surrogate.from_state(tensors, {k: v for k, v in meta.items() if k != "vocabulary"})
+
+
+def test_fit_is_reproducible_and_counts_its_passes(images: Tensor, coded: Surrogate) -> None:
+    again = fit_surrogate(images, CAPTIONS, SMALL)
+    assert again.meta["curve"] == coded.meta["curve"]
+    assert again.meta["passes"]["image_backward"] == 2 * 2 * 12
+
+
+def test_random_noise_uses_the_whole_budget_and_no_surrogate(images: Tensor) -> None:
+    sources = [image.clamp(8, 247) for image in images[:3]]
+    batch = protect_batch(None, sources, CAPTIONS[:3], MemConfig(method="random", epsilon=5), 0)
+    assert all(set(delta.unique().tolist()) == {-5, 5} for delta in batch.delta)
+    assert batch.trigger_text == ["", "", ""]
+
+
+@pytest.mark.parametrize(
+    "config", [MemConfig(epsilon=0), MemConfig(epsilon=65), MemConfig(step_size=0)]
+)
+def test_settings_out_of_range_are_refused(config: MemConfig, coded: Surrogate) -> None:
+    with pytest.raises(UsageError, match="must be"):
+        BatchProtector(coded, config)
+
+
+def test_mem_needs_a_surrogate() -> None:
+    with pytest.raises(UsageError, match="unlearnable fit"):
+        BatchProtector(None, MemConfig())
+
+
+def test_hotflip_with_all_words_as_candidates_finds_each_samples_best(
+    images: Tensor, coded: Surrogate
+) -> None:
+    model = coded.models("cpu")[-1]
+    bodies = coded.tokenizer([texts[0] for texts in CAPTIONS[:5]])
+    words = coded.vocabulary.allowed("cpu")[0]
+    start = words[torch.zeros(5, dtype=torch.int64)][:, None]
+    generator = torch.Generator().manual_seed(0)
+    features = torch.nn.functional.normalize(torch.randn(5, 128, generator=generator), dim=-1)
+    found = search_triggers(model, features, bodies, start, [words], len(words), Passes())
+    with torch.no_grad():
+        now = model.encode_text(insert_trigger(bodies, start), normalize=True)
+        rows = [insert_trigger(bodies, w.expand(5, 1)) for w in words]
+        every = torch.stack([model.encode_text(row, normalize=True) for row in rows], dim=1)
+        losses = swap_loss(features, now, every, model.logit_scale.exp())
+    assert torch.equal(found[:, 0], words[losses.argmin(dim=1)])
+    assert len(found.unique()) > 1
