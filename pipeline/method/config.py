@@ -78,7 +78,7 @@ class FitConfig:
     context_length: int | None = None
     trigger_words: int = 5
     vocabulary: int = 8
-    coded_words: int = 4
+    coded_words: int = 3
     decoys: int = 64
     rounds: int | None = None
     steps_per_round: int | None = None
