@@ -12,7 +12,7 @@ from cyclopts import App, CycloptsError, Parameter
 from .. import __version__
 from ..pipeline.errors import UnlearnableError
 from ..pipeline.execution.stop import Interrupted, stop_on_signals
-from .options import FileOptions, split_numbers
+from .options import FileOptions, split_numbers, whole_numbers
 
 # Named as strings: a command's module is imported when the command runs, `--help` stays fast.
 _COMMANDS = {
@@ -37,7 +37,7 @@ def build_app() -> App:
         version=__version__,
         result_action="return_value",
         suppress_keyboard_interrupt=False,
-        config=(split_numbers,),
+        config=(split_numbers, whole_numbers),
         default_parameter=Parameter(consume_multiple=True, negative_iterable=()),
     )
     for name, (target, summary) in _COMMANDS.items():
@@ -57,7 +57,7 @@ def build_app() -> App:
             config: YAML file with options of the command; the command line wins over it.
         """
         if config is not None:
-            app.config = (FileOptions(config), split_numbers)
+            app.config = (FileOptions(config), split_numbers, whole_numbers)
         result: object = app(tokens, exit_on_error=False, print_error=False)
         return result
 

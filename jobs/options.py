@@ -14,6 +14,7 @@ from cyclopts.config import Dict
 from ..pipeline.errors import UsageError
 
 _NUMBER_LISTS = (tuple[int, ...], tuple[float, ...])
+_INTEGERS = (int, int | None, tuple[int, ...])
 
 
 class FileOptions:
@@ -56,6 +57,26 @@ def split_numbers(_app: App, _commands: tuple[str, ...], arguments: ArgumentColl
             argument.tokens[:] = [
                 token.evolve(value=part, index=index) for index, (token, part) in enumerate(values)
             ]
+
+
+def whole_numbers(_app: App, _commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
+    """Refuse fractions for integer options, which cyclopts would cut (called by cyclopts).
+
+    Raises:
+        UsageError: a value is a number but not a whole one.
+    """
+    for argument in arguments:
+        if argument.hint in _INTEGERS:
+            for token in argument.tokens:
+                if _is_fraction(token.value):
+                    raise UsageError(f"{argument.name} is {token.value}; give a whole number")
+
+
+def _is_fraction(value: str) -> bool:
+    try:
+        return not float(value).is_integer()
+    except ValueError:
+        return False
 
 
 def _read_mapping(path: str) -> dict[str, Any]:

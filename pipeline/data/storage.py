@@ -34,7 +34,10 @@ _CHANGE_MARKS = (
 _WRITE_REMEDY = {
     errno.ENOSPC: "no space left; free some, then run the same command again to resume",
     errno.EDQUOT: "the disk quota is used up; free some space, then run the same command again",
-    errno.EFBIG: "the file is larger than this file system or process may write",
+    errno.EFBIG: (
+        "the file is larger than this file system or process may write; "
+        "raise the limit (ulimit -f), then run the same command again to resume"
+    ),
     errno.EACCES: "permission denied; choose a folder that you may write to",
     errno.EPERM: "operation not permitted; choose a folder that you may write to",
     errno.EROFS: "the file system is read-only; choose another folder",
@@ -171,13 +174,23 @@ def list_names(url_dir: str) -> list[str]:
     """Return the sorted names of the files directly in a folder; empty when it does not exist.
 
     Names with a leading dot are left out: they are temporary files of writes that did not end.
+    A link to a file that is gone is kept, so that its reader can tell.
+
+    Raises:
+        UsageError: it is a file.
     """
     path = local_path(url_dir)
     if path is not None:
         if not path.exists():
             return []
+        if not path.is_dir():
+            raise UsageError(f"{url_dir} is a file, not a folder; choose another place")
         with os.scandir(path) as entries:
-            names = [entry.name for entry in entries if entry.is_file()]
+            names = [
+                entry.name
+                for entry in entries
+                if entry.is_file() or (entry.is_symlink() and not os.path.exists(entry.path))
+            ]
     else:
         fs, remote = _remote(url_dir)
         try:

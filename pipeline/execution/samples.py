@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,6 +18,8 @@ from ..data.shards import Member, Sample
 from ..errors import SampleError
 from ..method.vocabulary import leading_ids
 from .spec import RunSpec
+
+log = logging.getLogger(__name__)
 
 _LOSSLESS = frozenset({"png", "webp"})
 
@@ -79,7 +82,7 @@ def load_sample(sample: Sample, shard: str, spec: RunSpec) -> Item:
         captions = read_captions(sample, spec.caption_fields)
         pixels, source_format = decode(source.data, spec.max_pixels)
     except SampleError as error:
-        return Item(replace(row, status="quarantined", reason=error.reason))
+        return Item(_quarantined(row, error))
     image = torch.from_numpy(pixels.transpose(2, 0, 1).copy())
     row = replace(row, height=image.shape[1], width=image.shape[2], format=source_format)
     return Item(row, Content(sample, source, image, captions))
@@ -103,7 +106,7 @@ def publish_sample(
         output = image_member(published).data
         stats = _check_image(item.content.image, output, ext, spec)
     except SampleError as error:
-        return replace(item.row, status="quarantined", reason=error.reason), None
+        return _quarantined(item.row, error), None
     row = replace(
         item.row,
         output_sha256=hashlib.sha256(output).hexdigest(),
@@ -118,6 +121,11 @@ def publish_sample(
         **change.columns,
     )
     return row, published
+
+
+def _quarantined(row: ManifestRow, error: SampleError) -> ManifestRow:
+    log.warning("%s/%s is quarantined (%s): %s", row.shard, row.key, error.reason, error)
+    return replace(row, status="quarantined", reason=error.reason)
 
 
 def _write_image(content: Content, change: Change, spec: RunSpec) -> tuple[tuple[Member, ...], str]:

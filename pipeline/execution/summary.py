@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from ..data import storage
 from ..data.ledger import LedgerRecord
+from ..data.manifest import MANIFEST_DIR
 from ..data.plan import Plan
 
 
@@ -22,6 +24,7 @@ class RunSummary:
         samples: samples read.
         protected: samples published with protection.
         quarantined: samples not published.
+        max_quarantined: share of the samples above which they are too many.
         seconds: time this run took.
         estimated_bytes: dry run only: disk space that the output will take.
     """
@@ -34,8 +37,14 @@ class RunSummary:
     samples: int = 0
     protected: int = 0
     quarantined: int = 0
+    max_quarantined: float = 1.0
     seconds: float = 0.0
     estimated_bytes: int | None = None
+
+    @property
+    def too_many_quarantined(self) -> bool:
+        """Whether more samples are quarantined than allowed."""
+        return self.quarantined > self.max_quarantined * self.samples
 
     def __str__(self) -> str:
         if self.estimated_bytes is not None:
@@ -51,6 +60,12 @@ class RunSummary:
         )
         lines = [done]
         lines += [f"failed: {name}: {reason}" for name, reason in sorted(self.failed.items())]
+        if self.too_many_quarantined:
+            lines.append(
+                f"more than the allowed share of {self.max_quarantined:g} is quarantined: the "
+                f"column `reason` of {storage.join(self.output, MANIFEST_DIR)} tells why; mend "
+                f"the samples and protect them to a new output, or raise --max-quarantined"
+            )
         if self.exit_code in (130, 143):
             lines.append("interrupted; run the same command to resume")
         return "\n".join(lines)
@@ -67,18 +82,18 @@ def summarise(
 ) -> RunSummary:
     """Count ``records`` and settle the exit code of a run that was not interrupted."""
     failed = {r.shard: r.error or "" for r in records.values() if r.status == "failed"}
-    samples = sum(record.samples for record in records.values())
-    quarantined = sum(record.quarantined for record in records.values())
-    if not exit_code and (failed or quarantined > max_quarantined * samples):
-        exit_code = 3
-    return RunSummary(
+    summary = RunSummary(
         output=output,
         exit_code=exit_code,
         shards=len(plan.shards),
         committed=len(records) - len(failed),
         failed=failed,
-        samples=samples,
+        samples=sum(record.samples for record in records.values()),
         protected=sum(record.protected for record in records.values()),
-        quarantined=quarantined,
+        quarantined=sum(record.quarantined for record in records.values()),
+        max_quarantined=max_quarantined,
         seconds=seconds,
     )
+    if not exit_code and (failed or summary.too_many_quarantined):
+        return replace(summary, exit_code=3)
+    return summary
