@@ -20,7 +20,7 @@ class MemConfig:
         epsilon: bound on the perturbation, 8-bit levels (paper: 8).
         step_size: size of one PGD step, 8-bit levels (paper: 1).
         steps: PGD steps against each surrogate of the replayed sequence; when None 8 as in the
-            paper, and none where a designed code is laid (measured: they only wear it down).
+            paper, and none where a designed code is laid.
         keep_code: PGD may shrink or grow a designed perturbation but never flip its sign.
         hotflip_candidates: words tried at each trigger position (paper: 16).
         shuffle: permute the captions inside the batch in each PGD step (paper: yes).
