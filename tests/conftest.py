@@ -81,6 +81,7 @@ def surrogate(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
         FitRunConfig(
             str(corpus),
             output=folder,
+            trigger_words=3,
             rounds=1,
             steps_per_round=3,
             pgd_steps=1,

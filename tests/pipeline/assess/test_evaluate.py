@@ -151,6 +151,7 @@ def test_finished_cells_are_not_trained_again(
 ) -> None:
     first = evaluate(small)
     before = Path(small.output).read_bytes()
+    caplog.clear()
     with caplog.at_level(logging.INFO, "unlearnable"):
         again = evaluate(small)
     assert again == first  # the seconds of a second training would differ
