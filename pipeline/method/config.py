@@ -105,6 +105,21 @@ class FitConfig:
             raise UsageError(f"epsilon is {self.epsilon}; it must be 1..{MAX_EPSILON} 8-bit levels")
         if self.batch_size < 2 or self.vocabulary < 2 or self.coded_words < 1:
             raise UsageError("batch-size and vocabulary must be >= 2, coded-words >= 1")
+        if self.image_size is not None and self.image_size < 16:
+            raise UsageError(f"image-size is {self.image_size}; it must be at least 16 pixels")
+        if self.context_length is not None and self.context_length < self.trigger_words + 3:
+            raise UsageError(
+                f"context-length is {self.context_length}; a trigger of {self.trigger_words} words "
+                f"needs at least {self.trigger_words + 3}"
+            )
+        counts = {
+            "rounds": (self.rounds, 1),
+            "steps-per-round": (self.steps_per_round, 0),
+            "pgd-steps": (self.pgd_steps, 0),
+        }
+        for name, (value, least) in counts.items():
+            if value is not None and value < least:
+                raise UsageError(f"{name} is {value}; it must be at least {least}")
 
     @property
     def round_count(self) -> int:

@@ -201,6 +201,23 @@ def test_settings_out_of_range_are_refused(config: MemConfig, coded: Surrogate) 
         BatchProtector(coded, config)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"image_size": -1}, "image-size is -1"),
+        ({"context_length": 5}, "context-length is 5"),
+        ({"rounds": 0}, "rounds is 0"),
+        ({"steps_per_round": -1}, "steps-per-round is -1"),
+        ({"pgd_steps": -1}, "pgd-steps is -1"),
+        ({"trigger_words": 17}, "trigger-words is 17"),
+        ({"epsilon": 0}, "epsilon is 0"),
+    ],
+)
+def test_fit_refuses_settings_out_of_range(change: dict[str, int], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        dataclasses.replace(SMALL, **change).validate()  # type: ignore[arg-type]
+
+
 def test_mem_needs_a_surrogate() -> None:
     with pytest.raises(UsageError, match="unlearnable fit"):
         BatchProtector(None, MemConfig())
