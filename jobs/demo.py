@@ -94,11 +94,11 @@ def _steps(folder: Path, seed: str) -> list[_Step]:
     evaluate = ("evaluate", *corpora, "--test", test, *results, *trained)
     return [
         _Step("draw OpenMoji pictures into shards", 0.5, draw, shards),
-        _Step("fit a surrogate", 3, fit, surrogate / "surrogate.json"),
+        _Step("fit a surrogate", 1, fit, surrogate / "surrogate.json"),
         _Step("protect on 2 Ray actors", 1, protect, protected / "_SUCCESS"),
         _Step("verify from the published files", 0.2, verify),
         _Step("the control: random noise of the same size", 0.3, noise, control / "_SUCCESS"),
-        _Step("train a model on each, test it on clean pictures", 8, evaluate),
+        _Step("train a model on each, test it on clean pictures", 5, evaluate),
     ]
 
 
