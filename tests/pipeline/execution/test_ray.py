@@ -19,7 +19,7 @@ from unlearnable.pipeline.execution.run import protect
 from unlearnable.pipeline.execution.schedule import ShardTask, TaskQueue, Worker
 from unlearnable.pipeline.execution.stop import StopFlag
 
-pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
+pytestmark = [pytest.mark.timeout(900), pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 
 
 def digests(output: Path) -> dict[str, str]:
