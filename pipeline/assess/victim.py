@@ -18,7 +18,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..method.models import ModelSpec, build_model, get_tokenizer, model_spec, to_model_input
+from ..method.models import (
+    ModelSpec,
+    build_model,
+    decay_groups,
+    get_tokenizer,
+    model_spec,
+    to_model_input,
+)
 from ..seeds import derive_seed
 from .pairs import Pairs
 from .retrieval import Retrieval, retrieval
@@ -207,12 +214,7 @@ class _Trainer:
 
 
 def _optimizer(model: torch.nn.Module, config: VictimConfig) -> torch.optim.Optimizer:
-    decayed = [p for p in model.parameters() if p.ndim >= 2]
-    plain = [p for p in model.parameters() if p.ndim < 2]
-    groups = [
-        {"params": decayed, "weight_decay": config.weight_decay},
-        {"params": plain, "weight_decay": 0.0},
-    ]
+    groups = decay_groups(model, config.weight_decay)
     return torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, 0.98), eps=1e-6, fused=True)
 
 

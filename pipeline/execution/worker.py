@@ -163,8 +163,7 @@ class ShardWorker:
                 seed,
             )
             result.optimise_seconds += time.perf_counter() - started
-            for name, count in found.passes.as_dict().items():
-                setattr(result.passes, name, getattr(result.passes, name) + count)
+            result.passes.add(found.passes)
             changes = self._changes(found, index, seed)
         for item in batch:
             yield item, next(changes) if item.content is not None else None

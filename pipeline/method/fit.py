@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .config import FitConfig, MemConfig
 from .hotflip import search_triggers
-from .models import build_model, get_tokenizer, model_spec, to_model_input
+from .models import build_model, decay_groups, get_tokenizer, model_spec, to_model_input
 from .objective import info_nce
 from .passes import Passes
 from .patterns import PatternBook
@@ -109,7 +109,7 @@ class _Fit:
     def run(self, progress: Progress | None) -> Surrogate:
         config = self.config
         optimizer = torch.optim.AdamW(
-            _decay_groups(self.model, config.weight_decay), lr=config.learning_rate
+            decay_groups(self.model, config.weight_decay), lr=config.learning_rate
         )
         sequence: list[Weights] = []
         curve = []
@@ -140,10 +140,14 @@ class _Fit:
 
     def _tokens(self, index: Tensor, captions_from: Tensor) -> Tensor:
         """Put triggers of samples ``index`` before captions of ``captions_from``, int64 [B, L]."""
-        rows = [self.bodies[i] for i in captions_from.tolist()]
-        picks = [int(torch.randint(0, len(row), (1,), generator=self.generator)) for row in rows]
-        bodies = torch.stack([row[pick] for row, pick in zip(rows, picks, strict=True)])
+        bodies = self._draw_bodies(captions_from)
         return insert_trigger(bodies, self.triggers[index]).to(self.config.device)
+
+    def _draw_bodies(self, index: Tensor) -> Tensor:
+        """Pick one caption of each sample, int64 [B, L]."""
+        rows = [self.bodies[i] for i in index.tolist()]
+        picks = [int(torch.randint(0, len(row), (1,), generator=self.generator)) for row in rows]
+        return torch.stack([row[pick] for row, pick in zip(rows, picks, strict=True)])
 
     def _train(self, optimizer: torch.optim.Optimizer) -> float:
         """Take a round's AdamW steps on the data as now protected; return the mean loss."""
@@ -163,8 +167,7 @@ class _Fit:
             with torch.no_grad():
                 model.logit_scale.clamp_(0, math.log(100))
             total += loss.item()
-            for name in ("image_forward", "image_backward", "text_forward", "text_backward"):
-                setattr(self.passes, name, getattr(self.passes, name) + count)
+            self.passes.add(Passes(count, count, count, count))
         return total / max(1, config.round_steps)
 
     def _visit(self, search: bool) -> None:
@@ -180,9 +183,7 @@ class _Fit:
             self.deltas[index] = pixels.deltas[0].cpu()
 
     def _search(self, model: CLIP, pixels: PixelBatch, index: Tensor) -> None:
-        rows = [self.bodies[i] for i in index.tolist()]
-        picks = [int(torch.randint(0, len(row), (1,), generator=self.generator)) for row in rows]
-        bodies = torch.stack([row[p] for row, p in zip(rows, picks, strict=True)])
+        bodies = self._draw_bodies(index)
         with torch.no_grad():
             image = model.encode_image(pixels.model_input()[0], normalize=True)
         self.passes.image_forward += len(index)
@@ -208,13 +209,3 @@ class _Fit:
             if config.shuffle:
                 source = index[torch.randperm(len(index), generator=self.generator)]
             descend(model, pixels, self._tokens(index, source), settings, codes, self.passes)
-
-
-def _decay_groups(model: CLIP, weight_decay: float) -> list[dict[str, Any]]:
-    """Exempt gains, biases and the temperature from weight decay, as open_clip's trainer does."""
-    matrices = [p for p in model.parameters() if p.ndim >= 2]
-    vectors = [p for p in model.parameters() if p.ndim < 2]
-    return [
-        {"params": matrices, "weight_decay": weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
-    ]

@@ -153,3 +153,13 @@ def to_model_input(images: Tensor, spec: ModelSpec) -> Tensor:
         pixels = pixels[..., top : top + size, left : left + size]
     result = normalise_pixels(pixels, spec.mean, spec.std)
     return result.contiguous(memory_format=torch.channels_last)
+
+
+def decay_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Exempt gains, biases and the temperature from weight decay, as open_clip's trainer does."""
+    matrices = [p for p in model.parameters() if p.ndim >= 2]
+    vectors = [p for p in model.parameters() if p.ndim < 2]
+    return [
+        {"params": matrices, "weight_decay": weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]

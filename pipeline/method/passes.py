@@ -26,6 +26,11 @@ class Passes:
         """Forward+backward passes, a forward alone counted as a third (DESIGN section 8)."""
         return forward / 3 + backward * 2 / 3
 
+    def add(self, other: Passes) -> None:
+        """Add the counts of ``other``."""
+        for name, count in other.as_dict().items():
+            setattr(self, name, getattr(self, name) + count)
+
     def as_dict(self) -> dict[str, int]:
         """The four counts by name."""
         return dict(vars(self))
