@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +11,7 @@ from itertools import islice
 
 from ..data import storage
 from ..data.ledger import LedgerRecord, read_record
-from ..data.manifest import ManifestRow, decode_manifest, manifest_url
+from ..data.manifest import ManifestRow, manifest_url, open_manifest
 from ..data.plan import Plan
 from ..data.shards import Sample, ShardReader, open_shard
 from ..errors import ShardError, UsageError, ViolationError
@@ -91,27 +90,29 @@ class ShardCheck:
         """Read and check the manifest; False when there is nothing to compare samples with."""
         url = manifest_url(self.output, self.name)
         try:
-            data = storage.read_bytes(url)
-            rows, metadata = decode_manifest(data, url)
+            with open_manifest(url) as manifest:
+                found = manifest.sha256, manifest.size
+                if found != (record.manifest_sha256, record.manifest_size):
+                    stated = record.manifest_sha256, record.manifest_size
+                    message = f"sha256 and size {found}, the record says {stated}"
+                    self._add("manifest_changed", "", message)
+                self._check_metadata(manifest.metadata)
+                self._check_counts(self._check_rows(manifest), record)
         except (OSError, ViolationError) as error:
             self._add("manifest_unreadable", "", str(error))
             return False
-        found = hashlib.sha256(data).hexdigest(), len(data)
-        if found != (record.manifest_sha256, record.manifest_size):
-            stated = record.manifest_sha256, record.manifest_size
-            self._add("manifest_changed", "", f"sha256 and size {found}, the record says {stated}")
-        self._check_metadata(metadata)
-        self._check_rows(rows)
-        counts = Counter(row.status for row in rows)
+        return True
+
+    def _check_counts(self, counts: Counter[str], record: LedgerRecord) -> None:
         for status in ("protected", "passed", "quarantined"):
             if counts[status] != getattr(record, status):
                 message = (
                     f"{counts[status]} rows {status}, the record says {getattr(record, status)}"
                 )
                 self._add("ledger_mismatch", "", message)
-        if len(rows) != record.samples:
-            self._add("ledger_mismatch", "", f"{len(rows)} rows, the record says {record.samples}")
-        return True
+        if counts.total() != record.samples:
+            message = f"{counts.total()} rows, the record says {record.samples}"
+            self._add("ledger_mismatch", "", message)
 
     def _check_metadata(self, metadata: dict[str, str]) -> None:
         expected = {
@@ -134,7 +135,9 @@ class ShardCheck:
                     "manifest_foreign", "", f"no tokenizer to check the captions with: {error}"
                 )
 
-    def _check_rows(self, rows: list[ManifestRow]) -> None:
+    def _check_rows(self, rows: Iterable[ManifestRow]) -> Counter[str]:
+        """Keep the rows by key and check each; return how many there are of each status."""
+        counts: Counter[str] = Counter()
         for place, row in enumerate(rows):
             if row.key in self.rows:
                 self._add("row_invalid", row.key, "a second row of this key")
@@ -144,6 +147,8 @@ class ShardCheck:
             for code, message in check_row(row, self.rules):
                 self._add(code, row.key, message)
             self.rows[row.key] = row
+            counts[row.status] += 1
+        return counts
 
     def _open_original(self, stack: ExitStack) -> ShardReader | None:
         if self.original is None:

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterable, Mapping
+import contextlib
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
+from types import TracebackType
+from typing import BinaryIO, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,6 +21,7 @@ from . import storage
 
 MANIFEST_DIR = "manifest"
 MANIFEST_VERSION = "1"
+ROW_GROUP = 1024
 METADATA_KEYS = (
     "manifest_version",
     "version",
@@ -92,7 +100,7 @@ COLUMN_DESCRIPTIONS = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ManifestRow:
     """What happened to one input sample; the columns are described in ``COLUMN_DESCRIPTIONS``."""
 
@@ -128,49 +136,154 @@ def manifest_url(output: str, shard: str) -> str:
     return storage.join(output, MANIFEST_DIR, f"{shard}.parquet")
 
 
-def encode_manifest(rows: Iterable[ManifestRow], metadata: Mapping[str, str]) -> bytes:
-    """Return the Parquet file; equal rows and metadata give equal bytes.
+class ManifestWriter:
+    """Write rows to a local Parquet file; equal rows and metadata give equal bytes.
+
+    Rows are written in groups of ``ROW_GROUP``, so memory does not depend on their number. Used as
+    a context manager it removes the file when the block fails.
 
     Args:
-        rows: in input order.
+        path: local file to write.
         metadata: text by key, see ``METADATA_KEYS``; ``manifest_version`` is added.
-    """
-    entries = dict(sorted({**metadata, "manifest_version": MANIFEST_VERSION}.items()))
-    table = pa.Table.from_pylist(
-        [asdict(row) for row in rows], schema=SCHEMA.with_metadata(entries)
-    )
-    buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="zstd")
-    return buffer.getvalue()
-
-
-def decode_manifest(
-    data: bytes, name: str = "manifest"
-) -> tuple[list[ManifestRow], dict[str, str]]:
-    """Return rows and metadata of a Parquet file.
 
     Raises:
+        UsageError: no space or no permission.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], metadata: Mapping[str, str]) -> None:
+        self._path = os.fspath(path)
+        self._waiting: list[ManifestRow] = []
+        entries = dict(sorted({**metadata, "manifest_version": MANIFEST_VERSION}.items()))
+        self._schema = SCHEMA.with_metadata(entries)
+        with storage.explained(self._path):
+            # Arrow's own files report a full disk without its error number.
+            self._file = open(self._path, "wb")  # noqa: SIM115 - closed by close() or abort()
+            self._parquet = pq.ParquetWriter(self._file, self._schema, compression="zstd")
+
+    def write(self, row: ManifestRow) -> None:
+        """Append ``row``; rows come in input order."""
+        self._waiting.append(row)
+        if len(self._waiting) == ROW_GROUP:
+            self._flush()
+
+    def close(self) -> tuple[str, int]:
+        """End the file; return its (sha256, size in bytes)."""
+        if self._waiting:
+            self._flush()
+        with storage.explained(self._path):
+            self._parquet.close()
+            self._file.close()
+        with open(self._path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest(), os.path.getsize(self._path)
+
+    def abort(self) -> None:
+        """Close and delete the unfinished file."""
+        # What could not be written is deleted anyway.
+        with contextlib.suppress(OSError, pa.ArrowException):
+            self._parquet.close()
+        with contextlib.suppress(OSError):
+            self._file.close()
+        if os.path.isfile(self._path):
+            os.unlink(self._path)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is not None:
+            self.abort()
+        elif not self._file.closed:
+            self.close()
+
+    def _flush(self) -> None:
+        table = pa.Table.from_pylist([asdict(row) for row in self._waiting], schema=self._schema)
+        self._waiting.clear()
+        with storage.explained(self._path):
+            self._parquet.write_table(table)
+
+
+def write_manifest(
+    path: str | os.PathLike[str], rows: Iterable[ManifestRow], metadata: Mapping[str, str]
+) -> tuple[str, int]:
+    """Write all ``rows`` to one manifest; return its (sha256, size in bytes)."""
+    with ManifestWriter(path, metadata) as writer:
+        for row in rows:
+            writer.write(row)
+        return writer.close()
+
+
+class ManifestReader:
+    """Iterate over the rows of a manifest, holding one group of rows at a time.
+
+    Attributes:
+        metadata: text by key, see ``METADATA_KEYS``.
+        sha256: hex digest of the file.
+        size: bytes of the file.
+
+    Raises (also while iterating):
         ViolationError: damaged, of another version, or with other columns.
     """
-    try:
-        table = pq.read_table(io.BytesIO(data), partitioning=None)
-        metadata = {
-            key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()
-        }
-        found = metadata.get("manifest_version")
+
+    def __init__(self, file: BinaryIO, name: str) -> None:
+        self._name = name
+        file.seek(0)
+        self.sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        self.size = file.tell()
+        with self._readable():
+            self._parquet = pq.ParquetFile(file)
+            schema = self._parquet.schema_arrow
+            self.metadata = {k.decode(): v.decode() for k, v in (schema.metadata or {}).items()}
+        found = self.metadata.get("manifest_version")
         if found != MANIFEST_VERSION:
             raise ViolationError(
                 f"{name} has manifest version {found}, this program reads {MANIFEST_VERSION}"
             )
-        if not table.schema.equals(SCHEMA):
-            names = {item.name for item in fields(ManifestRow)} ^ set(table.schema.names)
+        if not schema.equals(SCHEMA):
+            names = {item.name for item in fields(ManifestRow)} ^ set(schema.names)
             found = ", ".join(sorted(names)) or "types differ"
             raise ViolationError(f"{name} does not have the columns of a manifest ({found})")
-        return [ManifestRow(**row) for row in table.to_pylist()], metadata
-    except (pa.ArrowException, ValueError) as error:
-        raise ViolationError(f"{name} is not a readable manifest ({error})") from error
+
+    def __iter__(self) -> Iterator[ManifestRow]:
+        batches = self._parquet.iter_batches(ROW_GROUP)
+        while True:
+            with self._readable():
+                batch = next(batches, None)
+                rows = [] if batch is None else batch.to_pylist()
+            if batch is None:
+                return
+            for row in rows:
+                yield ManifestRow(**row)
+
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
+        try:
+            yield
+        # Arrow reports some damages as OSError, and metadata need not be text.
+        except (pa.ArrowException, ValueError, OSError) as error:
+            raise ViolationError(f"{self._name} is not a readable manifest ({error})") from error
+
+
+@contextmanager
+def open_manifest(url: str) -> Iterator[ManifestReader]:
+    """Open the manifest at ``url``, copied to a local temporary file: its end is read first.
+
+    Raises:
+        OSError: it cannot be fetched.
+        ViolationError: it is not a manifest that this program reads.
+        UsageError: no space for the temporary file.
+    """
+    with tempfile.TemporaryFile() as file:
+        with storage.open_read(url) as source, storage.explained(tempfile.gettempdir()):
+            shutil.copyfileobj(source, file, 1 << 20)
+        yield ManifestReader(file, url)
 
 
 def read_manifest(url: str) -> tuple[list[ManifestRow], dict[str, str]]:
-    """Read the manifest at ``url``. Raises OSError or ViolationError."""
-    return decode_manifest(storage.read_bytes(url), url)
+    """Return all rows and the metadata of the manifest at ``url``; raises as `open_manifest`."""
+    with open_manifest(url) as manifest:
+        return list(manifest), manifest.metadata

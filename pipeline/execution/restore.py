@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import replace
 
 from ..data import storage
 from ..data.captions import strip_trigger
 from ..data.ledger import SUCCESS_NAME, LedgerRecord, write_record
-from ..data.manifest import ManifestRow, decode_manifest, manifest_url
+from ..data.manifest import ManifestRow, manifest_url, open_manifest
 from ..data.plan import Plan, ShardInput, read_plan
 from ..data.shards import Sample, ShardReader, ShardWriter, open_shard
 from ..errors import SampleError, ShardError, UsageError, ViolationError
@@ -66,14 +65,17 @@ class RestoreWorker:
         return restored
 
     def _transform(self, shard: ShardInput, record: LedgerRecord, path: str) -> LedgerRecord:
-        triggers = {row.key: row.trigger_text or "" for row in self._rows(record)}
-        with open_shard(shard.url) as reader, ShardWriter(path) as writer:
+        with (
+            self._rows(record) as rows,
+            open_shard(shard.url) as reader,
+            ShardWriter(path) as writer,
+        ):
             count = 0
-            for sample in self._stripped(reader, triggers, shard):
+            for sample in self._stripped(reader, rows, shard):
                 writer.write(sample)
                 count += 1
-            if reader.sha256 != record.shard_sha256 or count != len(triggers):
-                raise ShardError(f"{shard.url}: not the shard that was committed; run verify")
+            if reader.sha256 != record.shard_sha256 or next(rows, None) is not None:
+                raise _changed(shard.url)
             sha256, size = writer.close()
         return LedgerRecord(
             shard=shard.name,
@@ -86,30 +88,35 @@ class RestoreWorker:
             input={"url": shard.url, "size": reader.size, "sha256": reader.sha256},
         )
 
-    def _rows(self, record: LedgerRecord) -> list[ManifestRow]:
-        """Return the rows of the published samples."""
+    @contextmanager
+    def _rows(self, record: LedgerRecord) -> Iterator[Iterator[ManifestRow]]:
+        """Open the manifest; yields the rows of the published samples, in order."""
         url = manifest_url(self._source, record.shard)
         try:
-            data = storage.read_bytes(url)
-            if hashlib.sha256(data).hexdigest() != record.manifest_sha256:
-                raise ShardError(f"{url}: not the manifest that was committed; run verify")
-            rows, _ = decode_manifest(data, url)
+            with open_manifest(url) as manifest:
+                if manifest.sha256 != record.manifest_sha256:
+                    raise ShardError(f"{url}: not the manifest that was committed; run verify")
+                yield (row for row in manifest if row.status != "quarantined")
         except (FileNotFoundError, ViolationError) as error:
             raise ShardError(f"{url}: {error}") from error
-        return [row for row in rows if row.status != "quarantined"]
 
     def _stripped(
-        self, reader: ShardReader, triggers: Mapping[str, str], shard: ShardInput
+        self, reader: ShardReader, rows: Iterator[ManifestRow], shard: ShardInput
     ) -> Iterator[Sample]:
         for sample in reader:
+            row = next(rows, None)
+            if row is None or row.key != sample.key:
+                raise _changed(shard.url)
             try:
                 sample.check()
-                if sample.key not in triggers:
-                    raise ShardError(f"{shard.url}: {sample.key} is not in the manifest")
-                members = strip_trigger(sample.members, triggers[sample.key], self._fields)
+                members = strip_trigger(sample.members, row.trigger_text or "", self._fields)
             except SampleError as error:
                 raise ShardError(f"{shard.url}: {sample.key}: {error}; run verify") from error
             yield replace(sample, members=members)
+
+
+def _changed(url: str) -> ShardError:
+    return ShardError(f"{url}: not the shard that was committed; run verify")
 
 
 def restore(config: RestoreConfig) -> RunSummary:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 from collections import Counter
@@ -17,7 +16,7 @@ import torch
 
 from ..data import storage
 from ..data.ledger import LedgerRecord, read_record, write_record
-from ..data.manifest import ManifestRow, encode_manifest, manifest_url
+from ..data.manifest import ManifestRow, ManifestWriter, manifest_url
 from ..data.shards import Sample, ShardWriter, open_shard
 from ..errors import ShardError, UsageError
 from ..method.mem import BatchProtector, ProtectedBatch
@@ -35,6 +34,8 @@ from .streams import Prefetch, Sink, ordered_map
 # An image above this fills several places of its batch: 128 places hold at most 1.6 GB of pixels.
 _PLACE_PIXELS = 1 << 22
 
+_SHARD, _MANIFEST = "shard.tar", "manifest.parquet"
+
 Job = tuple[Item, Change | None]
 
 
@@ -42,12 +43,14 @@ Job = tuple[Item, Change | None]
 class _Pass:
     """What one pass over a shard gathers."""
 
-    rows: list[ManifestRow] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
     passes: Passes = field(default_factory=Passes)
     optimise_seconds: float = 0.0
     input: dict[str, object] = field(default_factory=dict)
     sha256: str = ""
     size: int = 0
+    manifest_sha256: str = ""
+    manifest_size: int = 0
 
 
 class ShardWorker:
@@ -92,9 +95,8 @@ class ShardWorker:
         started = time.time()
         try:
             with scratch_folder() as folder, fixed_threads(self._spec.torch_threads):
-                path = folder / "shard.tar"
-                result = self._transform(task, path)
-                return self._commit(task, path, result, started)
+                result = self._transform(task, folder)
+                return self._commit(task, folder, result, started)
         except ShardError as error:
             return failed_record(task, self._hash, str(error))
 
@@ -105,22 +107,24 @@ class ShardWorker:
             return None
         return record
 
-    def _transform(self, task: ShardTask, path: Path) -> _Pass:
-        """Read the shard, write the protected one to ``path``."""
+    def _transform(self, task: ShardTask, folder: Path) -> _Pass:
+        """Read the shard, write the protected one and its manifest into ``folder``."""
         spec, shard = self._spec, task.shard
         result = _Pass()
         window = 2 * self._io_threads
         with (
             ThreadPoolExecutor(self._io_threads, "io", torch.set_num_threads, (1,)) as pool,
             open_shard(shard.url) as reader,
-            ShardWriter(path) as writer,
+            ShardWriter(folder / _SHARD) as writer,
+            ManifestWriter(folder / _MANIFEST, self._metadata(shard.name)) as manifest,
         ):
             load = partial(load_sample, shard=shard.name, spec=spec)
             loaded = ordered_map(pool, load, reader, window)
 
             def write(jobs: Iterator[Job]) -> None:
                 for row, sample in ordered_map(pool, self._publish, jobs, window):
-                    result.rows.append(row)
+                    result.counts[row.status] += 1
+                    manifest.write(row)
                     if sample is not None:
                         writer.write(sample)
 
@@ -137,6 +141,7 @@ class ShardWorker:
                 )
             result.input = {"url": shard.url, "sha256": reader.sha256, "size": reader.size}
             result.sha256, result.size = writer.close()
+            result.manifest_sha256, result.manifest_size = manifest.close()
         return result
 
     def _places(self, item: Item) -> int:
@@ -180,28 +185,27 @@ class ShardWorker:
             }
             yield Change(delta, found.trigger_ids[place], found.trigger_text[place], columns)
 
-    def _commit(self, task: ShardTask, path: Path, result: _Pass, started: float) -> LedgerRecord:
+    def _commit(self, task: ShardTask, folder: Path, result: _Pass, started: float) -> LedgerRecord:
         """Upload shard and manifest, then the record that makes them exist."""
         name = task.shard.name
         uploading = time.time()
-        manifest = encode_manifest(result.rows, self._metadata(name))
-        storage.put_file(path, storage.join(task.output, f"{name}.tar"))
-        storage.write_bytes(manifest_url(task.output, name), manifest)
-        counts = Counter(row.status for row in result.rows)
+        storage.put_file(folder / _SHARD, storage.join(task.output, f"{name}.tar"))
+        storage.put_file(folder / _MANIFEST, manifest_url(task.output, name))
+        counts = result.counts
         done = max(counts["protected"], 1)
         now = time.time()
         record = LedgerRecord(
             shard=name,
             status="committed",
             config_hash=self._hash,
-            samples=len(result.rows),
+            samples=counts.total(),
             protected=counts["protected"],
             passed=counts["passed"],
             quarantined=counts["quarantined"],
             shard_sha256=result.sha256,
             shard_size=result.size,
-            manifest_sha256=hashlib.sha256(manifest).hexdigest(),
-            manifest_size=len(manifest),
+            manifest_sha256=result.manifest_sha256,
+            manifest_size=result.manifest_size,
             input={**result.input, "etag": task.shard.etag},
             attempts=task.attempt,
             timings={

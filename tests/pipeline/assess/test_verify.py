@@ -24,9 +24,9 @@ from unlearnable.pipeline.data.ledger import (
 )
 from unlearnable.pipeline.data.manifest import (
     ManifestRow,
-    encode_manifest,
     manifest_url,
     read_manifest,
+    write_manifest,
 )
 from unlearnable.pipeline.data.plan import read_plan
 from unlearnable.pipeline.data.shards import Member, Sample, open_shard, write_shard
@@ -75,8 +75,8 @@ class Copy:
             write_shard(self.tar, samples)
         if rows is not None or metadata is not None:
             old_rows, old_metadata = self.rows()
-            data = encode_manifest(rows or old_rows, metadata or old_metadata)
-            Path(manifest_url(output, SHARD)).write_bytes(data)
+            url = manifest_url(output, SHARD)
+            write_manifest(url, rows or old_rows, metadata or old_metadata)
         if cover:
             record = read_record(output, SHARD)
             plan = read_plan(output)

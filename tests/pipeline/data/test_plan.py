@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from unlearnable.pipeline.data import storage
 from unlearnable.pipeline.data.expand import expand, expand_braces
-from unlearnable.pipeline.data.manifest import encode_manifest
+from unlearnable.pipeline.data.manifest import write_manifest
 from unlearnable.pipeline.data.plan import (
     PLAN_NAME,
     Plan,
@@ -142,7 +142,8 @@ def test_config_hash_ignores_key_order() -> None:
 def test_a_damaged_plan(folder: Path, tmp_path: Path) -> None:
     write_plan(str(tmp_path), make_plan(folder))
     data = (tmp_path / PLAN_NAME).read_bytes()
-    no_plan = encode_manifest([], {})
+    write_manifest(tmp_path / "manifest", [], {})
+    no_plan = (tmp_path / "manifest").read_bytes()
     for damaged in (b"", b"nonsense", data[:-20], no_plan):
         (tmp_path / PLAN_NAME).write_bytes(damaged)
         with pytest.raises(UsageError, match="not a readable plan"):
