@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -55,6 +56,8 @@ class FitConfig:
         trigger_words: words in front of a caption (MEM-3: 3, MEM-5: 5).
         vocabulary: words of a trigger position that owns a pattern (default schedule).
         coded_words: leading trigger positions that own a pattern; the others are decoys.
+        texture: share of a pattern's cells in which its colour cast is inverted; 0 leaves the cast
+            plain.
         decoys: words a decoy position draws from.
         rounds: rounds of the alternation; the schedule's own where None.
         steps_per_round: AdamW steps of the surrogate in each round; the schedule's own where None.
@@ -64,7 +67,8 @@ class FitConfig:
         epsilon: bound during fit, 8-bit levels.
         step_size: PGD step, 8-bit levels.
         pgd_steps: PGD steps a visit; when None 8 in the paper schedule, else none.
-        hotflip_rounds: rounds in which triggers are searched (paper schedule).
+        hotflip_rounds: first rounds in which triggers are searched (paper schedule); when None a
+            quarter of the rounds (paper: 5 of 20).
         hotflip_candidates: words tried at each trigger position.
         shuffle: permute captions in each PGD step.
         blocklist: words never used in a trigger.
@@ -79,6 +83,7 @@ class FitConfig:
     trigger_words: int = 5
     vocabulary: int = 8
     coded_words: int = 3
+    texture: float = 0.5
     decoys: int = 64
     rounds: int | None = None
     steps_per_round: int | None = None
@@ -88,7 +93,7 @@ class FitConfig:
     epsilon: int = 8
     step_size: int = 1
     pgd_steps: int | None = None
-    hotflip_rounds: int = 5
+    hotflip_rounds: int | None = None
     hotflip_candidates: int = 16
     shuffle: bool = True
     blocklist: tuple[str, ...] = ()
@@ -105,6 +110,8 @@ class FitConfig:
             raise UsageError(f"epsilon is {self.epsilon}; it must be 1..{MAX_EPSILON} 8-bit levels")
         if self.batch_size < 2 or self.vocabulary < 2 or self.coded_words < 1:
             raise UsageError("batch-size and vocabulary must be >= 2, coded-words >= 1")
+        if not 0 <= self.texture <= 1:
+            raise UsageError(f"texture is {self.texture}; it must be a share from 0 to 1")
         if self.image_size is not None and self.image_size < 16:
             raise UsageError(f"image-size is {self.image_size}; it must be at least 16 pixels")
         if self.context_length is not None and self.context_length < self.trigger_words + 3:
@@ -127,6 +134,13 @@ class FitConfig:
         return (
             self.rounds if self.rounds is not None else {"paper": 20, "default": 1}[self.schedule]
         )
+
+    @property
+    def search_rounds(self) -> int:
+        """Rounds in which triggers are searched, the default filled in (paper: 5 of 20)."""
+        if self.hotflip_rounds is not None:
+            return self.hotflip_rounds
+        return math.ceil(self.round_count / 4)
 
     @property
     def visit_steps(self) -> int:

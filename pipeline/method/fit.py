@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from ..seeds import derive_seed
 from .config import FitConfig, MemConfig
 from .hotflip import search_triggers
 from .models import build_model, decay_groups, get_tokenizer, model_spec, to_model_input
@@ -82,7 +83,10 @@ class _Fit:
                 blocklist=config.blocklist,
             )
             self.code = PatternBook.design(
-                min(positions, config.coded_words), len(self.vocabulary.words[0])
+                min(positions, config.coded_words),
+                len(self.vocabulary.words[0]),
+                config.texture,
+                derive_seed("textures", config.seed),
             )
         self.deltas, self.triggers = self._start()
         self.model = build_model(
@@ -120,7 +124,7 @@ class _Fit:
             )
             if config.visit_steps:
                 self._visit(
-                    search=config.schedule == "paper" and round_index < config.hotflip_rounds
+                    search=config.schedule == "paper" and round_index < config.search_rounds
                 )
             if progress is not None:
                 progress("fit", round_index + 1, config.round_count)

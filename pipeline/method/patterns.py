@@ -1,7 +1,8 @@
-"""The designed code: a region of the image for each trigger position, a colour cast for each word.
+"""The designed code: a region of the image for each trigger position, a pattern for each word.
 
-What a network learns first is what it reads most easily. A cast of a whole region is read by the
-very first layers, survives pooling, resizing and JPEG, and needs no pixel to be where it was.
+What a network learns first is what it reads most easily. A pattern is a colour cast times a texture:
+the cast is read on drawings and outlives resizing and JPEG, the texture stands out on photographs,
+whose own colours drown a cast but which hold little power at so short a period.
 """
 
 from __future__ import annotations
@@ -16,6 +17,10 @@ from torch import Tensor
 CASTS = torch.tensor(
     [[r, g, b] for r in (1, -1) for g in (1, -1) for b in (1, -1)], dtype=torch.int8
 )
+# A texture repeats every TILE cells; CELLS of them span an image's shorter side, so that a model sees
+# one texture whatever the size of the file it was resized from.
+TILE = 4
+CELLS = 64
 
 
 def region_owner(positions: int, height: int, width: int) -> Tensor:
@@ -38,21 +43,34 @@ def region_owner(positions: int, height: int, width: int) -> Tensor:
 
 @dataclass(frozen=True)
 class PatternBook:
-    """Casts owned by trigger words.
+    """Patterns owned by trigger words.
 
     Attributes:
-        casts: int8 [coded positions, V, 3] of +-1: the sign of the change in each channel.
+        tiles: int8 [coded positions, V, 3, TILE, TILE] of +-1: the sign of the change of each cell.
     """
 
-    casts: Tensor
+    tiles: Tensor
 
     @staticmethod
-    def design(positions: int, words: int) -> PatternBook:
-        """Give the words of each position the eight casts in turn."""
-        return PatternBook(CASTS[torch.arange(words) % len(CASTS)].repeat(positions, 1, 1))
+    def design(positions: int, words: int, inverted: float, seed: int) -> PatternBook:
+        """Give the words of each position the eight casts in turn, each with a texture of its own.
+
+        Args:
+            positions: trigger positions that own a region.
+            words: words of each (V).
+            inverted: share of a tile's cells in which the cast changes sign; 0 leaves plain casts.
+            seed: of the textures.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        count = round(inverted * TILE * TILE)
+        textures = torch.ones(positions, words, TILE * TILE, dtype=torch.int8)
+        order = torch.rand(textures.shape, generator=generator).argsort(-1)
+        textures.scatter_(-1, order[..., :count], -1)
+        casts = CASTS[torch.arange(words) % len(CASTS)].view(1, words, 3, 1, 1)
+        return PatternBook(casts * textures.view(positions, words, 1, TILE, TILE))
 
     def compose(self, choice: Tensor, height: int, width: int) -> Tensor:
-        """Lay out the casts of the chosen words.
+        """Lay out the patterns of the chosen words.
 
         Args:
             choice: int64 [B, k], word index at each position; positions beyond the book's own
@@ -63,7 +81,11 @@ class PatternBook:
         Returns:
             int8 [B, 3, height, width] of +-1.
         """
-        positions = torch.arange(len(self.casts))
-        casts = self.casts[positions, choice[:, : len(positions)]]
+        positions = torch.arange(len(self.tiles))
+        tiles = self.tiles[positions, choice[:, : len(positions)]].transpose(1, 2)
+        cell = max(1.0, min(height, width) / CELLS)
+        rows, columns = (
+            (torch.arange(side) / cell).long() % tiles.shape[-1] for side in (height, width)
+        )
         owner = region_owner(len(positions), height, width)
-        return casts.permute(0, 2, 1)[:, :, owner].contiguous()
+        return tiles[:, :, owner, rows[:, None], columns[None, :]].contiguous()

@@ -73,7 +73,7 @@ class Surrogate:
             for name, value in weights.items()
         }
         if self.code is not None:
-            tensors["code.casts"] = self.code.casts
+            tensors["code.tiles"] = self.code.tiles
         for digest, (delta, trigger) in self.fitted.items():
             tensors[f"fitted.{digest}.delta"] = delta
             tensors[f"fitted.{digest}.trigger"] = trigger
@@ -110,7 +110,7 @@ class Surrogate:
             raise UsageError(f"the surrogate's description lacks {error}; fit it again") from error
         if not all(sequence):
             raise UsageError("the surrogate lacks weights of a round; fit it again")
-        code = PatternBook(tensors["code.casts"]) if "code.casts" in tensors else None
+        code = PatternBook(tensors["code.tiles"]) if "code.tiles" in tensors else None
         return Surrogate(spec, vocabulary, sequence, code, _fitted(tensors), meta)
 
 

@@ -1,7 +1,13 @@
 import pytest
 import torch
 
-from unlearnable.pipeline.method.patterns import CASTS, PatternBook, region_owner
+from unlearnable.pipeline.method.patterns import (
+    CASTS,
+    CELLS,
+    TILE,
+    PatternBook,
+    region_owner,
+)
 
 
 @pytest.mark.parametrize("positions", range(1, 17))
@@ -22,20 +28,45 @@ def test_regions_scale_with_the_image() -> None:
     assert torch.equal(small, large[::4, ::4])
 
 
-def test_words_of_a_position_have_casts_of_their_own() -> None:
-    book = PatternBook.design(3, 8)
-    assert book.casts.shape == (3, 8, 3)
-    assert all(len(row.unique(dim=0)) == 8 for row in book.casts)
+def test_plain_casts_are_the_corners_of_the_colour_cube() -> None:
+    book = PatternBook.design(3, 8, inverted=0.0, seed=0)
+    assert book.tiles.shape == (3, 8, 3, TILE, TILE)
+    casts = book.tiles[..., 0, 0]
+    assert torch.equal(book.tiles, casts[..., None, None].expand_as(book.tiles))
+    assert all(len(row.unique(dim=0)) == 8 for row in casts)
     assert torch.equal(CASTS.abs(), torch.ones_like(CASTS))
 
 
-def test_compose_puts_each_words_cast_in_its_region() -> None:
-    book = PatternBook.design(3, 8)
-    choice = torch.tensor([[0, 7, 2], [5, 5, 5]])
-    code = book.compose(choice, 20, 30)
-    owner = region_owner(3, 20, 30)
+def test_textures_invert_their_share_of_cells_in_every_channel_alike() -> None:
+    plain = PatternBook.design(3, 16, inverted=0.0, seed=0).tiles
+    book = PatternBook.design(3, 16, inverted=0.25, seed=0).tiles
+    flipped = (book != plain).flatten(3)
+    assert torch.equal(flipped.sum(-1), torch.full((3, 16, 3), TILE * TILE // 4))
+    assert torch.equal(flipped, flipped[:, :, :1].expand_as(flipped))
+    assert len(flipped[:, :, 0].flatten(0, 1).unique(dim=0)) > 16
+    assert torch.equal(book, PatternBook.design(3, 16, inverted=0.25, seed=0).tiles)
+    assert not torch.equal(book, PatternBook.design(3, 16, inverted=0.25, seed=1).tiles)
+
+
+@pytest.mark.parametrize("size", [(64, 64), (20, 30), (128, 192)])
+def test_compose_puts_each_words_pattern_in_its_region(size: tuple[int, int]) -> None:
+    book = PatternBook.design(3, 8, inverted=0.5, seed=0)
+    choice = torch.tensor([[0, 7, 2, 9], [5, 5, 5, 0]])
+    code = book.compose(choice, *size)
+    owner = region_owner(3, *size)
+    cell = max(1, min(size) // CELLS)
     for sample in range(2):
-        for position in range(3):
-            inside = code[sample][:, owner == position]
-            expected = book.casts[position, choice[sample, position]]
-            assert torch.equal(inside, expected[:, None].expand_as(inside))
+        for y in range(0, size[0], 3):
+            for x in range(0, size[1], 3):
+                position = int(owner[y, x])
+                tile = book.tiles[position, choice[sample, position]]
+                assert torch.equal(
+                    code[sample, :, y, x], tile[:, y // cell % TILE, x // cell % TILE]
+                )
+
+
+def test_the_texture_scales_with_the_image() -> None:
+    book = PatternBook.design(4, 8, inverted=0.5, seed=0)
+    choice = torch.tensor([[1, 2, 3, 4]])
+    small, large = book.compose(choice, 64, 64), book.compose(choice, 256, 256)
+    assert torch.equal(small, large[..., ::4, ::4])
