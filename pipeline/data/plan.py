@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -48,12 +48,17 @@ class ShardInput:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run does: its shards in order, its configuration and the version that runs it."""
+    """What a run does: its shards in order, its configuration and the version that runs it.
+
+    ``request`` holds the settings that the run was asked for and that ``config`` does not have,
+    because the bytes do not depend on them: a retry needs them again.
+    """
 
     shards: tuple[ShardInput, ...]
     config: dict[str, Any]
     config_hash: str
     version: str
+    request: dict[str, Any] = field(default_factory=dict)
 
 
 def config_hash(config: Mapping[str, Any]) -> str:
@@ -77,13 +82,18 @@ def resolve_input(url: str) -> list[ShardInput]:
                 "rename one, or run the folders separately"
             )
         first[name] = shard_url
-    with ThreadPoolExecutor(16) as pool:
-        shards = list(pool.map(_inspect, urls))
+    shards = inspect_shards(urls)
     if all(shard.size is None and shard.etag is None for shard in shards) and not any(
         map(storage.exists, urls)
     ):
         raise UsageError(f"none of the {len(urls)} shards that {url} names exists, e.g. {urls[0]}")
     return shards
+
+
+def inspect_shards(urls: Sequence[str]) -> list[ShardInput]:
+    """Return the shards at ``urls`` as they are now; a missing one has neither size nor mark."""
+    with ThreadPoolExecutor(16) as pool:
+        return list(pool.map(_inspect, urls))
 
 
 def write_plan(output: str, plan: Plan) -> None:
@@ -93,6 +103,7 @@ def write_plan(output: str, plan: Plan) -> None:
         "config": _canonical_json(plan.config),
         "config_hash": plan.config_hash,
         "version": plan.version,
+        "request": _canonical_json(plan.request),
     }
     rows = [{"name": s.name, "url": s.url, "size": s.size, "etag": s.etag} for s in plan.shards]
     table = pa.Table.from_pylist(rows, schema=_SCHEMA.with_metadata(metadata))
@@ -128,6 +139,7 @@ def read_plan(output: str) -> Plan | None:
             config=json.loads(metadata["config"]),
             config_hash=metadata["config_hash"],
             version=metadata["version"],
+            request=json.loads(metadata.get("request", "{}")),
         )
     except (pa.ArrowException, KeyError, TypeError, ValueError) as error:
         if isinstance(error, UsageError):

@@ -126,6 +126,27 @@ class StatusConfig:
 
 
 @dataclass(frozen=True)
+class RetryConfig:
+    """Run the shards again that a run gave up, as its plan says."""
+
+    output: str
+    """URL of the directory that `protect` writes to."""
+    _: KW_ONLY
+    surrogate: str | None = None
+    """URL of the surrogate where it has moved since; it must be the same one."""
+    executor: ExecutorName = "auto"
+    """Where shards run: local (this process), ray, or auto (ray if RAY_ADDRESS or workers > 1)."""
+    workers: int = 1
+    """Ray actors, each with one shard running and one queued."""
+    gpus_per_worker: Literal["auto"] | float = "auto"
+    """GPUs of an actor, fractions allowed; auto is one where the cluster has any, else none."""
+    device: str = "auto"
+    """Where a worker optimises: cpu, cuda, or auto: cuda where there is one."""
+    max_attempts: int = 3
+    """Attempts a shard gets when the process that works on it dies."""
+
+
+@dataclass(frozen=True)
 class RestoreConfig:
     """Write the protected shards again with the triggers stripped from their captions."""
 

@@ -28,7 +28,10 @@ def check_places(shards: Sequence[ShardInput], output: str, what: str = "output"
 
 
 def find_plan(
-    config: dict[str, Any], shards: Sequence[ShardInput], output: str
+    config: dict[str, Any],
+    shards: Sequence[ShardInput],
+    output: str,
+    request: dict[str, Any] | None = None,
 ) -> tuple[Plan, bool]:
     """Return the plan of ``output`` and whether it is new (then it is not written yet).
 
@@ -36,6 +39,7 @@ def find_plan(
         config: everything but the input that determines the bytes of the output.
         shards: the input.
         output: URL of the output directory.
+        request: what a new plan remembers beside the configuration.
 
     Raises:
         UsageError: the output belongs to another configuration or input, or to something else.
@@ -44,7 +48,8 @@ def find_plan(
     if plan is None:
         if any(name.endswith(".tar") for name in storage.list_names(output)):
             raise UsageError(f"{output} holds shards but no plan of a run; choose an empty folder")
-        return Plan(tuple(shards), config, config_hash(config), package_version()), True
+        version = package_version()
+        return Plan(tuple(shards), config, config_hash(config), version, request or {}), True
     if plan.config_hash != config_hash(config):
         raise UsageError(
             f"{output} belongs to another configuration: its hash is {plan.config_hash}, "

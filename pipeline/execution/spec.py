@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Self
 
 from ..data.plan import config_hash
 from ..method.config import MemConfig
@@ -53,6 +54,18 @@ class RunSpec:
     max_pixels: int
     torch_threads: int
     version: str
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Return the specification that :meth:`as_dict` gave.
+
+        Raises:
+            KeyError, TypeError: it is none, or one of another release.
+        """
+        fields = dict(values)
+        fields["mem"] = MemConfig(**fields["mem"])
+        fields["caption_fields"] = tuple(fields["caption_fields"])
+        return cls(**fields)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the specification as plain JSON values."""

@@ -66,6 +66,9 @@ class RunSummary:
                 f"column `reason` of {storage.join(self.output, MANIFEST_DIR)} tells why; mend "
                 f"the samples and protect them to a new output, or raise --max-quarantined"
             )
+        left = self.shards - self.committed - len(self.failed)
+        if left and self.exit_code == 3:
+            lines.append(f"{left} shards were never begun; run the protect command again")
         if self.exit_code in (130, 143):
             lines.append("interrupted; run the same command to resume")
         return "\n".join(lines)
@@ -94,6 +97,6 @@ def summarise(
         max_quarantined=max_quarantined,
         seconds=seconds,
     )
-    if not exit_code and (failed or summary.too_many_quarantined):
+    if not exit_code and (summary.committed < summary.shards or summary.too_many_quarantined):
         return replace(summary, exit_code=3)
     return summary

@@ -16,7 +16,9 @@ from unlearnable.jobs.cli import build_app, main
 from unlearnable.jobs.options import FileOptions, split_numbers
 from unlearnable.pipeline.errors import UsageError
 
-COMMANDS = ("data", "fit", "protect", "verify", "evaluate", "status", "restore", "bench", "demo")
+COMMANDS = (
+    "data", "fit", "protect", "verify", "evaluate", "status", "retry", "restore", "bench", "demo"
+)  # fmt: skip
 
 
 def parsed(*tokens: str, file: Path | None = None) -> Any:
@@ -164,6 +166,7 @@ def test_wrong_command_lines_name_the_remedy(
         "protect {nowhere} {out} --method random",
         "fit {nowhere} --output {out}",
         "status {nowhere}",
+        "retry {nowhere}",
         "restore {nowhere} {out}",
     ],
 )

@@ -29,6 +29,9 @@ FLAGS = {
         --threads --train --weight-decay --workers
     """,
     "status": "--json --output",
+    "retry": """
+        --device --executor --gpus-per-worker --max-attempts --output --surrogate --workers
+    """,
     "restore": "--destination --output",
     "bench": "--device --input --surrogate",
     "demo": "--output --seed",

@@ -1,0 +1,148 @@
+"""Driving a run: what waits goes to an executor, what comes back is recorded, the end is marked."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+import time
+from collections.abc import Generator, Sequence
+from contextlib import closing
+from functools import partial
+
+from ..data.card import write_card
+from ..data.ledger import LedgerRecord, write_success
+from ..data.plan import Plan, ShardInput
+from ..errors import UnlearnableError, UsageError
+from .config import ProtectConfig
+from .gather import gather
+from .local_executor import run_local
+from .resume import begin
+from .schedule import StorageFullError, TaskQueue, is_storage_full
+from .spec import WorkerSetup
+from .stop import Interrupted, StopFlag, stop_on_signals
+from .summary import RunSummary, summarise
+from .worker import make_worker
+
+log = logging.getLogger(__name__)
+
+Records = dict[str, LedgerRecord]
+
+
+def check_running(config: ProtectConfig) -> None:
+    """Refuse settings of the executor that cannot work, before anything is read.
+
+    Raises:
+        UsageError: out of range, or not possible here.
+    """
+    for name in ("workers", "io_threads", "max_attempts"):
+        if getattr(config, name) < 1:
+            raise UsageError(
+                f"{name.replace('_', '-')} is {getattr(config, name)}; it must be at least 1"
+            )
+    if not 0 <= config.max_quarantined <= 1:
+        raise UsageError(f"max-quarantined is {config.max_quarantined}; it is a share, 0 to 1")
+    choose_executor(config)
+
+
+def choose_executor(config: ProtectConfig) -> str:
+    """Return ``local`` or ``ray``, whichever ``config`` means, when it can be used."""
+    name = config.executor
+    if name == "auto":
+        name = "ray" if os.environ.get("RAY_ADDRESS") or config.workers > 1 else "local"
+    if name == "local" and config.workers > 1:
+        raise UsageError("the local executor is one worker; use --executor ray for more")
+    if name == "ray" and importlib.util.find_spec("ray") is None:
+        raise UsageError("ray is not installed; install unlearnable[ray], or use --executor local")
+    return name
+
+
+def drive(
+    config: ProtectConfig,
+    setup: WorkerSetup,
+    plan: Plan,
+    shards: Sequence[ShardInput],
+    *,
+    new: bool,
+    only: frozenset[str] | None = None,
+) -> RunSummary:
+    """Run the shards of ``plan`` that are not committed and mark the output when it is complete.
+
+    Args:
+        config: how to run; what determines the bytes is in ``setup`` and ``plan``.
+        setup: how workers make themselves ready.
+        plan: the plan of the output.
+        shards: its shards as they are now.
+        new: whether the plan is still to be written.
+        only: names of the shards to run; None for all.
+
+    Raises:
+        UsageError: no shard can succeed.
+        StorageFullError: no space is left; nothing half-written was committed.
+    """
+    started = time.monotonic()
+    records: Records = {}
+    exit_code = 0
+    with stop_on_signals() as stop:
+        try:
+            records |= begin(plan, shards, config.output, new=new)
+            waiting = [
+                shard
+                for shard in shards
+                if shard.name not in records and (only is None or shard.name in only)
+            ]
+            if waiting:
+                _run(config, setup, plan, waiting, records, stop)
+            _finish(config, plan, records)
+        except Interrupted as interruption:
+            log.warning("%s", interruption)
+            exit_code = interruption.exit_code
+        except UnlearnableError as error:
+            if is_storage_full(error):
+                raise StorageFullError(str(error)) from error
+            raise
+    return summarise(
+        config.output,
+        plan,
+        records,
+        seconds=time.monotonic() - started,
+        exit_code=exit_code,
+        max_quarantined=config.max_quarantined,
+    )
+
+
+def _run(
+    config: ProtectConfig,
+    setup: WorkerSetup,
+    plan: Plan,
+    waiting: Sequence[ShardInput],
+    records: Records,
+    stop: StopFlag,
+) -> None:
+    """Run the shards that wait and add their records."""
+    queue = TaskQueue(
+        waiting, config.output, config_hash=plan.config_hash, max_attempts=config.max_attempts
+    )
+    total = len(records) + len(waiting)
+    with closing(_execute(config, setup, queue, stop)) as finished:
+        gather(config.output, finished, total, records)
+
+
+def _execute(
+    config: ProtectConfig, setup: WorkerSetup, queue: TaskQueue, stop: StopFlag
+) -> Generator[LedgerRecord]:
+    if choose_executor(config) == "local":
+        return run_local(make_worker(setup), queue, stop)
+    from .ray_executor import run_ray
+
+    gpus = config.gpus_per_worker
+    make = partial(make_worker, setup)
+    return run_ray(make, queue, stop, workers=config.workers, gpus_per_worker=gpus)
+
+
+def _finish(config: ProtectConfig, plan: Plan, records: Records) -> None:
+    """Write the card, and when every shard is committed the marks of a complete output."""
+    write_card(config.output, plan, records, config.owner)
+    committed = sum(record.status == "committed" for record in records.values())
+    if committed == len(plan.shards):
+        write_success(config.output, plan)

@@ -1,0 +1,76 @@
+"""`retry`: the failed shards of a run again, with the configuration frozen in its plan."""
+
+from __future__ import annotations
+
+from ..data.ledger import read_ledger
+from ..data.plan import Plan, ShardInput, inspect_shards, read_plan
+from ..errors import UsageError
+from .config import ProtectConfig, RetryConfig
+from .drive import check_running, drive
+from .run import REQUEST
+from .spec import RunSpec, WorkerSetup, package_version
+from .summary import RunSummary
+
+
+def retry(config: RetryConfig) -> RunSummary:
+    """Run the shards again that an earlier run gave up, and nothing else.
+
+    The bytes are those that an undisturbed run would have written. A shard whose input was
+    repaired meanwhile is taken as it is now. Exit codes are those of `protect`.
+
+    Raises:
+        UsageError: no run there, or one of another release, or its surrogate is not to be had.
+        StorageFullError: no space is left; nothing half-written was committed.
+    """
+    plan = read_plan(config.output)
+    if plan is None:
+        raise UsageError(
+            f"{config.output} holds no run: it has no plan; give the folder that protect writes to"
+        )
+    spec = _frozen_spec(config.output, plan)
+    surrogate = config.surrogate or plan.request.get("surrogate")
+    if spec.surrogate_sha256 and surrogate is None:
+        raise UsageError(f"the plan of {config.output} names no surrogate; give --surrogate")
+    run = ProtectConfig(
+        input="",
+        output=config.output,
+        executor=config.executor,
+        workers=config.workers,
+        gpus_per_worker=config.gpus_per_worker,
+        device=config.device,
+        max_attempts=config.max_attempts,
+        **{name: plan.request[name] for name in REQUEST if name in plan.request},
+    )
+    check_running(run)
+    ledger = read_ledger(config.output)
+    failed = frozenset(name for name, record in ledger.items() if record.status == "failed")
+    setup = WorkerSetup(spec, surrogate or None, run.io_threads, run.device)
+    return drive(run, setup, plan, _as_they_are(plan, failed), new=False, only=failed)
+
+
+def _frozen_spec(output: str, plan: Plan) -> RunSpec:
+    version = package_version()
+    if plan.version != version:
+        raise UsageError(
+            f"{output} was begun by release {plan.version}, this is {version}, whose bytes may "
+            f"differ; retry with that release"
+        )
+    try:
+        spec = RunSpec.from_dict(plan.config)
+    except (KeyError, TypeError) as error:
+        raise UsageError(
+            f"{output} was not written by protect; there is nothing to retry"
+        ) from error
+    assert spec.hash == plan.config_hash, "a plan of this release hashes to its own name"
+    return spec
+
+
+def _as_they_are(plan: Plan, names: frozenset[str]) -> list[ShardInput]:
+    """Return the shards of the plan, those of ``names`` looked up again.
+
+    The others have neither size nor mark: one that was repaired and committed since is no longer
+    what the plan saw.
+    """
+    urls = [shard.url for shard in plan.shards if shard.name in names]
+    now = {shard.name: shard for shard in inspect_shards(urls)}
+    return [now.get(shard.name, ShardInput(shard.name, shard.url)) for shard in plan.shards]

@@ -1,0 +1,94 @@
+"""`retry`: only what failed, as the plan says, to the bytes of an undisturbed run."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from unlearnable.jobs.cli import main
+from unlearnable.pipeline.data.plan import read_plan, write_plan
+from unlearnable.pipeline.errors import UsageError
+from unlearnable.pipeline.execution.config import ProtectConfig, RetryConfig
+from unlearnable.pipeline.execution.retry import retry
+from unlearnable.pipeline.execution.run import protect
+
+
+def digests(output: Path) -> dict[str, str]:
+    files = [*output.glob("*.tar"), *output.glob("manifest/*.parquet"), output / "index.json"]
+    return {str(f.relative_to(output)): hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
+
+
+@pytest.fixture
+def broken(corpus: Path, tmp_path: Path) -> tuple[ProtectConfig, Path]:
+    """A finished run in which shard-001 failed, and where its whole input is to be had."""
+    source = shutil.copytree(corpus, tmp_path / "in")
+    (source / "shard-001.tar").write_bytes((corpus / "shard-001.tar").read_bytes()[:30_000])
+    config = ProtectConfig(
+        str(source), str(tmp_path / "out"), method="random", executor="local", seed=7, owner="Me"
+    )
+    assert protect(config).exit_code == 3
+    return config, corpus / "shard-001.tar"
+
+
+def test_a_repaired_shard_is_done_as_in_an_undisturbed_run(
+    broken: tuple[ProtectConfig, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config, whole = broken
+    output = Path(config.output)
+    shutil.copy(whole, Path(config.input) / "shard-001.tar")
+    untouched = {path: path.stat().st_mtime_ns for path in output.glob("**/shard-00[023]*")}
+    assert main(["retry", str(output), "--executor", "local"]) == 0
+    assert "4 of 4 shards" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in untouched} == untouched
+    assert (output / "_SUCCESS").exists()
+    assert "Me" in (output / "README.md").read_text()
+    protect(replace(config, output=str(tmp_path / "undisturbed")))
+    assert digests(output) == digests(tmp_path / "undisturbed")
+    # Nothing is left to do, and that is no error; the repaired input is no changed one.
+    assert retry(RetryConfig(str(output), executor="local")).exit_code == 0
+
+
+def test_what_fails_again_stays_failed(broken: tuple[ProtectConfig, Path]) -> None:
+    summary = retry(RetryConfig(broken[0].output, executor="local"))
+    assert (summary.exit_code, summary.committed, list(summary.failed)) == (3, 3, ["shard-001"])
+    assert not (Path(broken[0].output) / "_SUCCESS").exists()
+
+
+def test_shards_that_never_began_are_left_and_named(broken: tuple[ProtectConfig, Path]) -> None:
+    config, whole = broken
+    output = Path(config.output)
+    shutil.copy(whole, Path(config.input) / "shard-001.tar")
+    (output / "_ledger" / "shard-003.json").unlink()
+    summary = retry(RetryConfig(config.output, executor="local"))
+    assert (summary.exit_code, summary.committed) == (3, 3)
+    assert "1 shards were never begun" in str(summary)
+    assert not (output / "_ledger" / "shard-003.json").exists()
+    assert protect(config).exit_code == 0
+
+
+def test_a_surrogate_that_moved_is_named(corpus: Path, surrogate: str, tmp_path: Path) -> None:
+    here = shutil.copytree(surrogate, tmp_path / "here")
+    source = shutil.copytree(corpus, tmp_path / "in")
+    (source / "shard-001.tar").write_bytes(b"")
+    config = ProtectConfig(
+        str(source), str(tmp_path / "out"), surrogate=str(here), steps=1, executor="local"
+    )
+    assert protect(config).exit_code == 3
+    shutil.copy(corpus / "shard-001.tar", source / "shard-001.tar")
+    here.rename(tmp_path / "there")
+    again = RetryConfig(config.output, executor="local")
+    with pytest.raises(UsageError, match="here is no surrogate"):
+        retry(again)
+    assert retry(replace(again, surrogate=str(tmp_path / "there"))).exit_code == 0
+
+
+def test_another_release_is_refused(broken: tuple[ProtectConfig, Path]) -> None:
+    plan = read_plan(broken[0].output)
+    assert plan is not None
+    write_plan(broken[0].output, replace(plan, version="0.0.1"))
+    with pytest.raises(UsageError, match=r"begun by release 0\.0\.1"):
+        retry(RetryConfig(broken[0].output))
