@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from cyclopts import App
 
-app = App(name="data", help="Make shards from a corpus as its owner distributes it.")
+app = App(
+    name="data", help="Make shards from a corpus as its owner distributes it, or smaller shards."
+)
 
 
 @app.command
@@ -45,4 +47,22 @@ def folder(
         f"{out}: {report.samples} samples; {left_out} rows and {len(report.uncaptioned)} images "
         "without a counterpart left out"
     )
+    return 0
+
+
+@app.command
+def resize(source: str, out: str, *, size: int = 64, format: str = "png") -> int:  # noqa: A002
+    """Write shards again with square pictures of one size; all else stays as it is.
+
+    Args:
+        source: URL of the input shards.
+        out: URL of the folder for the shards, empty or new, outside the input.
+        size: Side of a picture in pixels, 16 to 2048: the shorter side is resized to it, the
+            middle is cropped.
+        format: png, webp (lossless), jpeg, or same.
+    """
+    from ..pipeline.data.resize import resize_corpus
+
+    count = resize_corpus(source, out, size=size, image_format=format)
+    print(f"{out}: {count} samples at {size} x {size} pixels")
     return 0

@@ -10,10 +10,9 @@ from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from ..data.captions import read_captions
-from ..data.images import decode, image_member
+from ..data.images import decode, fit_square, image_member
 from ..data.plan import ShardInput, resolve_input
 from ..data.shards import Sample, open_shard
 from ..errors import SampleError, UsageError
@@ -96,22 +95,6 @@ def load_pairs(
     if not captions:
         raise UsageError(f"{url}: none of its {skipped} samples has a readable image and caption")
     return Pairs(path, size, captions, skipped)
-
-
-def fit_square(pixels: Pixels, size: int) -> Pixels:
-    """Resize the shorter side of uint8 [H, W, 3] to ``size`` (antialiased bicubic), crop it.
-
-    This is open_clip's evaluation transform; a picture that already has the size is left as it is.
-    """
-    height, width = pixels.shape[:2]
-    if (height, width) == (size, size):
-        return pixels
-    scale = size / min(height, width)
-    new_width, new_height = max(size, round(width * scale)), max(size, round(height * scale))
-    image = Image.fromarray(pixels)
-    resized = np.asarray(image.resize((new_width, new_height), Image.Resampling.BICUBIC))
-    top, left = (new_height - size) // 2, (new_width - size) // 2
-    return np.ascontiguousarray(resized[top : top + size, left : left + size])
 
 
 def _samples(shards: Iterable[ShardInput]) -> Iterator[Sample]:

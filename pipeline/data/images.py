@@ -115,6 +115,22 @@ def encode(pixels: Pixels, fmt: str) -> bytes:
     return buffer.getvalue()
 
 
+def fit_square(pixels: Pixels, size: int) -> Pixels:
+    """Resize the shorter side of uint8 [H, W, 3] to ``size`` (antialiased bicubic), crop it.
+
+    This is open_clip's evaluation transform; a picture that already has the size is left as it is.
+    """
+    height, width = pixels.shape[:2]
+    if (height, width) == (size, size):
+        return pixels
+    scale = size / min(height, width)
+    new_width, new_height = max(size, round(width * scale)), max(size, round(height * scale))
+    image = Image.fromarray(pixels)
+    resized = np.asarray(image.resize((new_width, new_height), Image.Resampling.BICUBIC))
+    top, left = (new_height - size) // 2, (new_width - size) // 2
+    return np.ascontiguousarray(resized[top : top + size, left : left + size])
+
+
 def output_ext(source_ext: str, image_format: str) -> str:
     """Return the extension of a published image.
 

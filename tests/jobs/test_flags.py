@@ -10,6 +10,7 @@ from unlearnable.jobs.cli import build_app
 FLAGS = {
     "data openmoji": "--out --seed --size --test-share",
     "data folder": "--captions --out --samples-per-shard --src",
+    "data resize": "--format --out --size --source",
     "fit": """
         --batch-size --blocklist --caption-fields --context-length --device --epsilon --image-size
         --input

@@ -30,7 +30,7 @@ def write_corpus(
         raise UsageError(f"samples_per_shard must be at least 1, not {samples_per_shard}")
     refuse_existing(out)
     counts = {}
-    with _staged(out) as folder:
+    with staged(out) as folder:
         for split, samples in splits.items():
             counts[split] = _write_split(folder, split, samples, samples_per_shard)
     return counts
@@ -55,15 +55,17 @@ def _write_split(folder: Path, split: str, samples: Iterable[Sample], size: int)
 
 
 @contextmanager
-def _staged(out: str) -> Iterator[Path]:
-    """Yield a local folder whose files are moved to ``out`` when the block succeeds."""
+def staged(out: str) -> Iterator[Path]:
+    """Yield a local folder whose files are moved to ``out`` when the block succeeds.
+
+    When it fails, ``out`` holds none of them.
+    """
     path = storage.local_path(out)
     if path is None:
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch)
             yield folder
-            for file in sorted(folder.iterdir()):
-                storage.put_file(file, storage.join(out, file.name))
+            _upload(folder, out)
         return
     folder = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
     storage.make_folder(str(folder))
@@ -73,3 +75,17 @@ def _staged(out: str) -> Iterator[Path]:
             os.replace(folder, path)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _upload(folder: Path, out: str) -> None:
+    """Copy all files, or delete what was copied when one fails."""
+    done: list[str] = []
+    try:
+        for file in sorted(folder.iterdir()):
+            url = storage.join(out, file.name)
+            storage.put_file(file, url)
+            done.append(url)
+    except BaseException:
+        for url in done:
+            storage.remove(url)
+        raise

@@ -10,11 +10,11 @@ import pytest
 
 from unlearnable.pipeline.assess.config import EvaluateConfig
 from unlearnable.pipeline.assess.evaluate import evaluate
-from unlearnable.pipeline.assess.pairs import fit_square, load_pairs
+from unlearnable.pipeline.assess.pairs import load_pairs
 from unlearnable.pipeline.assess.report import markdown_table, text_table
 from unlearnable.pipeline.assess.results import Results, read_cells
 from unlearnable.pipeline.assess.retrieval import chance
-from unlearnable.pipeline.data.images import encode
+from unlearnable.pipeline.data.images import encode, fit_square
 from unlearnable.pipeline.data.shards import Member, Sample, write_shard
 from unlearnable.pipeline.errors import UsageError
 
