@@ -64,6 +64,8 @@ class ProtectConfig:
     owner: str = ""
     """Who publishes the copy; printed in its card."""
     dry_run: bool = False
+    join: bool = False
+    """Work beside another run of the same configuration on this output, instead of refusing."""
     """Plan, count and estimate disk needs; write nothing."""
 
 
@@ -154,3 +156,5 @@ class RestoreConfig:
     """URL of the directory that `protect` wrote."""
     destination: str
     """URL of the directory for the restored shards; never inside the output."""
+    join: bool = False
+    """Work beside another run of the same configuration on this output, instead of refusing."""

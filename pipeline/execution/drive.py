@@ -5,19 +5,21 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
+import random
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from functools import partial
 
 from ..data.card import write_card
-from ..data.ledger import LedgerRecord, write_success
+from ..data.ledger import LedgerRecord, read_record, write_success
 from ..data.plan import Plan, ShardInput
 from ..errors import UnlearnableError, UsageError
 from .config import ProtectConfig
 from .gather import gather
+from .lease import OutputLease, lease_output
 from .local_executor import run_local
-from .resume import begin
+from .resume import begin, find_plan
 from .schedule import StorageFullError, TaskQueue, is_storage_full
 from .spec import WorkerSetup
 from .stop import Interrupted, StopFlag, stop_on_signals
@@ -77,7 +79,7 @@ def drive(
         only: names of the shards to run; None for all.
 
     Raises:
-        UsageError: no shard can succeed.
+        UsageError: another run holds the output, or no shard can succeed.
         StorageFullError: no space is left; nothing half-written was committed.
     """
     started = time.monotonic()
@@ -85,15 +87,18 @@ def drive(
     exit_code = 0
     with stop_on_signals() as stop:
         try:
-            records |= begin(plan, shards, config.output, new=new)
-            waiting = [
-                shard
-                for shard in shards
-                if shard.name not in records and (only is None or shard.name in only)
-            ]
-            if waiting:
-                _run(config, setup, plan, waiting, records, stop)
-            _finish(config, plan, records)
+            with lease_output(config.output, plan.config_hash, stop, join=config.join) as lease:
+                if new:
+                    # Another run may have begun since this one looked.
+                    plan, new = find_plan(plan.config, shards, config.output, plan.request)
+                alone = lease.others == 0
+                records |= begin(plan, shards, config.output, new=new, alone=alone)
+                lease.hold()
+                names = {shard.name for shard in shards} if only is None else only
+                waiting = [s for s in shards if s.name in names and s.name not in records]
+                if waiting:
+                    _run(config, setup, plan, _own_order(waiting, lease), records, lease, stop)
+                _finish(config, plan, records)
         except Interrupted as interruption:
             log.warning("%s", interruption)
             exit_code = interruption.exit_code
@@ -117,6 +122,7 @@ def _run(
     plan: Plan,
     waiting: Sequence[ShardInput],
     records: Records,
+    lease: OutputLease,
     stop: StopFlag,
 ) -> None:
     """Run the shards that wait and add their records."""
@@ -125,7 +131,25 @@ def _run(
     )
     total = len(records) + len(waiting)
     with closing(_execute(config, setup, queue, stop)) as finished:
-        gather(config.output, finished, total, records)
+        gather(config.output, _while_held(finished, lease), total, records)
+
+
+def _while_held(finished: Iterable[LedgerRecord], lease: OutputLease) -> Iterator[LedgerRecord]:
+    for record in finished:
+        lease.check()
+        yield record
+
+
+def _own_order(waiting: list[ShardInput], lease: OutputLease) -> list[ShardInput]:
+    """Return the shards in another order than those of the runs that are joined.
+
+    A worker passes over what it finds committed: runs that come from two ends meet once.
+    """
+    if lease.others == 1:
+        return waiting[::-1]
+    if lease.others:
+        random.Random(lease.run).shuffle(waiting)
+    return waiting
 
 
 def _execute(
@@ -142,6 +166,10 @@ def _execute(
 
 def _finish(config: ProtectConfig, plan: Plan, records: Records) -> None:
     """Write the card, and when every shard is committed the marks of a complete output."""
+    for name, record in records.items():
+        if record.status == "failed":
+            # A joined run may have done what failed here.
+            records[name] = read_record(config.output, name) or record
     write_card(config.output, plan, records, config.owner)
     committed = sum(record.status == "committed" for record in records.values())
     if committed == len(plan.shards):

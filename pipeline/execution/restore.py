@@ -16,11 +16,12 @@ from ..data.shards import Sample, ShardReader, ShardWriter, open_shard
 from ..errors import SampleError, ShardError, UsageError, ViolationError
 from .config import RestoreConfig
 from .gather import gather
+from .lease import lease_output
 from .local_executor import run_local
 from .resume import begin, check_places, committed_records, find_plan
 from .schedule import ShardTask, TaskQueue, failed_record
 from .scratch import scratch_folder
-from .stop import Interrupted, stop_on_signals
+from .stop import Interrupted, StopFlag, stop_on_signals
 from .summary import RunSummary, summarise
 
 
@@ -143,16 +144,31 @@ def restore(config: RestoreConfig) -> RunSummary:
     exit_code = 0
     with stop_on_signals() as stop:
         try:
-            records |= begin(plan, shards, config.destination, new=new)
-            waiting = [shard for shard in shards if shard.name not in records]
-            queue = TaskQueue(waiting, config.destination, config_hash=plan.config_hash)
-            worker = RestoreWorker(config.output, source, ledger, plan.config_hash)
-            with closing(run_local(worker, queue, stop)) as finished:
-                gather(config.destination, finished, len(shards), records)
-            if all(record.status == "committed" for record in records.values()):
-                mark = storage.join(config.destination, SUCCESS_NAME)
-                storage.write_bytes(mark, f"{plan.config_hash}\n".encode())
+            with lease_output(config.destination, plan.config_hash, stop, join=False) as lease:
+                if new:
+                    plan, new = find_plan(settings, shards, config.destination)
+                records |= begin(plan, shards, config.destination, new=new)
+                lease.hold()
+                worker = RestoreWorker(config.output, source, ledger, plan.config_hash)
+                _run(worker, plan, config.destination, records, stop)
         except Interrupted as interruption:
             exit_code = interruption.exit_code
     seconds = time.monotonic() - started
     return summarise(config.destination, plan, records, seconds=seconds, exit_code=exit_code)
+
+
+def _run(
+    worker: RestoreWorker,
+    plan: Plan,
+    destination: str,
+    records: dict[str, LedgerRecord],
+    stop: StopFlag,
+) -> None:
+    """Restore what waits, and mark a complete copy."""
+    waiting = [shard for shard in plan.shards if shard.name not in records]
+    queue = TaskQueue(waiting, destination, config_hash=plan.config_hash)
+    with closing(run_local(worker, queue, stop)) as finished:
+        gather(destination, finished, len(plan.shards), records)
+    if all(record.status == "committed" for record in records.values()):
+        mark = storage.join(destination, SUCCESS_NAME)
+        storage.write_bytes(mark, f"{plan.config_hash}\n".encode())

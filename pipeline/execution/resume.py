@@ -10,6 +10,7 @@ from ..data.ledger import LEDGER_DIR, SUCCESS_NAME, LedgerRecord, read_ledger, u
 from ..data.manifest import MANIFEST_DIR
 from ..data.plan import Plan, ShardInput, config_hash, read_plan, write_plan
 from ..errors import UsageError
+from .lease import LEASE_DIR, remove_expired
 from .spec import canonical_json, package_version
 
 
@@ -61,20 +62,29 @@ def find_plan(
 
 
 def begin(
-    plan: Plan, shards: Sequence[ShardInput], output: str, *, new: bool
+    plan: Plan, shards: Sequence[ShardInput], output: str, *, new: bool, alone: bool = True
 ) -> dict[str, LedgerRecord]:
     """Write a new plan, clear away what dead runs left, and return the committed records by shard.
+
+    Args:
+        plan: the plan of the output.
+        shards: the input as it is now.
+        output: URL of the output directory.
+        new: whether the plan is still to be written.
+        alone: whether no other run writes there; what seems left over may be its work otherwise.
 
     Raises:
         UsageError: an input shard has changed since it was protected.
     """
     if new:
         write_plan(output, plan)
-    for folder in (output, storage.join(output, MANIFEST_DIR), storage.join(output, LEDGER_DIR)):
-        storage.sweep(folder)
+    if alone:
+        remove_expired(output)
+        for folder in ("", MANIFEST_DIR, LEDGER_DIR, LEASE_DIR):
+            storage.sweep(storage.join(output, folder))
     done = committed_records(plan, output)
     check_committed_unchanged(shards, done)
-    if len(done) < len(plan.shards):
+    if alone and len(done) < len(plan.shards):
         # It may stand from before a record was removed; readers must not trust it meanwhile.
         storage.remove(storage.join(output, SUCCESS_NAME))
     return done

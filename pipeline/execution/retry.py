@@ -39,6 +39,7 @@ def retry(config: RetryConfig) -> RunSummary:
         gpus_per_worker=config.gpus_per_worker,
         device=config.device,
         max_attempts=config.max_attempts,
+        join=config.join,
         **{name: plan.request[name] for name in REQUEST if name in plan.request},
     )
     check_running(run)

@@ -90,7 +90,7 @@ class ShardWorker:
             the committed record, or an unwritten one with status ``failed`` when the shard's data
             make it unusable.
         """
-        if task.attempt > 1 and (done := self._committed(task)) is not None:
+        if (done := self._committed(task)) is not None:
             return done
         started = time.time()
         try:
@@ -101,7 +101,7 @@ class ShardWorker:
             return failed_record(task, self._hash, str(error))
 
     def _committed(self, task: ShardTask) -> LedgerRecord | None:
-        """Return the record when an earlier attempt died only after it had committed."""
+        """Return the record of an attempt that died only after its commit, or of a joined run."""
         record = read_record(task.output, task.shard.name)
         if record is None or record.config_hash != self._hash or record.status != "committed":
             return None

@@ -19,7 +19,7 @@ FLAGS = {
     """,
     "protect": """
         --batch-size --caption-fields --device --dry-run --epsilon --executor --gpus-per-worker
-        --image-format --input --io-threads --max-attempts --max-pixels --max-quarantined
+        --image-format --input --io-threads --join --max-attempts --max-pixels --max-quarantined
         --method --output --owner --seed --shuffle --steps --surrogate --torch-threads
         --trigger-words --workers
     """,
@@ -31,7 +31,7 @@ FLAGS = {
     """,
     "status": "--json --output",
     "retry": """
-        --device --executor --gpus-per-worker --max-attempts --output --surrogate --workers
+        --device --executor --gpus-per-worker --join --max-attempts --output --surrogate --workers
     """,
     "restore": "--destination --output",
     "bench": "--device --input --surrogate",

@@ -1,0 +1,266 @@
+"""Who writes to an output now: one small file a run under ``_lease/``, renewed by its driver.
+
+Every run has its own file and looks at those of the others, so that nothing but a store whose
+listing shows what was written before is needed: no locks, no conditional writes. A run *claims*
+first; of two claims the one with the lower id goes on and the other one gives way. A run that died
+leaves its file behind, which stops counting when it expires, or at once where its process is seen
+to be gone. Clocks of the machines have to agree to some seconds.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from ..data import storage
+from ..errors import UsageError
+from .stop import StopFlag
+
+log = logging.getLogger(__name__)
+
+LEASE_DIR = "_lease"
+LEASE_SECONDS = 120.0
+HEARTBEAT_SECONDS = 20.0
+_POLL_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Lease:
+    """One run's right to write to an output.
+
+    Attributes:
+        run: id of the run; ids of runs that begin later sort behind.
+        config_hash: configuration of its output.
+        host: name of the machine of its driver, for people.
+        pid: process number of the driver.
+        machine: tells whether ``pid`` can be looked up here.
+        process: tells the process from a later one of the same number.
+        state: ``claimed`` until the run has made sure that it may go on.
+        heartbeat: when it was renewed, in seconds since 1970.
+        expires: when it stops counting.
+    """
+
+    run: str
+    config_hash: str
+    host: str
+    pid: int
+    machine: str
+    process: str
+    state: Literal["claimed", "held"]
+    heartbeat: float
+    expires: float
+
+    @property
+    def live(self) -> bool:
+        """Whether it has not expired and its process is not known to be dead."""
+        if time.time() >= self.expires:
+            return False
+        return self.machine != _machine() or _is_running(self.pid, self.process)
+
+    def __str__(self) -> str:
+        until = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.expires))
+        return f"run {self.run} (host {self.host}, process {self.pid}, lease until {until})"
+
+
+def new_run_id() -> str:
+    """Return an id that sorts by time."""
+    return f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{secrets.token_hex(4)}"
+
+
+def read_leases(output: str) -> list[Lease]:
+    """Return the leases at an output that count now, in the order of their ids."""
+    folder = storage.join(output, LEASE_DIR)
+    leases = []
+    for name in storage.list_names(folder):
+        # One that vanished has ended; one that cannot be read protects nobody.
+        with suppress(FileNotFoundError, TypeError, ValueError):
+            leases.append(Lease(**json.loads(storage.read_bytes(storage.join(folder, name)))))
+    return sorted((lease for lease in leases if lease.live), key=lambda lease: lease.run)
+
+
+class OutputLease:
+    """A run's hold on an output; a context manager that gives it up.
+
+    Args:
+        output: URL of the output directory.
+        config_hash: configuration that the run writes.
+        join: whether to work beside another run of the same configuration.
+
+    Raises (on entering):
+        UsageError: another run holds the output.
+    """
+
+    def __init__(self, output: str, config_hash: str, *, join: bool) -> None:
+        self._output, self._join = output, join
+        self._url = ""
+        pid = os.getpid()
+        self._lease = Lease(
+            run=new_run_id(),
+            config_hash=config_hash,
+            host=socket.gethostname(),
+            pid=pid,
+            machine=_machine(),
+            process=_process(pid),
+            state="claimed",
+            heartbeat=0.0,
+            expires=0.0,
+        )
+        self._stopped = threading.Event()
+        self._lost = ""
+        self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
+        self.others = 0
+
+    @property
+    def run(self) -> str:
+        """Id of this run."""
+        return self._lease.run
+
+    def claim(self, stop: StopFlag) -> None:
+        """Write the claim and wait until no other claim has to be settled first.
+
+        Afterwards ``others`` is the number of runs that are joined. The output may be prepared now;
+        nobody joins before :meth:`hold`.
+        """
+        self._write()
+        while True:
+            stop.check()
+            others = [lease for lease in read_leases(self._output) if lease.run != self.run]
+            self._refuse(others)
+            if not any(lease.state == "claimed" for lease in others):
+                self.others = len(others)
+                return
+            if self._join and any(self._goes_first(lease) for lease in others):
+                # A claim in the way of the one that it waits for would make both wait.
+                self._remove()
+                time.sleep(_POLL_SECONDS)
+                self._lease = replace(self._lease, run=new_run_id())
+                self._write()
+            else:
+                time.sleep(_POLL_SECONDS)
+
+    def hold(self) -> None:
+        """Let others join, and keep the lease alive from now on."""
+        self._lease = replace(self._lease, state="held")
+        self._write()
+        self._thread.start()
+
+    def check(self) -> None:
+        """Raise UsageError when the lease was lost, because it was not renewed in time."""
+        if self._lost:
+            raise UsageError(f"{self._output}: {self._lost}; run the same command to go on")
+
+    def release(self) -> None:
+        """Give the output up."""
+        self._stopped.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+        self._remove()
+
+    def _refuse(self, others: list[Lease]) -> None:
+        for lease in others:
+            if lease.state == "claimed" and not self._goes_first(lease):
+                continue
+            if lease.config_hash != self._lease.config_hash:
+                raise UsageError(
+                    f"{self._output} is being written with another configuration by {lease}; "
+                    f"wait for its end, or use another output folder"
+                )
+            if not self._join:
+                raise UsageError(
+                    f"{self._output} is being written by {lease}; give --join to work beside it, "
+                    f"or wait for its end"
+                )
+
+    def _goes_first(self, lease: Lease) -> bool:
+        return lease.state == "claimed" and lease.run < self.run
+
+    def _write(self) -> None:
+        now = time.time()
+        self._lease = replace(self._lease, heartbeat=now, expires=now + LEASE_SECONDS)
+        self._url = storage.join(self._output, LEASE_DIR, f"{self.run}.json")
+        storage.write_bytes(self._url, json.dumps(asdict(self._lease), indent=1).encode())
+
+    def _remove(self) -> None:
+        if self._url:
+            storage.remove(self._url)
+            self._url = ""
+
+    def _renew(self) -> None:
+        while not self._stopped.wait(HEARTBEAT_SECONDS):
+            try:
+                if time.time() >= self._lease.expires or not storage.exists(self._url):
+                    self._lost = "this run lost its lease: it stood still for too long"
+                    return
+                self._write()
+            except Exception as error:  # noqa: BLE001 - the next beat may succeed
+                log.warning("cannot renew the lease of %s: %s", self._output, error)
+
+
+@contextmanager
+def lease_output(
+    output: str, config_hash: str, stop: StopFlag, *, join: bool
+) -> Iterator[OutputLease]:
+    """Claim ``output`` for a run and give it up afterwards, however that ends.
+
+    Raises:
+        UsageError: another run holds the output.
+    """
+    lease = OutputLease(output, config_hash, join=join)
+    try:
+        lease.claim(stop)
+        yield lease
+    finally:
+        # What a broken store keeps of it will expire.
+        with suppress(OSError):
+            lease.release()
+
+
+def remove_expired(output: str) -> None:
+    """Delete the files of leases that no longer count."""
+    live = {f"{lease.run}.json" for lease in read_leases(output)}
+    folder = storage.join(output, LEASE_DIR)
+    for name in storage.list_names(folder):
+        if name not in live:
+            storage.remove(storage.join(folder, name))
+
+
+def _machine() -> str:
+    """Name the running kernel and its process table: containers share a kernel, not numbers."""
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    try:
+        return f"{boot.read_text().strip()} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return f"{socket.gethostname()} {os.getpid()}"
+
+
+def _process(pid: int) -> str:
+    """Return the time at which the process ``pid`` began, in kernel ticks; empty if not told."""
+    try:
+        after_name = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    except OSError:
+        return ""
+    return "ended" if after_name[0] == "Z" else after_name[19]
+
+
+def _is_running(pid: int, process: str) -> bool:
+    found = _process(pid)
+    if found:
+        return found == process
+    # Other users' processes may be hidden: then all that can be asked is whether one is there.
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
