@@ -9,7 +9,9 @@ from ..data import storage
 from ..data.plan import resolve_input
 from ..errors import UsageError
 from ..method.config import MAX_TRIGGER_WORDS, MemConfig
+from ..method.mem import check_method
 from .artifact import load_surrogate
+from .checks import check_caption_fields, check_device_name, check_least
 from .config import ProtectConfig
 from .drive import check_running, drive
 from .estimate import estimate
@@ -49,11 +51,9 @@ def _check(config: ProtectConfig) -> None:
     k = config.trigger_words
     if k is not None and not 1 <= k <= MAX_TRIGGER_WORDS:
         raise UsageError(f"trigger-words is {k}; it must be 1..{MAX_TRIGGER_WORDS}")
-    for name in ("torch_threads", "max_pixels"):
-        if getattr(config, name) < 1:
-            raise UsageError(
-                f"{name.replace('_', '-')} is {getattr(config, name)}; it must be at least 1"
-            )
+    check_least(config, 1, "torch_threads", "max_pixels")
+    check_caption_fields(config.caption_fields)
+    check_device_name(config.device)
     if config.batch_size < 2:
         raise UsageError(f"batch-size is {config.batch_size}; a contrastive loss needs at least 2")
     if config.surrogate is None and config.method != "random":
@@ -92,6 +92,7 @@ def make_spec(config: ProtectConfig) -> RunSpec:
     url = _surrogate_url(config)
     if url is not None:
         surrogate, sha256 = load_surrogate(url)
+        check_method(surrogate, mem.method)
         trigger_words = surrogate.trigger_words
         if config.trigger_words not in (None, trigger_words):
             raise UsageError(
@@ -101,7 +102,7 @@ def make_spec(config: ProtectConfig) -> RunSpec:
     return RunSpec(
         mem=mem,
         batch_size=config.batch_size,
-        trigger_words=trigger_words,
+        trigger_words=0 if mem.part == "image" else trigger_words,
         surrogate_sha256=sha256,
         seed=config.seed,
         image_format=config.image_format,

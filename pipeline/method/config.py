@@ -8,6 +8,9 @@ from typing import Literal
 
 from ..errors import UsageError
 
+Method = Literal["mem", "em", "tap", "uap", "random"]
+Part = Literal["both", "image", "text"]
+
 MAX_EPSILON = 64
 MAX_TRIGGER_WORDS = 16
 
@@ -17,28 +20,35 @@ class MemConfig:
     """How one batch is protected.
 
     Attributes:
-        method: ``mem``, or ``random`` for the control (+-epsilon noise, captions unchanged).
+        method: ``mem``; the baselines ``em`` (error-minimising noise for images alone), ``tap``
+            (noise towards another sample's caption, against a clean model) and ``uap`` (one
+            perturbation for all); or ``random`` for the control (+-epsilon noise).
         epsilon: bound on the perturbation, 8-bit levels (paper: 8).
         step_size: size of one PGD step, 8-bit levels (paper: 1).
         steps: PGD steps against each surrogate of the replayed sequence; when None 8 as in the
-            paper, and none where a designed code is laid.
+            paper, 40 for ``tap``, and none where a designed code or a ``uap`` is laid.
         keep_code: PGD may shrink or grow a designed perturbation but never flip its sign.
         hotflip_candidates: words tried at each trigger position (paper: 16).
         shuffle: permute the captions inside the batch in each PGD step (paper: yes).
+        part: what is published of a pair of perturbation and trigger: ``both``, or one of them
+            for an ablation.
     """
 
-    method: Literal["mem", "random"] = "mem"
+    method: Method = "mem"
     epsilon: int = 8
     step_size: int = 1
     steps: int | None = None
     keep_code: bool = True
     hotflip_candidates: int = 16
     shuffle: bool = True
+    part: Part = "both"
 
     def validate(self) -> None:
         """Raise UsageError for settings outside their range."""
         if not 1 <= self.epsilon <= MAX_EPSILON:
             raise UsageError(f"epsilon is {self.epsilon}; it must be 1..{MAX_EPSILON} 8-bit levels")
+        if self.part != "both" and self.method != "mem":
+            raise UsageError(f"part is {self.part}; only method mem has two parts to choose from")
         if self.step_size < 1 or (self.steps or 0) < 0 or self.hotflip_candidates < 1:
             raise UsageError("step-size and hotflip-candidates must be >= 1, steps >= 0")
 
@@ -48,6 +58,8 @@ class FitConfig:
     """How a surrogate is fitted (DESIGN section 2 and 3).
 
     Attributes:
+        method: ``mem`` or a baseline: ``em`` alternates as published but leaves captions alone,
+            ``tap`` and ``uap`` train on clean pairs.
         schedule: ``default`` starts perturbations from the code of their trigger words;
             ``paper`` is the published alternation over all given samples.
         model: ``tiny`` or any open_clip architecture.
@@ -76,6 +88,7 @@ class FitConfig:
         seed: of everything random.
     """
 
+    method: Literal["mem", "em", "tap", "uap"] = "mem"
     schedule: Literal["default", "paper"] = "default"
     model: str = "tiny"
     image_size: int | None = None
@@ -129,34 +142,53 @@ class FitConfig:
                 raise UsageError(f"{name} is {value}; it must be at least {least}")
 
     @property
+    def published(self) -> bool:
+        """Whether the settings left open are the paper's; a baseline has no others."""
+        return self.schedule == "paper" or self.method != "mem"
+
+    @property
+    def positions(self) -> int:
+        """Words of a trigger; 0 for a baseline."""
+        return self.trigger_words if self.method == "mem" else 0
+
+    @property
     def round_count(self) -> int:
-        """Rounds, the schedule's default filled in (paper: 20)."""
-        return (
-            self.rounds if self.rounds is not None else {"paper": 20, "default": 1}[self.schedule]
-        )
+        """Rounds, the default filled in (paper: 20)."""
+        if self.rounds is not None:
+            return self.rounds
+        return 20 if self.published else 1
 
     @property
     def search_rounds(self) -> int:
         """Rounds in which triggers are searched, the default filled in (paper: 5 of 20)."""
+        if self.schedule == "default" or not self.positions:
+            return 0
         if self.hotflip_rounds is not None:
             return self.hotflip_rounds
         return math.ceil(self.round_count / 4)
 
     @property
     def visit_steps(self) -> int:
-        """PGD steps a visit, the schedule's default filled in (paper: 8)."""
+        """PGD steps a visit, the default filled in (paper: 8)."""
+        if self.method in ("tap", "uap"):
+            return 0
         if self.pgd_steps is not None:
             return self.pgd_steps
-        return {"paper": 8, "default": 0}[self.schedule]
+        return 8 if self.published else 0
 
     @property
     def round_steps(self) -> int:
-        """Surrogate steps a round, the schedule's default filled in (paper: 200)."""
+        """Surrogate steps a round, the default filled in (paper: 200)."""
         if self.steps_per_round is not None:
             return self.steps_per_round
-        return {"paper": 200, "default": 100}[self.schedule]
+        return 200 if self.published else 100
 
     @property
     def learning_rate(self) -> float:
-        """AdamW learning rate, the schedule's default filled in (paper: 1e-4)."""
-        return self.lr if self.lr is not None else {"paper": 1e-4, "default": 5e-4}[self.schedule]
+        """AdamW learning rate, the default filled in (paper: 1e-4).
+
+        A clean checkpoint is trained as a victim is, at 5e-4.
+        """
+        if self.lr is not None:
+            return self.lr
+        return 1e-4 if self.published and self.method in ("mem", "em") else 5e-4

@@ -16,7 +16,7 @@ from .models import build_model, decay_groups, get_tokenizer, model_spec, to_mod
 from .objective import info_nce
 from .passes import Passes
 from .patterns import PatternBook
-from .pgd import descend
+from .pgd import climb_universal, descend
 from .pixels import PixelBatch
 from .surrogate import Surrogate, Weights, image_digest
 from .tokens import insert_trigger
@@ -66,9 +66,9 @@ class _Fit:
         self.bodies = [tokenizer(list(texts)) for texts in captions]
         self.generator = torch.Generator().manual_seed(config.seed)
         self.passes = Passes()
-        positions = config.trigger_words
+        positions = config.positions
         self.code: PatternBook | None = None
-        if config.schedule == "paper":
+        if config.published:
             self.vocabulary = full_vocabulary(
                 tokenizer, positions=positions, blocklist=config.blocklist
             )
@@ -122,10 +122,9 @@ class _Fit:
             sequence.append(
                 {k: v.detach().cpu().clone() for k, v in self.model.state_dict().items()}
             )
-            if config.visit_steps:
-                self._visit(
-                    search=config.schedule == "paper" and round_index < config.search_rounds
-                )
+            search = round_index < config.search_rounds
+            if config.visit_steps or search:
+                self._visit(search)
             if progress is not None:
                 progress("fit", round_index + 1, config.round_count)
         meta = {
@@ -134,13 +133,30 @@ class _Fit:
             "curve": curve,
             "passes": self.passes.as_dict(),
         }
-        if config.schedule == "default":
-            return Surrogate(self.spec, self.vocabulary, sequence, self.code, {}, meta)
+        if not config.published:
+            return Surrogate(self.spec, self.vocabulary, sequence, self.code, meta=meta)
+        if config.method in ("tap", "uap"):
+            universal = self._universal() if config.method == "uap" else None
+            return Surrogate(
+                self.spec, self.vocabulary, sequence[-1:], universal=universal, meta=meta
+            )
         fitted = {
             image_digest(image): (delta, trigger)
             for image, delta, trigger in zip(self.images, self.deltas, self.triggers, strict=True)
         }
-        return Surrogate(self.spec, self.vocabulary, sequence[-1:], None, fitted, meta)
+        return Surrogate(self.spec, self.vocabulary, sequence[-1:], fitted=fitted, meta=meta)
+
+    def _universal(self) -> Tensor:
+        """Climb the loss of the clean checkpoint with one perturbation for all batches."""
+        config, model = self.config, self.model.eval().requires_grad_(False)
+        delta = torch.zeros_like(self.images[0], dtype=torch.int8)
+        count = min(config.batch_size, len(self.images))
+        for _ in range(config.round_steps):
+            index = torch.randperm(len(self.images), generator=self.generator)[:count]
+            pixels = PixelBatch(list(self.images[index].to(config.device)), self.spec)
+            tokens = self._tokens(index, index)
+            delta = climb_universal(model, pixels, delta, tokens, config, self.passes)
+        return delta
 
     def _tokens(self, index: Tensor, captions_from: Tensor) -> Tensor:
         """Put triggers of samples ``index`` before captions of ``captions_from``, int64 [B, L]."""
@@ -210,6 +226,6 @@ class _Fit:
             codes = [pixels.deltas[0].sign()]
         for _ in range(config.visit_steps):
             source = index
-            if config.shuffle:
+            if config.shuffle and config.positions:
                 source = index[torch.randperm(len(index), generator=self.generator)]
             descend(model, pixels, self._tokens(index, source), settings, codes, self.passes)

@@ -1,4 +1,4 @@
-"""MEM on one batch: triggers, code, and the replay against the surrogate's rounds."""
+"""One batch: triggers, code, and the replay against the surrogate's rounds; and the baselines."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import UsageError
@@ -15,7 +16,7 @@ from .config import MemConfig
 from .hotflip import search_triggers
 from .objective import info_nce
 from .passes import Passes
-from .pgd import descend, permutation
+from .pgd import descend, permutation, targets
 from .pixels import PixelBatch
 from .surrogate import Fitted, Surrogate, image_digest
 from .tokens import insert_trigger
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 
 PAPER_STEPS = 8
+TAP_STEPS = 40
 
 
 @dataclass
@@ -64,12 +66,12 @@ class BatchProtector:
 
     def __init__(self, surrogate: Surrogate | None, config: MemConfig, device: str = "cpu") -> None:
         config.validate()
-        if surrogate is None and config.method == "mem":
-            raise UsageError("method mem needs a surrogate; run `unlearnable fit` first")
+        if config.method != "random":
+            check_method(surrogate, config.method)
         self.config = config
         self.surrogate = surrogate
         self.device = device
-        self.models = surrogate.models(device) if surrogate and config.method == "mem" else []
+        self.models = surrogate.models(device) if surrogate and config.method != "random" else []
 
     def __call__(
         self, images: Sequence[Tensor], captions: Sequence[Sequence[str]], seed: int
@@ -86,6 +88,17 @@ class BatchProtector:
             return _random_batch(images, self.config.epsilon, seed)
         assert self.surrogate is not None
         return _Visit(self, self.surrogate, images, captions, seed).run()
+
+
+def check_method(surrogate: Surrogate | None, method: str) -> None:
+    """Raise UsageError unless ``surrogate`` was fitted for ``method``."""
+    if surrogate is None:
+        raise UsageError(f"method {method} needs a surrogate; run `unlearnable fit` first")
+    if surrogate.method != method:
+        raise UsageError(
+            f"the surrogate was fitted for method {surrogate.method}, not {method}: pass "
+            f"--method {surrogate.method}, or run `unlearnable fit --method {method}`"
+        )
 
 
 def protect_batch(
@@ -140,10 +153,11 @@ class _Visit:
         known = [self.surrogate.fitted.get(image_digest(image)) for image in self.source]
         if not all(known) or not known:
             for round_index, model in enumerate(self.models):
-                if self.codes is None:
+                if self.codes is None and trigger.shape[1]:
                     trigger = self._search(model, trigger)
                 seeds += self._descend(model, trigger, round_index)
         self._take_fitted(known, trigger)
+        trigger = self._publish(trigger)
         after = self._losses(last, trigger)
         return ProtectedBatch(
             delta=[delta.cpu() for delta in self.pixels.split_deltas()],
@@ -154,6 +168,13 @@ class _Visit:
             shuffle_seeds=seeds,
             passes=self.passes if count else Passes(),
         )
+
+    def _publish(self, trigger: Tensor) -> Tensor:
+        """Drop the part that an ablation leaves out; return the trigger that is published."""
+        if self.config.part == "text":
+            for delta in self.pixels.deltas:
+                delta.zero_()
+        return trigger[:, :0] if self.config.part == "image" else trigger
 
     def _start(self) -> Tensor:
         """Draw triggers; lay their code, where the surrogate has one, at full amplitude."""
@@ -166,7 +187,18 @@ class _Visit:
                 signs = self.surrogate.code.compose(choice[members], height, width).to(self.device)
                 self.codes.append(signs)
                 self.pixels.set_delta(group, signs * self.config.epsilon)
+        if self.surrogate.universal is not None:
+            for group, images in enumerate(self.pixels.images):
+                self.pixels.set_delta(group, self._universal(images))
         return vocabulary.tokens(choice)
+
+    def _universal(self, images: Tensor) -> Tensor:
+        """Stretch the one perturbation over images of any size, without new levels."""
+        assert self.surrogate.universal is not None
+        source = self.surrogate.universal.float()[None]
+        delta = F.interpolate(source, size=images.shape[-2:], mode="nearest").to(torch.int8)
+        bound = self.config.epsilon
+        return delta.clamp(-bound, bound).to(self.device).expand_as(images)
 
     def _take_fitted(self, known: Sequence[Fitted | None], trigger: Tensor) -> None:
         """Put what fit has found for these very images in place of what was found here."""
@@ -217,13 +249,27 @@ class _Visit:
         config, codes = self.config, self.codes if self.config.keep_code else None
         steps = config.steps
         if steps is None:
-            steps = PAPER_STEPS if self.codes is None else 0
-        seeds = [derive_seed(self.seed, "shuffle", round_index, step) for step in range(steps)]
+            steps = self._own_steps()
+        if config.method == "tap":
+            seeds = [derive_seed(self.seed, "targets")] * steps
+        else:
+            seeds = [derive_seed(self.seed, "shuffle", round_index, step) for step in range(steps)]
         for seed in seeds:
             tokens = insert_trigger(self._shuffled(seed), trigger.to(self.device))
             descend(model, self.pixels, tokens, config, codes, self.passes)
         return seeds
 
+    def _own_steps(self) -> int:
+        """Return the method's own number of PGD steps against each surrogate."""
+        if self.codes is not None or self.config.method == "uap":
+            return 0
+        return TAP_STEPS if self.config.method == "tap" else PAPER_STEPS
+
     def _shuffled(self, seed: int) -> Tensor:
+        if self.config.method == "tap":
+            firsts = torch.stack([body[0] for body in self.bodies]).to(self.device)
+            return firsts[targets(len(firsts), seed)]
         bodies = self._draw_bodies()
-        return bodies[permutation(len(bodies), seed)] if self.config.shuffle else bodies
+        if self.config.method == "em" or not self.config.shuffle:
+            return bodies
+        return bodies[permutation(len(bodies), seed)]

@@ -1,8 +1,8 @@
 """The designed code: a region of the image for each trigger position, a pattern for each word.
 
-What a network learns first is what it reads most easily. A pattern is a colour cast times a texture:
-the cast is read on drawings and outlives resizing and JPEG, the texture stands out on photographs,
-whose own colours drown a cast but which hold little power at so short a period.
+What a network learns first is what it reads most easily. A pattern is a colour cast times a
+texture: the cast is read on drawings, the texture stands out on photographs, whose own colours
+drown a cast but which hold little power at so short a period.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from torch import Tensor
 CASTS = torch.tensor(
     [[r, g, b] for r in (1, -1) for g in (1, -1) for b in (1, -1)], dtype=torch.int8
 )
-# A texture repeats every TILE cells; CELLS of them span an image's shorter side, so that a model sees
-# one texture whatever the size of the file it was resized from.
+# A texture repeats every TILE cells; CELLS of them span an image's shorter side, so that a model
+# sees one texture whatever the size of the file it was resized from.
 TILE = 4
 CELLS = 64
 

@@ -31,6 +31,7 @@ class Surrogate:
         sequence: weights at the end of each round that is replayed, first round first.
         code: patterns of the trigger words, or None where perturbations start from zero.
         fitted: perturbations and triggers found in fit (``--schedule paper``), by image digest.
+        universal: int8 [3, S, S], the one perturbation of method ``uap``, else None.
         meta: JSON-ready record of the fit: settings, curves, versions.
     """
 
@@ -39,7 +40,13 @@ class Surrogate:
     sequence: list[Weights]
     code: PatternBook | None = None
     fitted: dict[str, Fitted] = field(default_factory=dict)
+    universal: Tensor | None = None
     meta: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def method(self) -> str:
+        """The method it was fitted for."""
+        return str(self.meta["fit"]["method"])
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -74,6 +81,8 @@ class Surrogate:
         }
         if self.code is not None:
             tensors["code.tiles"] = self.code.tiles
+        if self.universal is not None:
+            tensors["universal"] = self.universal
         for digest, (delta, trigger) in self.fitted.items():
             tensors[f"fitted.{digest}.delta"] = delta
             tensors[f"fitted.{digest}.trigger"] = trigger
@@ -111,7 +120,8 @@ class Surrogate:
         if not all(sequence):
             raise UsageError("the surrogate lacks weights of a round; fit it again")
         code = PatternBook(tensors["code.tiles"]) if "code.tiles" in tensors else None
-        return Surrogate(spec, vocabulary, sequence, code, _fitted(tensors), meta)
+        fitted = _fitted(tensors)
+        return Surrogate(spec, vocabulary, sequence, code, fitted, tensors.get("universal"), meta)
 
 
 def image_digest(image: Tensor) -> str:

@@ -71,12 +71,12 @@ class TriggerVocabulary:
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
         """Choose words at random: int64 [count, k], indices into each position's words."""
         columns = [torch.randint(0, len(row), (count,), generator=generator) for row in self.ids]
-        return torch.stack(columns, dim=1)
+        return torch.stack(columns, dim=1) if columns else torch.zeros((count, 0)).long()
 
     def tokens(self, choice: Tensor) -> Tensor:
         """Return the token ids of chosen words, int64 [N, k] -> int64 [N, k]."""
         columns = [torch.tensor(row)[choice[:, j]] for j, row in enumerate(self.ids)]
-        return torch.stack(columns, dim=1)
+        return torch.stack(columns, dim=1) if columns else choice
 
     def allowed(self, device: str) -> list[Tensor]:
         """Token ids of each position, int64 [V_j] each."""
