@@ -1,0 +1,46 @@
+"""Checks of options that several commands share; each message names the option."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from ..errors import UsageError
+
+
+def check_least(config: object, least: int, *names: str) -> None:
+    """Refuse numbers below ``least``; those that are unset pass.
+
+    Raises:
+        UsageError: the message names the option.
+    """
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and value < least:
+            raise UsageError(f"{name.replace('_', '-')} is {value}; it must be at least {least}")
+
+
+def check_caption_fields(fields: Sequence[str]) -> None:
+    """Refuse an empty list of caption fields, and empty names in it. Raises UsageError."""
+    if not fields or not all(fields):
+        raise UsageError(
+            "caption-fields is empty; name the fields of .json members that hold captions, "
+            "or leave the option out"
+        )
+
+
+def check_device_name(name: str) -> None:
+    """Refuse what is no torch device anywhere; whether there is one is known where it is used.
+
+    Raises:
+        UsageError: the name means no device.
+    """
+    if name == "auto":
+        return
+    try:
+        torch.device(name)
+    except RuntimeError as error:
+        raise UsageError(
+            f"device is {name}, which means none; it must be auto, cpu, cuda or cuda:NUMBER"
+        ) from error
