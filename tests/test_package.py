@@ -52,7 +52,7 @@ def test_constraints_pin_every_direct_dependency_without_urls() -> None:
 def test_python_api_is_lazy_and_complete() -> None:
     script = "import sys, unlearnable; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
-    for name in ("fit", "protect", "verify", "evaluate"):
+    for name in ("fit", "load_surrogate", "protect", "protect_batch", "verify", "evaluate"):
         assert callable(getattr(unlearnable, name))
         assert name in dir(unlearnable)
     with pytest.raises(AttributeError, match="poison"):

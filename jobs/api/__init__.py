@@ -1,6 +1,7 @@
 """Protected copies of image-caption corpora, from Python.
 
-``fit``, ``protect``, ``verify`` and ``evaluate`` do what the commands of the same names do.
+``fit``, ``protect``, ``verify`` and ``evaluate`` do what the commands of the same names do;
+``protect_batch`` protects images in memory, for notebooks.
 """
 
 from __future__ import annotations
@@ -9,18 +10,30 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .notebook import protect_batch
     from .pipeline.assess.evaluate import evaluate
     from .pipeline.assess.verify import verify
+    from .pipeline.execution.artifact import load_surrogate
     from .pipeline.execution.fit_run import fit
     from .pipeline.execution.run import protect
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "evaluate", "fit", "protect", "verify"]
+__all__ = [
+    "__version__",
+    "evaluate",
+    "fit",
+    "load_surrogate",
+    "protect",
+    "protect_batch",
+    "verify",
+]
 
 _HOMES = {
     "evaluate": ".pipeline.assess.evaluate",
     "fit": ".pipeline.execution.fit_run",
+    "load_surrogate": ".pipeline.execution.artifact",
     "protect": ".pipeline.execution.run",
+    "protect_batch": ".notebook",
     "verify": ".pipeline.assess.verify",
 }
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
+import math
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..data import storage
-from ..data.captions import read_captions
+from ..data.captions import DEFAULT_FIELDS, read_captions
 from ..data.images import decode, image_member
 from ..data.manifest import ManifestRow, manifest_url, read_manifest
 from ..data.plan import ShardInput, resolve_input
@@ -24,7 +25,8 @@ from .results import DIRECTIONS, Results, direction_of
 _COLOURS = ("#1b6ca8", "#d1495b", "#3a7d44", "#e28413", "#6a4c93", "#00798c", "#7f5539", "#5c677d")
 _MARKERS = "osD^vP*X"
 _TITLES = {"i2t": "Image to text", "t2i": "Text to image"}
-_GAIN = 16
+GAIN = 16
+_COLUMNS = 8
 _INK, _SOFT = "#1d1d1f", "#6e6e73"
 
 
@@ -37,7 +39,7 @@ class Comparison:
     caption: str
     trigger: str
 
-    def difference(self, gain: int = _GAIN) -> Pixels:
+    def difference(self, gain: int = GAIN) -> Pixels:
         """Return the change times ``gain`` around mid-grey."""
         change = self.after.astype(np.int32) - self.before.astype(np.int32)
         return np.asarray((128 + gain * change).clip(0, 255), dtype=np.uint8)
@@ -49,7 +51,7 @@ def plot_curves(results: Results, url: str) -> None:
     Raises:
         UsageError: matplotlib is not installed.
     """
-    figure = _figure(9.6, 4.0)
+    figure = new_figure(9.6, 4.0)
     axes = figure.subplots(1, 2, sharey=True)
     for axis, direction in zip(axes, DIRECTIONS, strict=True):
         for number, name in enumerate(results.names):
@@ -78,7 +80,7 @@ def plot_curves(results: Results, url: str) -> None:
     figure.legend(
         handles, labels, loc="outside upper center", ncols=min(6, len(labels)), frameon=False
     )
-    _save(figure, url, dpi=150)
+    storage.write_bytes(url, _png(figure, dpi=150))
 
 
 def contact_sheet(before: str, after: str, url: str, *, count: int = 6) -> None:
@@ -93,19 +95,38 @@ def contact_sheet(before: str, after: str, url: str, *, count: int = 6) -> None:
     Raises:
         UsageError: no protected sample in the first shard, or matplotlib is not installed.
     """
-    shown = comparisons(before, after, count)
-    figure = _figure(0.9 + 1.75 * len(shown), 6.6)
-    axes = figure.subplots(4, len(shown), squeeze=False, height_ratios=[1, 1, 1, 0.62])
+    storage.write_bytes(url, sheet_png(comparisons(before, after, count)))
+
+
+def sheet_png(shown: Sequence[Comparison]) -> bytes:
+    """Return the contact sheet of at least one sample as a PNG, ``_COLUMNS`` samples in a line.
+
+    Raises:
+        UsageError: matplotlib is not installed.
+    """
+    columns = min(len(shown), _COLUMNS)
+    lines = math.ceil(len(shown) / columns)
+    figure = new_figure(0.9 + 1.75 * columns, 6.6 * lines)
+    heights = [1, 1, 1, 0.62] * lines
+    axes = figure.subplots(4 * lines, columns, squeeze=False, height_ratios=heights)
     largest = max(int(np.abs(s.after.astype(int) - s.before.astype(int)).max()) for s in shown)
-    titles = ("original", "protected", f"difference\nx {_GAIN}\n(at most ±{largest})")
-    for column, sample in enumerate(shown):
+    titles = ("original", "protected", f"difference\nx {GAIN}\n(at most ±{largest})")
+    for place in range(lines * columns):
+        line, column = divmod(place, columns)
+        cells = axes[4 * line : 4 * line + 4, column]
+        if place >= len(shown):
+            for axis in cells:
+                axis.set_axis_off()
+            continue
+        sample = shown[place]
         for row, pixels in enumerate((sample.before, sample.after, sample.difference())):
-            _show(axes[row][column], pixels, titles[row] if column == 0 else "")
-        _write_caption(axes[3][column], sample)
-    axes[3][0].set_ylabel(
-        "published\ncaption", rotation=0, ha="right", va="top", y=0.98, color=_INK
-    )
-    _save(figure, url, dpi=130)
+            _show(cells[row], pixels, titles[row] if column == 0 else "")
+        _write_caption(cells[3], sample)
+        if column == 0:
+            cells[3].set_ylabel(
+                "published\ncaption", rotation=0, ha="right", va="top", y=0.98, color=_INK
+            )
+    return _png(figure, dpi=130)
 
 
 def comparisons(before: str, after: str, count: int) -> list[Comparison]:
@@ -130,7 +151,7 @@ def comparisons(before: str, after: str, count: int) -> list[Comparison]:
     originals = _pick(shard, wanted)
     published = _pick(ShardInput(shard.name, storage.join(after, f"{shard.name}.tar")), wanted)
     return [
-        _compare(one, other, wanted[one.key])
+        compare(one, other, wanted[one.key])
         for one, other in zip(originals, published, strict=True)
     ]
 
@@ -141,11 +162,14 @@ def _pick(shard: ShardInput, wanted: dict[str, ManifestRow]) -> list[Sample]:
         return list(islice(found, len(wanted)))
 
 
-def _compare(before: Sample, after: Sample, row: ManifestRow) -> Comparison:
+def compare(
+    before: Sample, after: Sample, row: ManifestRow, fields: Sequence[str] = DEFAULT_FIELDS
+) -> Comparison:
+    """Decode a sample and its published copy; ``fields`` hold captions in a .json member."""
     return Comparison(
         before=decode(image_member(before).data).pixels,
         after=decode(image_member(after).data).pixels,
-        caption=read_captions(after)[0],
+        caption=read_captions(after, fields)[0],
         trigger=row.trigger_text or "",
     )
 
@@ -187,7 +211,9 @@ def _write_caption(axis: Any, sample: Comparison) -> None:
         content = content[len(sample.trigger) :].strip()
     trigger = textwrap.wrap(sample.trigger, 20)[:4]
     rest = textwrap.shorten(content, 72, placeholder=" …")
-    text = {"ha": "center", "va": "top", "fontsize": 8.5, "transform": axis.transAxes}
+    # Captions are text: a dollar sign in one begins no formula.
+    text = {"ha": "center", "va": "top", "fontsize": 8.5, "parse_math": False}
+    text["transform"] = axis.transAxes
     axis.text(0.5, 0.98, "\n".join(trigger), color="#b3261e", fontweight="bold", **text)
     blank = "\n" * len(trigger)
     axis.text(0.5, 0.98, blank + "\n".join(textwrap.wrap(rest, 20)), color=_INK, **text)
@@ -195,10 +221,10 @@ def _write_caption(axis: Any, sample: Comparison) -> None:
 
 def require_matplotlib() -> None:
     """Refuse early what could only fail after hours of work. Raises UsageError."""
-    _figure(1, 1)
+    new_figure(1, 1)
 
 
-def _figure(width: float, height: float) -> Any:
+def new_figure(width: float, height: float) -> Any:
     """Return an empty figure, inches; it belongs to no window and no global state."""
     try:
         from matplotlib.figure import Figure
@@ -207,7 +233,7 @@ def _figure(width: float, height: float) -> Any:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def _save(figure: Any, url: str, dpi: int) -> None:
+def _png(figure: Any, dpi: int) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi)
-    storage.write_bytes(url, buffer.getvalue())
+    return buffer.getvalue()
