@@ -18,6 +18,7 @@ from .options import FileOptions, split_numbers, whole_numbers
 _COMMANDS = {
     "data": ("data:app", "Make shards from a corpus as its owner distributes it."),
     "fit": ("fit:fit", "Fit a surrogate on a bounded part of a corpus."),
+    "preview": ("preview:preview", "Show a few samples before and after, within a minute."),
     "protect": ("protect:protect", "Write a protected copy of a corpus, shard by shard."),
     "verify": ("verify:verify", "Check a protected copy from its published files alone."),
     "evaluate": ("evaluate:evaluate", "Train victims on corpora and compare what they learn."),

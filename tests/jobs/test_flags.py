@@ -12,10 +12,15 @@ FLAGS = {
     "data folder": "--captions --out --samples-per-shard --src",
     "data resize": "--format --out --size --source",
     "fit": """
-        --batch-size --blocklist --caption-fields --context-length --device --epsilon --image-size
-        --input
-        --max-pixels --max-samples --model --output --pgd-steps --rounds --schedule --seed
-        --steps-per-round --torch-threads --trigger-words --vocabulary
+        --batch-size --blocklist --caption-fields --coded-words --context-length --decoys --device
+        --epsilon --hotflip-rounds --image-size --input --max-pixels --max-samples --method --model
+        --output
+        --pgd-steps --rounds --schedule --seed --steps-per-round --texture --torch-threads
+        --trigger-words --vocabulary
+    """,
+    "preview": """
+        --caption-fields --epsilon --input --max-pixels --n --output --seed --surrogate
+        --trigger-words
     """,
     "protect": """
         --batch-size --caption-fields --device --dry-run --epsilon --executor --gpus-per-worker

@@ -1,0 +1,52 @@
+"""What `preview` and `report` can be told: the dataclasses that the command line is made from.
+
+Every field's docstring is the help text of its option; the fields before `KW_ONLY` are positional.
+"""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY, dataclass
+
+
+@dataclass(frozen=True)
+class PreviewConfig:
+    """Protect a few samples and write them before, after and their difference as a picture."""
+
+    input: str
+    """Shards to look at: an fsspec URL of a directory, a glob, a brace list or one shard."""
+    _: KW_ONLY
+    n: int = 16
+    """Samples shown, 1 to 64."""
+    output: str = "preview.png"
+    """URL of the PNG that is written."""
+    surrogate: str | None = None
+    """URL of the folder that `fit` wrote; when unset, words and casts come from a few captions."""
+    trigger_words: int = 5
+    """Words put in front of each caption, 1 to 16; a surrogate brings its own number."""
+    epsilon: int = 8
+    """Largest change of a pixel, in 8-bit levels, 1 to 64."""
+    seed: int = 0
+    """Seed of the choice of samples and of their protection."""
+    caption_fields: tuple[str, ...] = ("caption", "captions")
+    """Fields of a sample's .json member that hold captions (the .txt member always does)."""
+    max_pixels: int = 64_000_000
+    """Images with more pixels are left out."""
+
+
+@dataclass(frozen=True)
+class ReportConfig:
+    """Write one HTML page, without network, about a protected copy."""
+
+    output: str
+    """URL of the directory that `protect` wrote."""
+    _: KW_ONLY
+    html: str
+    """URL of the page that is written."""
+    results: str | None = None
+    """URL of the JSON file that `evaluate` wrote: the page then tells how strong the copy is."""
+    against: str | None = None
+    """The shards that were protected, where they have moved since; their plan knows where."""
+    samples: int = 6
+    """Samples shown before and after, 0 to 64."""
+    seed: int = 0
+    """Seed of the choice of samples."""

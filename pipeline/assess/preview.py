@@ -1,0 +1,176 @@
+"""`preview`: what protection does to a few samples, before anyone spends hours on a corpus."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+
+import torch
+
+from ..data import storage
+from ..data.plan import ShardInput, resolve_input
+from ..data.shards import Sample, open_shard, write_shard
+from ..errors import UsageError
+from ..execution.artifact import load_surrogate
+from ..execution.config import FitRunConfig
+from ..execution.fit_run import choose_samples
+from ..execution.in_memory import Protected, protect_samples
+from ..execution.scratch import scratch_folder
+from ..execution.spec import RunSpec, package_version
+from ..method.config import FitConfig, MemConfig
+from ..method.fit import fit_surrogate
+from ..method.models import model_spec
+from ..method.surrogate import Surrogate
+from ..seeds import derive_seed
+from .figures import compare, require_matplotlib, sheet_png
+from .html.config import PreviewConfig
+
+# Enough captions to tell a corpus's frequent words, few enough to be read within seconds.
+_READ = 256
+_A_SHARD = 64
+_MAX_SHOWN = 64
+
+
+@dataclass(frozen=True)
+class PreviewSummary:
+    """What a preview showed.
+
+    Attributes:
+        picture: URL of the contact sheet.
+        shown: samples on it.
+        left_out: reason by key of the chosen samples that cannot be protected.
+        linf: largest change of a pixel, 8-bit levels.
+        psnr: median peak signal-to-noise ratio, dB.
+    """
+
+    picture: str
+    shown: int
+    left_out: dict[str, str]
+    linf: int
+    psnr: float
+
+    def __str__(self) -> str:
+        done = (
+            f"{self.picture}: {self.shown} samples, no pixel changed by more than {self.linf} of "
+            f"255 levels, median PSNR {self.psnr:.1f} dB"
+        )
+        left_out = [f"not shown: {key}: {reason}" for key, reason in self.left_out.items()]
+        return "\n".join([done, *left_out])
+
+
+def preview(config: PreviewConfig) -> PreviewSummary:
+    """Protect ``config.n`` samples and write their contact sheet.
+
+    Without a surrogate the trigger words and their casts come from a few captions and no model is
+    trained: the pictures look as they will, only the losses, which nobody sees here, mean nothing.
+
+    Raises:
+        UsageError: the request cannot be carried out as written, or no sample can be protected.
+    """
+    if not 1 <= config.n <= _MAX_SHOWN:
+        raise UsageError(f"n is {config.n}; it must be 1..{_MAX_SHOWN}")
+    mem = MemConfig(epsilon=config.epsilon)
+    mem.validate()
+    require_matplotlib()
+    shards = resolve_input(config.input)
+    with scratch_folder() as folder:
+        part = folder / "part.tar"
+        write_shard(part, _some(shards, config.seed))
+        chosen = _choose(part, config)
+        surrogate, sha256 = (
+            load_surrogate(config.surrogate)
+            if config.surrogate is not None
+            else (_quick_surrogate(part, config), "")
+        )
+    spec = RunSpec(
+        mem=mem,
+        batch_size=max(2, len(chosen)),
+        trigger_words=surrogate.trigger_words,
+        surrogate_sha256=sha256,
+        seed=config.seed,
+        image_format="png",
+        caption_fields=config.caption_fields,
+        max_pixels=config.max_pixels,
+        torch_threads=1,
+        version=package_version(),
+    )
+    found = [pair for batch in protect_samples(chosen, spec, surrogate) for pair in batch]
+    return _show(config, chosen, found)
+
+
+def _some(shards: Sequence[ShardInput], seed: int) -> Iterator[Sample]:
+    """Yield samples from the heads of shards in a seeded order, under keys that cannot clash."""
+    each = max(_A_SHARD, math.ceil(_READ / len(shards)))
+    left = _READ
+    for shard in sorted(shards, key=lambda shard: derive_seed(seed, "shard", shard.name)):
+        with open_shard(shard.url) as reader:
+            for sample in islice(reader, min(each, left)):
+                left -= 1
+                members = tuple(
+                    replace(member, name=f"{shard.name}/{member.name}") for member in sample.members
+                )
+                yield replace(sample, key=f"{shard.name}/{sample.key}", members=members)
+        if left <= 0:
+            return
+
+
+def _choose(part: Path, config: PreviewConfig) -> list[Sample]:
+    """Return ``config.n`` samples, chosen by hash, in the order of the shard."""
+    with open_shard(str(part)) as reader:
+        ranked = sorted((derive_seed(config.seed, "sample", s.key), s.row) for s in reader)
+    rows = {row for _, row in ranked[: config.n]}
+    if not rows:
+        raise UsageError(f"{config.input} holds no sample")
+    with open_shard(str(part)) as reader:
+        return [sample for sample in reader if sample.row in rows]
+
+
+def _quick_surrogate(part: Path, config: PreviewConfig) -> Surrogate:
+    settings = FitConfig(
+        trigger_words=config.trigger_words,
+        epsilon=config.epsilon,
+        rounds=1,
+        steps_per_round=0,
+        seed=config.seed,
+    )
+    settings.validate()
+    side = model_spec(settings.model, image_size=None).image_size
+    reading = FitRunConfig(
+        str(part),
+        output="",
+        seed=config.seed,
+        caption_fields=config.caption_fields,
+        max_pixels=config.max_pixels,
+    )
+    picks = choose_samples(resolve_input(str(part)), reading, side, None).picks
+    if len(picks) < 2:
+        raise UsageError(
+            f"{config.input}: {len(picks)} of the samples that were read can be used; it takes 2"
+        )
+    images = torch.stack([pick.image for pick in picks])
+    return fit_surrogate(images, [pick.captions for pick in picks], settings)
+
+
+def _show(config: PreviewConfig, chosen: list[Sample], found: list[Protected]) -> PreviewSummary:
+    rows = [row for row, published in found if published is not None]
+    left_out = {row.key: row.reason or "" for row, published in found if published is None}
+    if not rows:
+        reasons = ", ".join(sorted(set(left_out.values())))
+        raise UsageError(f"{config.input}: none of {len(chosen)} samples can be shown ({reasons})")
+    shown = [
+        compare(before, published, row, config.caption_fields)
+        for before, (row, published) in zip(chosen, found, strict=True)
+        if published is not None
+    ]
+    storage.write_bytes(config.output, sheet_png(shown))
+    return PreviewSummary(
+        picture=config.output,
+        shown=len(shown),
+        left_out=left_out,
+        linf=max(row.linf or 0 for row in rows),
+        psnr=statistics.median(row.psnr for row in rows if row.psnr is not None),
+    )
