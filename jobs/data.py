@@ -22,8 +22,7 @@ def openmoji(out: str, *, size: int = 64, test_share: float = 0.0815, seed: int 
     from ..pipeline.data.corpora.openmoji import build_openmoji
 
     counts = build_openmoji(out, size=size, test_share=test_share, seed=seed)
-    print(f"{out}: {', '.join(f'{count} {split}' for split, count in counts.items())} samples")
-    return 0
+    return _tell(out, counts)
 
 
 @app.command
@@ -51,6 +50,84 @@ def folder(
 
 
 @app.command
+def flickr8k(
+    src: str, out: str, *, splits: tuple[str, ...] = (), samples_per_shard: int = 1000
+) -> int:
+    """Pack Flickr8K, one sample a photo with all its captions.
+
+    Args:
+        src: Local folder with captions.txt and Images/ (or Flickr8k.token.txt and
+            Flicker8k_Dataset/).
+        out: URL of the folder for train-*.tar and so on, empty or new, outside SRC.
+        splits: Karpathy's dataset_flickr8k.json, or NAME=FILE for text files of image names, e.g.
+            test=Flickr_8k.testImages.txt; what none names is train, unless train has a list.
+        samples_per_shard: Samples in a shard.
+    """
+    from ..pipeline.data.corpora.flickr8k import build_flickr8k
+
+    return _tell(out, build_flickr8k(src, out, splits, samples_per_shard))
+
+
+@app.command
+def flickr30k(
+    src: str, out: str, *, splits: tuple[str, ...] = (), samples_per_shard: int = 1000
+) -> int:
+    """Pack Flickr30K, one sample a photo with all its captions.
+
+    Args:
+        src: Local folder with results.csv and flickr30k_images/.
+        out: URL of the folder for train-*.tar and so on, empty or new, outside SRC.
+        splits: Karpathy's dataset_flickr30k.json, or NAME=FILE for text files of image names;
+            what none names is train, unless train has a list.
+        samples_per_shard: Samples in a shard.
+    """
+    from ..pipeline.data.corpora.flickr30k import build_flickr30k
+
+    return _tell(out, build_flickr30k(src, out, splits, samples_per_shard))
+
+
+@app.command
+def coco(src: str, out: str, *, splits: tuple[str, ...] = (), samples_per_shard: int = 1000) -> int:
+    """Pack the captioned sets of COCO, one sample a photo with all its captions.
+
+    Args:
+        src: Local folder with annotations/captions_train2017.json and train2017/, and val2017
+            likewise where it is wanted.
+        out: URL of the folder for train-*.tar, val-*.tar, empty or new, outside SRC.
+        splits: Karpathy's dataset_coco.json, or NAME=FILE for text files of image names; COCO's
+            own sets when unset.
+        samples_per_shard: Samples in a shard.
+    """
+    from ..pipeline.data.corpora.coco import build_coco
+
+    return _tell(out, build_coco(src, out, splits, samples_per_shard))
+
+
+@app.command
+def faces(
+    src: str,
+    out: str,
+    *,
+    template: str = "a photo of {name}",
+    test_per_identity: int = 2,
+    samples_per_shard: int = 1000,
+) -> int:
+    """Pack pictures of people, a folder an identity (PubFig, AT&T), captioned with their names.
+
+    Args:
+        src: Local folder with a folder of pictures for each identity, which is named after it.
+        out: URL of the folder for train-*.tar and test-*.tar, empty or new, outside SRC.
+        template: The caption; {name} stands for the identity's name.
+        test_per_identity: The last so many pictures of each identity go to the test shards.
+        samples_per_shard: Samples in a shard.
+    """
+    from ..pipeline.data.corpora.faces import build_faces
+
+    counts = build_faces(src, out, template, test_per_identity, samples_per_shard)
+    return _tell(out, counts)
+
+
+@app.command
 def resize(source: str, out: str, *, size: int = 64, format: str = "png") -> int:  # noqa: A002
     """Write shards again with square pictures of one size; all else stays as it is.
 
@@ -65,4 +142,9 @@ def resize(source: str, out: str, *, size: int = 64, format: str = "png") -> int
 
     count = resize_corpus(source, out, size=size, image_format=format)
     print(f"{out}: {count} samples at {size} x {size} pixels")
+    return 0
+
+
+def _tell(out: str, counts: dict[str, int]) -> int:
+    print(f"{out}: {', '.join(f'{count} {split}' for split, count in counts.items())} samples")
     return 0

@@ -10,6 +10,10 @@ from unlearnable.jobs.cli import build_app
 FLAGS = {
     "data openmoji": "--out --seed --size --test-share",
     "data folder": "--captions --out --samples-per-shard --src",
+    "data flickr8k": "--out --samples-per-shard --splits --src",
+    "data flickr30k": "--out --samples-per-shard --splits --src",
+    "data coco": "--out --samples-per-shard --splits --src",
+    "data faces": "--out --samples-per-shard --src --template --test-per-identity",
     "data resize": "--format --out --size --source",
     "fit": """
         --batch-size --blocklist --caption-fields --coded-words --context-length --decoys --device

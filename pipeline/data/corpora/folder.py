@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from ...errors import UsageError
-from .. import storage
 from ..images import IMAGE_EXTS
 from ..shards import Member, Sample
+from .source import is_image, plain_key, read_image, source_folder
 from .tables import CaptionRow, find_table, read_table
-from .writing import refuse_existing, write_corpus
+from .writing import write_corpus
 
 SPLIT = "train"
 _SHOWN = 5
@@ -59,12 +58,7 @@ def build_folder(
         UsageError: no such folder or table, a malformed row (file and line are named), a file name
             that leaves ``src`` or is no image, no image at all, ``out`` not empty or in ``src``.
     """
-    folder = storage.local_path(src)
-    if folder is None or not folder.is_dir():
-        raise UsageError(f"{src} is not a local folder of images")
-    if storage.is_inside(out, src):
-        raise UsageError(f"{out} is inside {src}; choose an output folder outside it")
-    refuse_existing(out)
+    folder = source_folder(src, out)
     table = find_table(folder) if captions is None else Path(captions)
     report = FolderReport()
     images = _collect(folder, table, report)
@@ -109,7 +103,7 @@ def _image_files(folder: Path) -> set[str]:
         Path(root, name).relative_to(folder).as_posix()
         for root, _, names in os.walk(folder)
         for name in names
-        if name.rsplit(".", 1)[-1].lower() in IMAGE_EXTS and not name.startswith(".")
+        if is_image(name)
     }
 
 
@@ -124,23 +118,13 @@ def _samples(folder: Path, images: dict[str, list[str]]) -> Iterator[Sample]:
             caption = Member(f"{key}.json", "json", text.encode())
         else:
             caption = Member(f"{key}.txt", "txt", captions[0].encode())
-        image = Member(f"{key}.{ext}", ext, _read_image(folder / file))
+        image = Member(f"{key}.{ext}", ext, read_image(folder / file))
         yield Sample(key, (image, caption), row)
-
-
-def _read_image(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UsageError(f"cannot read the image {path}: {error.strerror}") from error
 
 
 def _key(file: str, used: set[str]) -> str:
     """Return a WebDataset key made of the file's path, new to ``used``, and add it there."""
-    stem = str(PurePosixPath(file).with_suffix(""))
-    plain = re.sub(r"[^\w/-]+", "_", stem)
-    # WebDataset takes names like __this__ for metadata.
-    plain = f"x{plain}" if plain.startswith("__") else plain
+    plain = plain_key(str(PurePosixPath(file).with_suffix("")))
     key, number = plain, 1
     while key in used:
         number += 1

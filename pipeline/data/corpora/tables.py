@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ...errors import UsageError
+from .source import numbered_lines
 
 FILE_COLUMNS = ("file", "image", "file_name", "filename")
 CAPTION_COLUMNS = ("caption", "captions", "text")
@@ -56,6 +58,51 @@ def read_table(path: Path) -> Iterator[CaptionRow]:
         raise UsageError(f"{path} is not UTF-8 ({error}); save it as UTF-8") from error
 
 
+def read_pairs(path: Path) -> Iterator[CaptionRow]:
+    """Yield the rows of a CSV file with an image and a caption column, whatever its extension.
+
+    Captions may be empty.
+
+    Raises:
+        UsageError: unreadable file, missing columns, malformed row; it names the file and the line.
+    """
+    try:
+        for place, row in _read_csv(path):
+            file, caption = _pick(place, row, FILE_COLUMNS), _pick(place, row, CAPTION_COLUMNS)
+            if "\n" in caption:
+                raise UsageError(f"{place}: the caption has a line break; is a quote not closed?")
+            yield CaptionRow(place, file, [caption])
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not UTF-8 ({error}); save it as UTF-8") from error
+
+
+def read_tokens(path: Path) -> Iterator[CaptionRow]:
+    """Yield the rows of a ``.token`` file, ``NAME.jpg#N<TAB>caption``, as Flickr8K and 30K have it.
+
+    Raises:
+        UsageError: unreadable file, malformed row, a repeated ``NAME.jpg#N``; it names the line.
+    """
+    first: dict[tuple[str, str], str] = {}
+    for place, line in numbered_lines(path):
+        match = re.fullmatch(r"([^\t#]+)#(\d+)(?:\t(.*))?", line)
+        if match is None:
+            raise UsageError(
+                f"{place}: not of the form NAME.jpg#N, a tab, a caption: {line[:60]!r}"
+            )
+        file, number, caption = match.groups()
+        refuse_repeated(first, place, file, number)
+        yield CaptionRow(place, file, [caption or ""])
+
+
+def refuse_repeated(first: dict[tuple[str, str], str], place: str, file: str, number: str) -> None:
+    """Raise UsageError when caption ``number`` of ``file`` is in ``first``, else add it there."""
+    before = first.setdefault((file, number), place)
+    if before != place:
+        raise UsageError(f"{place}: caption {number} of {file} comes a second time, after {before}")
+
+
 def _parse(place: str, row: Mapping[str, Any]) -> CaptionRow:
     file = _pick(place, row, FILE_COLUMNS)
     captions = _pick(place, row, CAPTION_COLUMNS)
@@ -80,15 +127,21 @@ def _read_csv(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file, delimiter=delimiter, strict=True)
+        line = 1
         try:
+            # The header is read first, so that `line` is where the first row starts.
+            _ = reader.fieldnames
+            line = reader.line_num + 1
             for row in reader:
                 place = f"{path} line {reader.line_num}"
                 if None in row:
                     hint = f"put quotes around text with {delimiter!r}"
                     raise UsageError(f"{place}: more values than columns; {hint}")
                 yield place, row
+                line = reader.line_num + 1
         except csv.Error as error:
-            raise UsageError(f"{path} line {reader.reader.line_num}: {error}") from error
+            # A quote that is not closed runs on: the mistake is where its row starts.
+            raise UsageError(f"{path} line {line}: {error}") from error
 
 
 def _read_jsonl(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
