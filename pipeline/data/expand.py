@@ -76,7 +76,9 @@ def _expand_one(url: str) -> list[str]:
         return [url]
     try:
         if storage.is_folder(url):
-            names = [name for name in storage.list_names(url) if name.endswith(".tar")]
+            # A folder of that name is kept, like a missing shard: it fails alone, when it is read.
+            found = storage.list_names(url) + storage.list_names(url, folders=True)
+            names = [name for name in found if name.endswith(".tar")]
             return [storage.join(_absolute(url), name) for name in names]
         # A file whose own name holds glob characters is still that file.
         if storage.exists(url):

@@ -79,7 +79,11 @@ def open_shard(url: str, limits: Limits | None = None) -> Iterator[ShardReader]:
         raise ShardError(
             f"{url}: the shard is missing; restore it or take it out of the input"
         ) from error
-    except (PermissionError, IsADirectoryError) as error:
+    except IsADirectoryError as error:
+        raise ShardError(
+            f"{url}: is a folder, not a .tar file; pack its files into a tar, or take it away"
+        ) from error
+    except PermissionError as error:
         raise ShardError(
             f"{url}: the shard cannot be read ({error}); check its access rights"
         ) from error

@@ -170,8 +170,8 @@ def remove(url: str) -> None:
         return
 
 
-def list_names(url_dir: str) -> list[str]:
-    """Return the sorted names of the files directly in a folder; empty when it does not exist.
+def list_names(url_dir: str, *, folders: bool = False) -> list[str]:
+    """Return the sorted names of the files, or the folders, in a folder; empty when there is none.
 
     Names with a leading dot are left out: they are temporary files of writes that did not end.
     A link to a file that is gone is kept, so that its reader can tell.
@@ -189,16 +189,21 @@ def list_names(url_dir: str) -> list[str]:
             names = [
                 entry.name
                 for entry in entries
-                if entry.is_file() or (entry.is_symlink() and not os.path.exists(entry.path))
+                if (entry.is_dir() if folders else entry.is_file() or _is_broken_link(entry))
             ]
     else:
         fs, remote = _remote(url_dir)
+        kind = "directory" if folders else "file"
         try:
             entries_info = fs.ls(remote, detail=True)
         except FileNotFoundError:
             return []
-        names = [base_name(info["name"]) for info in entries_info if info["type"] == "file"]
+        names = [base_name(info["name"]) for info in entries_info if info["type"] == kind]
     return sorted(name for name in names if name and not name.startswith("."))
+
+
+def _is_broken_link(entry: os.DirEntry[str]) -> bool:
+    return entry.is_symlink() and not os.path.exists(entry.path)
 
 
 def is_folder(url: str) -> bool:

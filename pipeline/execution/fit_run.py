@@ -22,6 +22,7 @@ from ..method.fit import fit_surrogate
 from ..method.models import model_spec
 from ..seeds import derive_seed
 from .artifact import save_surrogate
+from .checks import check_caption_fields, check_least
 from .config import FitRunConfig
 from .stop import stop_on_signals
 from .worker import choose_device, fixed_threads
@@ -64,6 +65,7 @@ def fit(config: FitRunConfig) -> FitSummary:
         UsageError: the request cannot be carried out as written, or too few samples are usable.
         Interrupted: SIGINT or SIGTERM; nothing was written.
     """
+    _check(config)
     settings = fit_settings(config)
     settings.validate()
     shards = resolve_input(config.input)
@@ -85,6 +87,15 @@ def fit(config: FitRunConfig) -> FitSummary:
         surrogate.meta |= {"input": config.input, "input_seed": config.seed}
         sha256 = save_surrogate(surrogate, config.output)
     return FitSummary(config.output, sha256, len(images), chosen.passed_over)
+
+
+def _check(config: FitRunConfig) -> None:
+    """Refuse what no input could make right."""
+    # A contrastive loss needs two samples at least.
+    check_least(config, 2, "max_samples")
+    check_least(config, 1, "max_pixels")
+    check_least(config, 0, "torch_threads")
+    check_caption_fields(config.caption_fields)
 
 
 def fit_settings(config: FitRunConfig) -> FitConfig:

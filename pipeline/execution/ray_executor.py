@@ -10,17 +10,20 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import ray
-from ray.exceptions import ActorUnavailableError, RayActorError, RayTaskError
+from ray.exceptions import ActorUnavailableError, RayActorError, RayError, RayTaskError
 
 from ..data.ledger import LedgerRecord
+from ..errors import UsageError
 from .schedule import Outcome, ShardTask, TaskQueue, Worker, attempt
 from .stop import StopFlag
 
@@ -29,6 +32,7 @@ log = logging.getLogger(__name__)
 MakeWorker = Callable[[], Worker]
 
 _POLL_SECONDS = 1.0
+_PROBE_SECONDS = 5.0
 _DEPTH = 2
 
 
@@ -156,23 +160,44 @@ def _describe(error: RayActorError) -> str:
 
 @contextmanager
 def connection(workers: int) -> Iterator[None]:
-    """Use this process's cluster or that of RAY_ADDRESS, else start one for the time of the run."""
+    """Use this process's cluster or that of RAY_ADDRESS, else start one for the time of the run.
+
+    Raises:
+        UsageError: nothing answers at RAY_ADDRESS.
+    """
     if ray.is_initialized():
         yield
         return
     # ray.init takes SIGTERM over, which would end the driver without a word.
     handler = signal.getsignal(signal.SIGTERM)
+    address = os.environ.get("RAY_ADDRESS")
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING}
-    if not os.environ.get("RAY_ADDRESS"):
+    if address:
+        _join(address, options)
+    else:
         cpus = max(workers, os.cpu_count() or 1)
-        options |= {"address": "local", "num_cpus": cpus, "include_dashboard": False}
-    ray.init(**options)
+        ray.init(address="local", num_cpus=cpus, include_dashboard=False, **options)
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, handler)
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _join(address: str, options: dict[str, Any]) -> None:
+    """Connect to a running cluster; ray.init alone tries a dead one for minutes."""
+    try:
+        place = urlsplit(address if "://" in address else f"//{address}")
+        if place.hostname and place.port:
+            socket.create_connection((place.hostname, place.port), _PROBE_SECONDS).close()
+        ray.init(**options)
+    except (OSError, RuntimeError, ValueError, RayError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UsageError(
+            f"no Ray cluster answers at RAY_ADDRESS={address} ({reason}); start it or correct the "
+            "address, or unset RAY_ADDRESS to run on this machine alone"
+        ) from error
 
 
 def run_ray(

@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 class StorageFullError(UnlearnableError):
-    """No space is left to write to; the run ends and can be resumed when there is some."""
+    """No room is left: disk, quota or file size; the run ends and can be resumed in more room."""
 
     exit_code = 3
 
@@ -82,9 +82,12 @@ def attempt(get_worker: Callable[[], Worker], task: ShardTask) -> Outcome:
 
 
 def is_storage_full(error: BaseException) -> bool:
-    """Tell whether ``error`` or what it was raised from is a lack of space."""
+    """Tell whether ``error`` or what it was raised from is a lack of room to write."""
     causes = (error, error.__cause__)
-    return any(isinstance(e, OSError) and e.errno in {errno.ENOSPC, errno.EDQUOT} for e in causes)
+    return any(
+        isinstance(e, OSError) and e.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+        for e in causes
+    )
 
 
 class TaskQueue:

@@ -25,6 +25,7 @@ from ..method.surrogate import Surrogate
 from ..seeds import derive_seed
 from .artifact import load_surrogate
 from .batches import form_batches
+from .checks import check_device_name
 from .samples import Change, Item, load_sample, publish_sample
 from .schedule import ShardTask, failed_record
 from .scratch import scratch_folder
@@ -251,10 +252,22 @@ def make_worker(setup: WorkerSetup) -> ShardWorker:
 
 
 def choose_device(name: str) -> str:
-    """Return the torch device that ``name`` means; ``auto`` is cuda where there is one."""
-    if name != "auto":
-        return name
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    """Return the torch device that ``name`` means here; ``auto`` is cuda where there is one.
+
+    Raises:
+        UsageError: the name means no device, or this machine has none of that name.
+    """
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    check_device_name(name)
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).split("\n", maxsplit=1)[0]
+        raise UsageError(
+            f"device {name} cannot be used on this machine ({reason}); use cpu or auto"
+        ) from error
+    return name
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """Bad input through the real command line: exit codes, messages, and what is not published.
 
 Elsewhere, as whole too: Ctrl-C in test_run.py and test_cli.py, a full disk in test_limits.py, an
-output of another configuration in test_walk.py.
+output of another configuration in test_walk.py, options that no input could make right in
+test_refused.py.
 """
 
 from __future__ import annotations
@@ -268,43 +269,8 @@ def test_a_missing_or_unreadable_shard_fails_alone(source: Path, tmp_path: Path,
     fails_alone(run, source, tmp_path / "out2", missing)
     (source / "b.tar").unlink()
     (source / "b.tar").mkdir()  # unreadable for root too
-    fails_alone(run, source / "*.tar", tmp_path / "out3", "cannot be read.*; check")
-
-
-INSIDE = "is inside the input .*choose a folder outside"
-REFUSED = {
-    "duplicate names": (
-        "protect {in} {out}",
-        "two shards are named a: .*/in/a.tar .*more/a.tar; rename",
-    ),
-    "output is the input": ("protect {src} {src}", f"/in {INSIDE}"),
-    "output in the input": ("protect {src} {src}/copy", f"/in/copy {INSIDE}"),
-    "output is a file": ("protect {src} {file}", "notes.txt is a file, .*choose another"),
-    "epsilon 0": ("protect {src} {out} --epsilon 0", r"epsilon is 0; it must be 1\.\.64"),
-    "epsilon 65": ("protect {src} {out} --epsilon 65", r"epsilon is 65; it must be 1\.\.64"),
-    "epsilon 8.5": ("protect {src} {out} --epsilon 8.5", "epsilon is 8.5; give a whole number"),
-    "k 0": ("protect {src} {out} --trigger-words 0", r"words is 0; it must be 1\.\.16"),
-    "k 17": ("protect {src} {out} --trigger-words 17", r"words is 17; it must be 1\.\.16"),
-    "fit epsilon 0": ("fit {src} --output {out} --epsilon 0", r"epsilon is 0; it must be 1\.\."),
-    "fit k 17": ("fit {src} --output {out} --trigger-words 17", r"is 17; it must be 1\.\.16"),
-}
-
-
-@pytest.mark.parametrize("case", REFUSED)
-def test_what_cannot_be_carried_out_is_refused_before_anything_is_written(
-    case: str, source: Path, tmp_path: Path, run: Run
-) -> None:
-    line, message = REFUSED[case]
-    shutil.copytree(source, tmp_path / "more")
-    (tmp_path / "notes.txt").write_text("mine")
-    before = sorted(tmp_path.rglob("*"))
-    places = {"src": source, "out": tmp_path / "out", "file": tmp_path / "notes.txt"}
-    places["in"] = Path(f"{tmp_path}/{{in,more}}")
-    noise = NOISE if line.startswith("protect") else ()
-    code, told = run(*line.format(**places).split(), *noise)
-    assert code == 2, told
-    assert re.fullmatch(rf"unlearnable: .*{message}.*\n", told), told
-    assert sorted(tmp_path.rglob("*")) == before
+    for place, url in enumerate((source, source / "*.tar")):
+        fails_alone(run, url, tmp_path / f"out3-{place}", "is a folder, not a .tar file; pack")
 
 
 SURROGATES: dict[str, tuple[str, Callable[[Path], object], str]] = {
@@ -344,7 +310,7 @@ def test_a_file_size_limit_commits_nothing_half_and_the_same_command_completes(
         check=False,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000)),
     )
-    assert done.returncode == 2, done.stderr
+    assert done.returncode == 3, done.stderr
     assert re.search(r"shard\.tar: the file is larger .* may write; .*run the same", done.stderr)
     assert not [*output.glob("*.tar"), *output.glob("**/.*"), *output.glob("_ledger/*")]
     assert run("protect", corpus, output, *NOISE)[0] == 0

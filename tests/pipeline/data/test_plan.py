@@ -92,6 +92,18 @@ def test_shards_one_level_below_are_pointed_out(folder: Path) -> None:
         resolve_input(str(folder))
 
 
+def test_a_folder_named_like_a_shard_is_not_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "x.tar").mkdir()
+    (tmp_path / "x.tar" / "y.tar").write_bytes(b"")
+    (tmp_path / ".hidden.tar").mkdir()
+    (tmp_path / "other").mkdir()
+    assert expand(str(tmp_path)) == [str(tmp_path / "x.tar")]
+    base = f"memory://{uuid.uuid4().hex}"
+    for name in ("a.tar", "x.tar/y", "other/z"):
+        storage.write_bytes(f"{base}/{name}", b"x")
+    assert [storage.base_name(url) for url in expand(base)] == ["a.tar", "x.tar"]
+
+
 def test_a_missing_shard_of_a_list_is_kept(folder: Path) -> None:
     shards = resolve_input(str(folder / "in/{a,b,z}.tar"))
     assert [(shard.name, shard.size) for shard in shards] == [("a", 8), ("b", 8), ("z", None)]

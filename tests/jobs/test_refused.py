@@ -1,0 +1,143 @@
+"""Requests that cannot be carried out: exit code 2, one line that names the option, at once."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from unlearnable.jobs.cli import main
+from unlearnable.pipeline.data.images import encode
+from unlearnable.pipeline.data.shards import Member, Sample, write_shard
+
+Run = Callable[..., tuple[int, str]]
+NOISE = ("--method", "random", "--executor", "local")
+
+
+@pytest.fixture
+def source(build_shards: Callable[..., Path], tmp_path: Path) -> Path:
+    return build_shards(tmp_path / "in", shards=2, samples=2, size=32)
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> Run:
+    """Run `unlearnable` here; return its exit code and all that it tells."""
+
+    def command(*line: object) -> tuple[int, str]:
+        code = main([*map(str, line)])
+        captured = capsys.readouterr()
+        return code, captured.out + captured.err + caplog.text
+
+    return command
+
+
+INSIDE = "is inside the input .*choose a folder outside"
+REFUSED = {
+    "duplicate names": (
+        "protect {in} {out}",
+        "two shards are named shard-000: .*/in/shard-000.tar .*/more/shard-000.tar; rename",
+    ),
+    "output is the input": ("protect {src} {src}", f"/in {INSIDE}"),
+    "output in the input": ("protect {src} {src}/copy", f"/in/copy {INSIDE}"),
+    "output is a file": ("protect {src} {file}", "notes.txt is a file, .*choose another"),
+    "epsilon 0": ("protect {src} {out} --epsilon 0", r"epsilon is 0; it must be 1\.\.64"),
+    "epsilon 65": ("protect {src} {out} --epsilon 65", r"epsilon is 65; it must be 1\.\.64"),
+    "epsilon 8.5": ("protect {src} {out} --epsilon 8.5", "epsilon is 8.5; give a whole number"),
+    "k 0": ("protect {src} {out} --trigger-words 0", r"words is 0; it must be 1\.\.16"),
+    "k 17": ("protect {src} {out} --trigger-words 17", r"words is 17; it must be 1\.\.16"),
+    "fit epsilon 0": ("fit {src} --output {out} --epsilon 0", r"epsilon is 0; it must be 1\.\."),
+    "device": ("protect {src} {out} --device tpu9", "device is tpu9, .*; it must be auto, cpu"),
+    "fit device": ("fit {src} --output {out} --device tpu9", "device is tpu9, .*must be auto, cpu"),
+    "caption fields": ("protect {src} {out} --caption-fields", "caption-fields is empty"),
+    "fit caption fields": ("fit {src} --output {out} --caption-fields", "caption-fields is empty"),
+    "fit samples 0": (
+        "fit {src} --output {out} --max-samples 0",
+        "max-samples is 0; it must be at least 2",
+    ),
+    "fit samples -1": (
+        "fit {src} --output {out} --max-samples -1",
+        "max-samples is -1; it must be at least 2",
+    ),
+    "fit pixels 0": (
+        "fit {src} --output {out} --max-pixels 0",
+        "max-pixels is 0; it must be at least 1",
+    ),
+    "fit k 17": ("fit {src} --output {out} --trigger-words 17", r"is 17; it must be 1\.\.16"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_carried_out_is_refused_before_anything_is_written(
+    case: str, source: Path, tmp_path: Path, run: Run
+) -> None:
+    line, message = REFUSED[case]
+    shutil.copytree(source, tmp_path / "more")
+    (tmp_path / "notes.txt").write_text("mine")
+    before = sorted(tmp_path.rglob("*"))
+    places = {"src": source, "out": tmp_path / "out", "file": tmp_path / "notes.txt"}
+    places["in"] = Path(f"{tmp_path}/{{in,more}}")
+    noise = NOISE if line.startswith("protect") else ()
+    code, told = run(*line.format(**places).split(), *noise)
+    assert code == 2, told
+    assert re.fullmatch(rf"unlearnable: .*{message}.*\n", told), told
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_cluster_that_does_not_answer_is_named_at_once(corpus: Path, tmp_path: Path) -> None:
+    """Ray itself tries a dead address for minutes; that this is the probe's message shows haste."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    line = [sys.executable, "-m", "unlearnable", "protect", str(corpus), str(tmp_path / "out")]
+    done = subprocess.run(
+        [*line, "--method", "random"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"RAY_ADDRESS": address},
+    )
+    assert done.returncode == 2, done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith(f"unlearnable: no Ray cluster answers at RAY_ADDRESS={address} (")
+    assert "refused" in last
+    assert "unset RAY_ADDRESS to run on this machine alone" in last
+    assert "Traceback" not in done.stderr
+
+
+FEW = {
+    "one sample": (
+        ["a red apple near the green table"],
+        "1 usable samples; a fit needs at least 2",
+    ),
+    "few words": (["a dog", "the dog"], "only 1 usable trigger words, .*give fit more captions"),
+}
+
+
+@pytest.mark.parametrize("case", FEW)
+def test_a_corpus_too_small_to_fit_on_is_refused_before_the_first_step(
+    case: str, tmp_path: Path, run: Run
+) -> None:
+    captions, message = FEW[case]
+    picture = encode(np.full((40, 40, 3), 90, np.uint8), "png")
+    samples = (
+        Sample(
+            f"k{row}",
+            (Member(f"k{row}.png", "png", picture), Member(f"k{row}.txt", "txt", text.encode())),
+            row,
+        )
+        for row, text in enumerate(captions)
+    )
+    write_shard(tmp_path / "a.tar", samples)
+    code, told = run("fit", tmp_path / "a.tar", "--output", tmp_path / "out", "--rounds", "9999")
+    assert code == 2, told
+    assert re.search(rf"unlearnable: .*{message}.*\n", told), told
+    assert "round" not in told
+    assert not (tmp_path / "out").exists()
