@@ -10,7 +10,7 @@ from typing import Annotated
 from cyclopts import App, CycloptsError, Parameter
 
 from .. import __version__
-from ..pipeline.errors import UnlearnableError
+from ..pipeline.errors import UnavailableError, UnlearnableError
 from ..pipeline.execution.stop import Interrupted, stop_on_signals
 from .options import FileOptions, split_numbers, whole_numbers
 
@@ -82,6 +82,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UnlearnableError as error:
         return _fail(str(error), error.exit_code)
     except Interrupted as stop:
+    except UnavailableError as error:
+        return _fail(f"{error}; run the same command to go on", error.exit_code)
         return _fail(str(stop), stop.exit_code)
     return result if isinstance(result, int) else 0
 

@@ -34,6 +34,12 @@ class SampleError(UnlearnableError):
         self.reason = reason
 
 
+class UnavailableError(OSError):
+    """A store did not answer, several times over; what was committed stays."""
+
+    exit_code = 3
+
+
 class ViolationError(UnlearnableError):
     """A published file does not keep its promise."""
 

@@ -24,7 +24,7 @@ class LedgerRecord:
     """Outcome of one shard.
 
     ``input`` holds url, size and sha256; ``timings`` seconds by stage; ``passes`` forward and
-    backward passes a sample by kind.
+    backward passes a sample by kind; ``retries`` the storage operations that were repeated for it.
     """
 
     shard: str
@@ -40,6 +40,7 @@ class LedgerRecord:
     manifest_size: int = 0
     input: dict[str, Any] = field(default_factory=dict)
     attempts: int = 1
+    retries: int = 0
     timings: dict[str, float] = field(default_factory=dict)
     passes: dict[str, float] = field(default_factory=dict)
     error: str | None = None

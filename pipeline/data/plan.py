@@ -70,8 +70,9 @@ def resolve_input(url: str) -> list[ShardInput]:
     """Return the shards that an input URL names, sorted by URL.
 
     Raises:
-        UsageError: nothing found, an unreadable folder, two shards of one name.
+        UsageError: nothing found, an unreadable folder, two shards of one name, credentials in it.
     """
+    storage.refuse_secrets(url)
     urls = expand(url)
     first: dict[str, str] = {}
     for shard_url in urls:

@@ -6,19 +6,27 @@ temporary file and a rename that fsspec does not offer.
 
 from __future__ import annotations
 
-import errno
 import os
 import re
-import secrets
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, BinaryIO, cast
+from collections.abc import Callable
+from functools import partial
+from typing import Any, BinaryIO, TypeVar, cast
 
 import fsspec
 
 from ..errors import UsageError
+from .local_files import explained, replace_file
+from .transient import ResumingStream, retried
+from .urls import base_name, is_http, join, local_path, refuse_secrets
+
+__all__ = [
+    "base_name", "exists", "explained", "glob", "identity", "is_folder", "is_http", "is_inside",
+    "join", "list_names", "local_path", "make_folder", "open_read", "put_file", "read_bytes",
+    "refuse_secrets", "remove", "size", "sweep", "write_bytes",
+]  # fmt: skip
+
+T = TypeVar("T")
 
 _TEMPORARY = re.compile(r"^\..+\.[0-9a-f]{12}\.tmp$")
 _CHANGE_MARKS = (
@@ -31,46 +39,6 @@ _CHANGE_MARKS = (
     "updated",
     "created",
 )
-_WRITE_REMEDY = {
-    errno.ENOSPC: "no space left; free some, then run the same command again to resume",
-    errno.EDQUOT: "the disk quota is used up; free some space, then run the same command again",
-    errno.EFBIG: (
-        "the file is larger than this file system or process may write; "
-        "raise the limit (ulimit -f), then run the same command again to resume"
-    ),
-    errno.EACCES: "permission denied; choose a folder that you may write to",
-    errno.EPERM: "operation not permitted; choose a folder that you may write to",
-    errno.EROFS: "the file system is read-only; choose another folder",
-    errno.ENOTDIR: "a part of this path is a file, not a folder",
-    errno.EEXIST: "a part of this path is a file, not a folder",
-}
-
-
-def local_path(url: str) -> Path | None:
-    """Return the absolute local path that ``url`` names, or None for a remote URL."""
-    if url.startswith(("file://", "local://")):
-        return Path(url.split("://", 1)[1]).absolute()
-    if "://" in url or "::" in url:
-        return None
-    return Path(url).expanduser().absolute()
-
-
-def join(base: str, *parts: str) -> str:
-    """Append ``parts`` to the folder URL ``base``."""
-    head = base if base.endswith("/") else base + "/"
-    return head + "/".join(part.strip("/") for part in parts)
-
-
-def base_name(url: str) -> str:
-    """Return the last path component of ``url``, without the query of an HTTP URL."""
-    if is_http(url):
-        url = re.split(r"[?#]", url, maxsplit=1)[0]
-    return url.rstrip("/").rsplit("/", 1)[-1]
-
-
-def is_http(url: str) -> bool:
-    """Whether ``url`` is read from a web server, where nothing can be listed or written."""
-    return url.startswith(("http://", "https://"))
 
 
 def exists(url: str) -> bool:
@@ -78,8 +46,9 @@ def exists(url: str) -> bool:
     path = local_path(url)
     if path is not None:
         return path.exists()
-    fs, remote = _remote(url)
-    return bool(fs.exists(remote))
+    if is_http(url):
+        return _identity_or_none(url) is not None
+    return bool(_ask("look for", url, lambda fs, remote: fs.exists(remote)))
 
 
 def size(url: str) -> int | None:
@@ -97,21 +66,21 @@ def identity(url: str) -> dict[str, Any]:
     if path is not None:
         status = path.stat()
         return {"size": status.st_size, "etag": f"mtime:{status.st_mtime_ns}"}
-    fs, remote = _remote(url)
-    info = fs.info(remote)
+    info = _ask("look up", url, lambda fs, remote: fs.info(remote))
     mark = next((f"{name}:{info[name]}" for name in _CHANGE_MARKS if info.get(name)), None)
     return {"size": info.get("size"), "etag": mark}
 
 
 def open_read(url: str) -> BinaryIO:
-    """Open ``url`` for one sequential read from its start. Raises OSError."""
+    """Open ``url`` for one sequential read from its start; a cut connection is made again.
+
+    Raises:
+        OSError: it cannot be read, or was replaced meanwhile.
+    """
     path = local_path(url)
     if path is not None:
         return path.open("rb")
-    fs, remote = _remote(url)
-    # An HTTP server need not support ranges: block size 0 asks for the plain stream.
-    options: dict[str, Any] = {"block_size": 0} if is_http(url) else {"cache_type": "readahead"}
-    return cast("BinaryIO", fs.open(remote, "rb", **options))
+    return cast("BinaryIO", ResumingStream(url, partial(_open_at, url)))
 
 
 def read_bytes(url: str) -> bytes:
@@ -119,8 +88,7 @@ def read_bytes(url: str) -> bytes:
     path = local_path(url)
     if path is not None:
         return path.read_bytes()
-    fs, remote = _remote(url)
-    return cast("bytes", fs.cat_file(remote))
+    return cast("bytes", _ask("read", url, lambda fs, remote: fs.cat_file(remote)))
 
 
 def write_bytes(url: str, data: bytes) -> None:
@@ -132,7 +100,7 @@ def write_bytes(url: str, data: bytes) -> None:
     """
     path = local_path(url)
     if path is not None:
-        _replace_local(path, lambda file: file.write(data))
+        replace_file(path, lambda file: file.write(data))
     else:
         _put_remote(url, len(data), lambda fs, remote: fs.pipe_file(remote, data))
 
@@ -142,7 +110,7 @@ def put_file(source: str | os.PathLike[str], url: str) -> None:
     path = local_path(url)
     if path is not None:
         with open(source, "rb") as origin:
-            _replace_local(path, lambda file: shutil.copyfileobj(origin, file, 1 << 20))
+            replace_file(path, lambda file: shutil.copyfileobj(origin, file, 1 << 20))
     else:
         _put_remote(
             url, os.path.getsize(source), lambda fs, remote: fs.put_file(os.fspath(source), remote)
@@ -163,9 +131,8 @@ def remove(url: str) -> None:
     if path is not None:
         path.unlink(missing_ok=True)
         return
-    fs, remote = _remote(url)
     try:
-        fs.rm_file(remote)
+        _ask("remove", url, lambda fs, remote: fs.rm_file(remote))
     except FileNotFoundError:
         return
 
@@ -192,10 +159,9 @@ def list_names(url_dir: str, *, folders: bool = False) -> list[str]:
                 if (entry.is_dir() if folders else entry.is_file() or _is_broken_link(entry))
             ]
     else:
-        fs, remote = _remote(url_dir)
         kind = "directory" if folders else "file"
         try:
-            entries_info = fs.ls(remote, detail=True)
+            entries_info = _ask("list", url_dir, lambda fs, remote: fs.ls(remote, detail=True))
         except FileNotFoundError:
             return []
         names = [base_name(info["name"]) for info in entries_info if info["type"] == kind]
@@ -211,8 +177,7 @@ def is_folder(url: str) -> bool:
     path = local_path(url)
     if path is not None:
         return path.is_dir()
-    fs, remote = _remote(url)
-    return bool(fs.isdir(remote))
+    return bool(_ask("look for", url, lambda fs, remote: fs.isdir(remote)))
 
 
 def glob(pattern: str) -> list[str]:
@@ -220,8 +185,9 @@ def glob(pattern: str) -> list[str]:
     path = local_path(pattern)
     if path is not None:
         return list(fsspec.filesystem("file").glob(str(path)))
-    fs, remote = _remote(pattern)
-    return [fs.unstrip_protocol(name) for name in fs.glob(remote)]
+    fs, _ = _remote(pattern)
+    found = _ask("list", pattern, lambda fs, remote: fs.glob(remote))
+    return [fs.unstrip_protocol(name) for name in found]
 
 
 def sweep(url_dir: str) -> int:
@@ -241,46 +207,38 @@ def is_inside(url: str, parent: str) -> bool:
     return inner == outer or inner.startswith(outer.rstrip("/") + "/")
 
 
-@contextmanager
-def explained(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Turn the errors of a local write that the user can remedy into UsageError."""
-    try:
-        yield
-    except OSError as error:
-        remedy = _WRITE_REMEDY.get(error.errno or 0)
-        if remedy is None:
-            raise
-        raise UsageError(f"cannot write {os.fspath(path)}: {remedy}") from error
-
-
-def _replace_local(path: Path, fill: Callable[[BinaryIO], object]) -> None:
-    with explained(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
-        try:
-            with temporary.open("xb") as file:
-                fill(file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-
-
 def _put_remote(url: str, expected: int, put: Callable[[Any, str], object]) -> None:
-    fs, remote = _remote(url)
     before = _identity_or_none(url)
-    try:
+
+    def put_and_check(fs: Any, remote: str) -> None:
         put(fs, remote)
-        written = size(url)
+        fs.invalidate_cache()
+        written = fs.info(remote).get("size")
         if written is not None and written != expected:
             raise OSError(f"{url} holds {written} bytes after a write of {expected}")
+
+    try:
+        _ask("write", url, put_and_check)
     except BaseException:
         # Some stores keep what arrived before the failure under the final name.
-        if _identity_or_none(url) != before:
+        after = _identity_or_none(url)
+        if after is not None and after != before and after["size"] != expected:
             remove(url)
         raise
+
+
+def _open_at(url: str, position: int) -> tuple[BinaryIO, Any]:
+    fs, remote = _remote(url)
+    version = identity(url) if position or not is_http(url) else None
+    if not is_http(url):
+        file = fs.open(remote, "rb", cache_type="readahead")
+        file.seek(position)
+        return cast("BinaryIO", file), version
+    # A web server need not support ranges: block size 0 asks for the plain stream.
+    file = fs.open(remote, "rb", block_size=0)
+    while position and (passed := file.read(min(position, 1 << 20))):
+        position -= len(passed)
+    return cast("BinaryIO", file), version
 
 
 def _identity_or_none(url: str) -> dict[str, Any] | None:
@@ -290,9 +248,20 @@ def _identity_or_none(url: str) -> dict[str, Any] | None:
         return None
 
 
+def _ask(what: str, url: str, operation: Callable[[Any, str], T]) -> T:
+    """Do ``operation`` on the file system and path of ``url``, again when its trouble may pass."""
+
+    def once() -> T:
+        fs, remote = _remote(url)
+        return operation(fs, remote)
+
+    return retried(f"{what} {url}", once)
+
+
 def _remote(url: str) -> tuple[Any, str]:
+    refuse_secrets(url)
     try:
-        fs, remote = fsspec.core.url_to_fs(url)
+        fs, remote = fsspec.core.url_to_fs(url, **_options(url))
     except ImportError as error:
         scheme = url.split("://", 1)[0]
         extra = (
@@ -301,9 +270,25 @@ def _remote(url: str) -> tuple[Any, str]:
         raise UsageError(f"cannot open {url}: {error}. Install {extra}") from error
     except ValueError as error:
         raise UsageError(f"cannot open {url}: {error}") from error
+    if "s3" in fs.protocol:
+        fs.retries = 1
     # Other processes write to the same prefixes; a cached listing would hide their work.
     fs.invalidate_cache()
     return fs, remote
+
+
+def _options(url: str) -> dict[str, Any]:
+    if url.startswith(("s3://", "s3a://")):
+        # botocore's retries and those of s3fs would multiply with ours, and nobody would count.
+        own = fsspec.config.conf.get("s3", {}).get("config_kwargs", {})
+        return {"config_kwargs": {**own, "retries": {"total_max_attempts": 1}}}
+    if not is_http(url):
+        return {}
+    import aiohttp
+
+    # Its default ends every transfer after five minutes. Passwords come from a netrc file.
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=60)
+    return {"client_kwargs": {"timeout": timeout, "trust_env": True}}
 
 
 def _canonical(url: str) -> str:

@@ -18,8 +18,11 @@ def check_places(shards: Sequence[ShardInput], output: str, what: str = "output"
     """Refuse an ``output`` in or below a folder that the shards are read from.
 
     Raises:
-        UsageError: it is there.
+        UsageError: it is there, or on a web server, which only gives.
     """
+    storage.refuse_secrets(output)
+    if storage.is_http(output):
+        raise UsageError(f"the {what} {output} is on a web server, which can only be read from")
     for folder in sorted({shard.url.rsplit("/", 1)[0] or "/" for shard in shards}):
         if storage.is_inside(output, folder):
             raise UsageError(

@@ -30,6 +30,7 @@ class StatusReport:
         samples: samples of the committed shards.
         protected: samples published with protection.
         quarantined: samples not published.
+        retries: storage operations that were repeated for them.
         bytes: size of the committed shards.
         samples_per_second: over the time that the committed shards took; None before the first.
         seconds_left: estimate at that rate; None before the first.
@@ -47,6 +48,7 @@ class StatusReport:
     samples: int
     protected: int
     quarantined: int
+    retries: int
     bytes: int
     samples_per_second: float | None = None
     seconds_left: float | None = None
@@ -101,6 +103,7 @@ def status(config: StatusConfig) -> StatusReport:
         samples=sum(r.samples for r in done),
         protected=sum(r.protected for r in done),
         quarantined=sum(r.quarantined for r in done),
+        retries=sum(r.retries for r in done),
         bytes=sum(r.shard_size for r in done),
         passes=_mean_passes(done),
         slowest={r.shard: r.timings.get("seconds", 0.0) for r in slowest},

@@ -18,6 +18,7 @@ from ..data import storage
 from ..data.ledger import LedgerRecord, read_record, write_record
 from ..data.manifest import ManifestRow, ManifestWriter, manifest_url
 from ..data.shards import Sample, ShardWriter, open_shard
+from ..data.transient import retries
 from ..errors import ShardError, UsageError
 from ..method.mem import BatchProtector, ProtectedBatch
 from ..method.passes import Passes
@@ -47,6 +48,7 @@ class _Pass:
     counts: Counter[str] = field(default_factory=Counter)
     passes: Passes = field(default_factory=Passes)
     optimise_seconds: float = 0.0
+    retries_before: int = field(default_factory=retries)
     input: dict[str, object] = field(default_factory=dict)
     sha256: str = ""
     size: int = 0
@@ -209,6 +211,7 @@ class ShardWorker:
             manifest_size=result.manifest_size,
             input={**result.input, "etag": task.shard.etag},
             attempts=task.attempt,
+            retries=retries() - result.retries_before,
             timings={
                 "started": started,
                 "finished": now,

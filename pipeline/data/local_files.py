@@ -1,0 +1,59 @@
+"""Local files that are whole or absent, and errors of writing that say what to do."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from ..errors import UsageError
+
+_WRITE_REMEDY = {
+    errno.ENOSPC: "no space left; free some, then run the same command again to resume",
+    errno.EDQUOT: "the disk quota is used up; free some space, then run the same command again",
+    errno.EFBIG: (
+        "the file is larger than this file system or process may write; "
+        "raise the limit (ulimit -f), then run the same command again to resume"
+    ),
+    errno.EACCES: "permission denied; choose a folder that you may write to",
+    errno.EPERM: "operation not permitted; choose a folder that you may write to",
+    errno.EROFS: "the file system is read-only; choose another folder",
+    errno.ENOTDIR: "a part of this path is a file, not a folder",
+    errno.EEXIST: "a part of this path is a file, not a folder",
+}
+
+
+@contextmanager
+def explained(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn the errors of a local write that the user can remedy into UsageError."""
+    try:
+        yield
+    except OSError as error:
+        remedy = _WRITE_REMEDY.get(error.errno or 0)
+        if remedy is None:
+            raise
+        raise UsageError(f"cannot write {os.fspath(path)}: {remedy}") from error
+
+
+def replace_file(path: Path, fill: Callable[[BinaryIO], object]) -> None:
+    """Write ``path`` by ``fill``: afterwards the whole file is there, or what was there before.
+
+    Raises:
+        UsageError: no space, no permission.
+    """
+    with explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+        try:
+            with temporary.open("xb") as file:
+                fill(file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
