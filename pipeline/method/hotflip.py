@@ -83,8 +83,9 @@ def search_triggers(
             model, insert_trigger(bodies, chosen), image_features
         )
         words = allowed[position]
-        best = hotflip_topk(gradient[:, 1 + position], table[words], min(candidates, len(words)))
-        proposals = words[best]
+        proposals = hotflip_topk(
+            gradient[:, 1 + position, None], table, min(candidates, len(words)), words[None]
+        )[:, 0]
         with torch.no_grad():
             trial = chosen[:, None].repeat(1, proposals.shape[1], 1)
             trial[:, :, position] = proposals

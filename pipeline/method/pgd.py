@@ -50,7 +50,7 @@ def descend(
     """
     with torch.no_grad():
         text = model.encode_text(tokens, normalize=True)
-    seen, leaves = pixels.model_input()
+    seen, leaves = pixels.step_input()
     image = model.encode_image(seen, normalize=True)
     loss = info_nce(image, text, model.logit_scale.exp()).sum()
     pixels.step(torch.autograd.grad(loss, leaves), config.step_size, config.epsilon, codes)

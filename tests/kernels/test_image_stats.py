@@ -105,7 +105,56 @@ def test_wrong_input(a: Tensor, b: Tensor) -> None:
         measure(a, b)
 
 
+def test_batches_of_another_form() -> None:
+    images = torch.zeros(2, 3, 4, 4, dtype=torch.uint8)
+    with pytest.raises(ValueError, match="need two batches"):
+        measure_batch(images, images[:1])
+    assert measure_batch(images[:0], images[:0]) == []
+
+
+@pytest.mark.parametrize(
+    ("count", "height", "width", "epsilon", "tolerance"),
+    [
+        (0, 4, 4, 8, 0),
+        (1, 1, 1, 8, 1e-6),
+        (2, 5, 30, 8, 1e-6),
+        (1, 11, 12, 255, 1e-4),
+        (1, 54, 64, 16, 1e-6),
+        (1, 56, 40, 3, 1e-6),
+    ],
+)
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_the_kernel_against_plain_torch(
+    count: int,
+    height: int,
+    width: int,
+    epsilon: int,
+    tolerance: float,
+    memory_format: torch.memory_format,
+    device: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pairs = [make_pair(height, width, epsilon, seed) for seed in range(count)]
+    a, b = (torch.empty(0, 3, height, width, dtype=torch.uint8) for _ in range(2))
+    if pairs:
+        a, b = (torch.stack(images) for images in zip(*pairs, strict=True))
+    if width == 40:  # flat: where variances are small differences of large numbers
+        a[:], b[:], b[..., ::2] = 200, 200, 203
+    expected = measure_batch(a, b)
+    monkeypatch.setattr(image_stats, "on_gpu", lambda _: True)
+    a, b = (t.to(device).contiguous(memory_format=memory_format) for t in (a, b))
+    found = measure_batch(a, b)
+    assert [f[:3] for f in found] == [e[:3] for e in expected]
+    assert [f.ssim for f in found] == pytest.approx([e.ssim for e in expected], abs=tolerance)
+    for image in a[:1]:
+        assert measure(image, image) == ImageStats(0, 0.0, math.inf, 1.0)
+
+
 @pytest.mark.gpu
-def test_the_same_on_a_gpu() -> None:
-    a, b = make_pair(64, 64)
-    assert measure(a.cuda(), b.cuda()) == pytest.approx(measure(a, b), abs=1e-9)
+def test_one_synchronisation_a_batch() -> None:
+    a, b = (torch.stack([t, t]).cuda() for t in make_pair(224, 224))
+    measure_batch(a, b)  # compiles, and moves the window's weights
+    with torch.profiler.profile() as profile:
+        measure_batch(a, b)
+    copies = [e for e in profile.events() if e.name.startswith("Memcpy DtoH")]
+    assert len(copies) == 1

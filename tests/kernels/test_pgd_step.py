@@ -1,9 +1,17 @@
+from __future__ import annotations
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 
-from unlearnable.kernels.pgd_step import normalise_pixels, pgd_step
+from unlearnable.kernels import pgd_step as module
+from unlearnable.kernels.pgd_step import normalise_pixels, pgd_step, pgd_step_input
+
+MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+SHAPES = [(0, 3, 4, 4), (1, 3, 1, 1), (2, 3, 5, 7), (1, 3, 33, 64)]
+FORMATS = [torch.contiguous_format, torch.channels_last]
 
 
 @given(
@@ -43,3 +51,103 @@ def test_normalised_pixels_are_those_of_torchvision() -> None:
     image = torch.randint(0, 256, (2, 3, 5, 4), dtype=torch.uint8)
     expected = transforms.normalize(image.float() / 255, list(mean), list(std))
     torch.testing.assert_close(normalise_pixels(image, mean, std), expected)
+
+
+@pytest.fixture
+def triton(device: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Every call goes to the kernel, whatever the device."""
+    monkeypatch.setattr(module, "on_gpu", lambda _: True)
+    return device
+
+
+def make(shape: tuple[int, ...], dtype: torch.dtype, seed: int) -> tuple[Tensor, ...]:
+    """Image, delta, gradient and code, with zeros of both signs and NaN among the gradients."""
+    generator = torch.Generator().manual_seed(seed)
+    image = torch.randint(0, 256, shape, generator=generator)
+    delta = (image + torch.randint(-8, 9, shape, generator=generator)).clamp(0, 255) - image
+    gradient = torch.randn(shape, generator=generator)
+    gradient[gradient.abs() < 0.1] = 0
+    gradient[gradient > 2] = -0.0
+    gradient[gradient < -2] = torch.nan
+    code = torch.randint(-1, 2, shape, generator=generator)
+    return image.byte(), delta.to(torch.int8), gradient.to(dtype), code.to(torch.int8)
+
+
+def rounded(pixels: Tensor, dtype: torch.dtype, device: str) -> Tensor:
+    """The model input as torch has it; Triton's interpreter cuts bfloat16 instead of rounding."""
+    exact = normalise_pixels(pixels, MEAN, STD)
+    if dtype == torch.bfloat16 and device == "cpu":
+        exact = (exact.view(torch.int32) & -0x10000).view(torch.float32)
+    return exact.to(dtype)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("memory_format", FORMATS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_the_kernel_equals_plain_torch_bit_for_bit(
+    shape: tuple[int, ...], memory_format: torch.memory_format, dtype: torch.dtype, triton: str
+) -> None:
+    image, delta, gradient, code = make(shape, dtype, seed=sum(shape))
+    for sign in (None, code):
+        expected = module.pgd_step_reference(image, delta, gradient, 2, 8, sign)
+        there = [None if t is None else t.to(triton) for t in (image, delta, gradient, sign)]
+        moved, seen = pgd_step_input(
+            *there[:3], 2, 8, MEAN, STD, code=there[3], dtype=dtype, memory_format=memory_format
+        )
+        assert torch.equal(moved.cpu(), expected)
+        wanted = rounded(image.int() + expected.int(), dtype, triton)
+        assert torch.equal(seen.cpu(), wanted)
+        assert seen.is_contiguous(memory_format=memory_format)
+        assert moved.is_contiguous(memory_format=memory_format)
+        assert torch.equal(pgd_step(*there[:3], 2, 8, there[3]).cpu(), expected)
+
+
+@pytest.mark.parametrize(
+    "std", [STD, (0.5, 0.5, 0.5), (0.229, 0.224, 0.225), (1.0, 0.1, 0.9999999)]
+)
+def test_every_level_of_every_channel_is_normalised_exactly(
+    std: tuple[float, float, float], triton: str
+) -> None:
+    image = torch.arange(256, dtype=torch.uint8).expand(1, 3, 1, 256).contiguous()
+    delta = torch.zeros(1, 3, 1, 256, dtype=torch.int8)
+    there = [t.to(triton) for t in (image, delta, torch.zeros(1, 3, 1, 256))]
+    _, seen = pgd_step_input(*there, 1, 8, MEAN, std)
+    assert torch.equal(seen.cpu(), normalise_pixels(image, MEAN, std))
+
+
+def test_layouts_may_be_mixed(triton: str) -> None:
+    image, delta, gradient, _ = (t.to(triton) for t in make((2, 3, 6, 10), torch.float32, 3))
+    expected = module.pgd_step_reference(image, delta, gradient, 1, 8)
+    last = gradient.contiguous(memory_format=torch.channels_last)
+    strided = delta.repeat(1, 1, 1, 2)[..., ::2].copy_(delta)
+    for a, d, g in ((image, delta, last), (image.flip(0).flip(0), strided, gradient)):
+        assert torch.equal(pgd_step(a, d, g, 1, 8), expected)
+        assert torch.equal(pgd_step_input(a, d, g, 1, 8, MEAN, STD)[0], expected)
+
+
+def test_plain_torch_gives_both_results_too() -> None:
+    image, delta, gradient, code = make((2, 3, 6, 10), torch.float32, 4)
+    moved, seen = pgd_step_input(
+        image, delta, gradient, 1, 8, MEAN, STD, code=code, dtype=torch.bfloat16
+    )
+    expected = pgd_step(image, delta, gradient, 1, 8, code)
+    assert torch.equal(moved, expected)
+    levels = image.int() + expected.int()
+    assert torch.equal(seen, normalise_pixels(levels, MEAN, STD).to(torch.bfloat16))
+    assert seen.is_contiguous(memory_format=torch.channels_last)
+    assert not ((moved < 0) & (code > 0) | (moved > 0) & (code < 0)).any()
+
+
+@pytest.mark.gpu
+def test_more_than_31_bits_of_elements() -> None:
+    shape = (1 << 12, 3, 512, 512)
+    image = torch.full(shape, 100, dtype=torch.uint8, device="cuda")
+    delta = torch.zeros(shape, dtype=torch.int8, device="cuda")
+    gradient = torch.ones((), dtype=torch.bfloat16, device="cuda").expand(shape).contiguous()
+    for memory_format in FORMATS:
+        moved, seen = pgd_step_input(
+            image, delta, gradient, 1, 8, MEAN, STD,
+            dtype=torch.bfloat16, memory_format=memory_format,
+        )  # fmt: skip
+        assert (moved == -1).all()
+        assert (seen[-1] == rounded(image[-1:] - 1, torch.bfloat16, "cuda")[0]).all()

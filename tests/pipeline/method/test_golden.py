@@ -1,0 +1,99 @@
+"""What `protect` writes stays the same bit for bit unless a change of the method is meant.
+
+Only whole numbers that follow from seeds are hashed: losses differ between processors.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from unlearnable.pipeline.method.config import FitConfig, MemConfig
+from unlearnable.pipeline.method.fit import fit_surrogate
+from unlearnable.pipeline.method.mem import ProtectedBatch, protect_batch
+from unlearnable.pipeline.method.pixels import PixelBatch
+from unlearnable.pipeline.method.surrogate import Surrogate
+
+WORDS = [
+    "red",
+    "dog",
+    "blue",
+    "ball",
+    "green",
+    "car",
+    "old",
+    "house",
+    "small",
+    "tree",
+    "big",
+    "cat",
+]
+CAPTIONS = [
+    [f"a {WORDS[i % 12]} {WORDS[(5 * i + 1) % 12]}", f"the {WORDS[i % 12]}"] for i in range(24)
+]
+GOLDEN = "397b96fc02909966bc51a7f89fec4d3ddc3bf839724c7e2bf20c9a5ec1bd8ab6"
+
+
+def noise(sizes: Sequence[tuple[int, int]]) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randint(0, 256, (3, *s), generator=generator).to(torch.uint8) for s in sizes]
+
+
+@pytest.fixture(scope="module")
+def surrogate() -> Surrogate:
+    settings = FitConfig(
+        image_size=32, trigger_words=3, coded_words=2, decoys=4, rounds=1, steps_per_round=0
+    )
+    return fit_surrogate(torch.stack(noise([(32, 32)] * 24)), CAPTIONS, settings)
+
+
+def digest(batch: ProtectedBatch) -> str:
+    found = hashlib.sha256()
+    for delta in batch.delta:
+        found.update(delta.contiguous().numpy().tobytes())
+    rest = [batch.trigger_ids, batch.trigger_text, batch.shuffle_seeds, batch.passes.as_dict()]
+    found.update(json.dumps(rest).encode())
+    return found.hexdigest()
+
+
+def test_the_default_method_on_a_small_batch(surrogate: Surrogate) -> None:
+    images = noise([(32, 32), (50, 40), (32, 32), (17, 90)])
+    assert digest(protect_batch(surrogate, images, CAPTIONS[:4], MemConfig(), seed=5)) == GOLDEN
+
+
+@pytest.mark.parametrize("keep_code", [True, False])
+def test_steps_on_the_model_input_are_those_on_the_pixels(
+    surrogate: Surrogate, keep_code: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run() -> Any:
+        config = MemConfig(steps=3, keep_code=keep_code)
+        batch = protect_batch(surrogate, noise([(32, 32)] * 6), CAPTIONS[:6], config, seed=1)
+        return digest(batch), batch.loss_after
+
+    direct = run()
+    make = PixelBatch.__init__
+
+    def by_pixels(self: PixelBatch, *arguments: Any) -> None:
+        make(self, *arguments)
+        assert self._seen_whole
+        self._seen_whole = False
+
+    monkeypatch.setattr(PixelBatch, "__init__", by_pixels)
+    assert run() == direct
+
+
+def test_a_perturbation_changed_in_place_is_seen_by_the_next_step(surrogate: Surrogate) -> None:
+    pixels = PixelBatch(noise([(32, 32)] * 2), surrogate.spec)
+    pixels.step([torch.ones(2, 3, 32, 32)], 1, 8, None)
+    written, _ = pixels.step_input()
+    assert torch.equal(written, pixels.model_input()[0])
+    pixels.deltas[0][1] = 0
+    changed, _ = pixels.step_input()
+    assert not torch.equal(changed, written)
+    assert torch.equal(changed, pixels.model_input()[0])
