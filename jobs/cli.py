@@ -23,6 +23,7 @@ _COMMANDS = {
     "verify": ("verify:verify", "Check a protected copy from its published files alone."),
     "evaluate": ("evaluate:evaluate", "Train victims on corpora and compare what they learn."),
     "status": ("status:status", "Tell how far a run is, from its ledger alone."),
+    "report": ("report:report", "Write one HTML page about a protected copy."),
     "retry": ("retry:retry", "Run the failed shards of a run again."),
     "restore": ("restore:restore", "Write the shards again with the triggers stripped."),
     "bench": ("bench:bench", "Tell what protection costs on this machine."),

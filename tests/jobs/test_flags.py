@@ -40,6 +40,7 @@ FLAGS = {
     """,
     "status": "--json --output",
     "retry": """
+    "report": "--against --html --output --results --samples --seed",
         --device --executor --gpus-per-worker --join --max-attempts --output --surrogate --workers
     """,
     "restore": "--destination --output",

@@ -1,0 +1,261 @@
+"""report: one page, without network, in which nothing from the data is markup."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from unlearnable.jobs.cli import main
+from unlearnable.pipeline.assess.html.config import ReportConfig
+from unlearnable.pipeline.assess.html.report import report
+from unlearnable.pipeline.assess.results import Cell, Results, write_results
+from unlearnable.pipeline.assess.retrieval import Retrieval, Scores, chance
+from unlearnable.pipeline.assess.victim import EpochPoint
+from unlearnable.pipeline.data.images import encode
+from unlearnable.pipeline.data.shards import Member, Sample, write_shard
+from unlearnable.pipeline.errors import UsageError, ViolationError
+from unlearnable.pipeline.execution.config import ProtectConfig
+from unlearnable.pipeline.execution.run import protect
+
+pytest.importorskip("matplotlib")
+
+EVIL = '<script>alert(1)</script><img src=x onerror=alert(2)> & "quotes" costs $5 or $6 {{ 7 }}'
+EVIL_SHARD = "a<b onclick=alert(3)>c"
+EVIL_KEY = "<svg onload=alert(4)>'x"
+
+
+class Page(HTMLParser):
+    """What a browser sees: tags, attributes, text outside of style sheets."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str]] = []
+        self.text = ""
+        self.feed(path.read_text())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [(name, value or "") for name, value in attrs]
+
+    def handle_data(self, data: str) -> None:
+        if self.tags and self.tags[-1] != "style":
+            self.text += f" {data}"
+
+    @property
+    def pictures(self) -> list[str]:
+        return [value for name, value in self.attributes if name == "src"]
+
+    def stays_at_home(self) -> bool:
+        """Whether nothing in the page would be fetched from anywhere, and nothing would run."""
+        links = [
+            v for name, v in self.attributes if name in ("src", "href", "xlink:href", "srcset")
+        ]
+        return (
+            not {"script", "iframe", "object", "embed", "link", "form", "base"} & set(self.tags)
+            and not any(name.startswith("on") for name, _ in self.attributes)
+            and all(link.startswith(("data:image/png;base64,", "#")) for link in links)
+        )
+
+
+def evil_samples(count: int, seed: int = 0) -> list[Sample]:
+    rng = np.random.default_rng(seed)
+    samples = []
+    for row in range(count):
+        key = f"{EVIL_KEY}{row}"
+        pixels = rng.integers(0, 256, (32, 48, 3), dtype=np.uint8)
+        image = encode(pixels, "png") if row else b"not an image"
+        members = (
+            Member(f"{key}.png", "png", image),
+            Member(f"{key}.txt", "txt", f"{EVIL} {row}".encode()),
+        )
+        samples.append(Sample(key, members, row))
+    return samples
+
+
+@pytest.fixture(scope="module")
+def copy(corpus: Path, surrogate: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A protected copy of two good shards and one with everything that should not be there."""
+    folder = tmp_path_factory.mktemp("report")
+    source = folder / "source"
+    source.mkdir()
+    for name in ("shard-000.tar", "shard-001.tar"):
+        shutil.copy(corpus / name, source)
+    write_shard(source / f"{EVIL_SHARD}.tar", evil_samples(6))
+    output = folder / "copy"
+    config = ProtectConfig(
+        str(source), str(output), surrogate=surrogate, device="cpu", executor="local",
+        owner=EVIL, max_quarantined=1,
+    )  # fmt: skip
+    assert protect(config).exit_code == 0
+    return output
+
+
+@pytest.fixture
+def work(copy: Path, tmp_path: Path) -> Path:
+    """The copy and its source in a place of their own, to be damaged."""
+    return Path(shutil.copytree(copy.parent, tmp_path / "work"))
+
+
+def write(output: Path, target: Path, **options: object) -> Page:
+    report(ReportConfig(str(output), html=str(target), **options))  # type: ignore[arg-type]
+    return Page(target)
+
+
+def results_file(path: Path, names: list[str]) -> Path:
+    def cell(name: str, seed: int, hit: float) -> Cell:
+        curve = [EpochPoint(1, None, Retrieval(Scores(0, 0, hit, 9), Scores(0, 0, hit / 2, 9)))]
+        return Cell(
+            name, seed, {"model": "tiny", "epochs": 1}, curve, chance([1] * 100), 10, 0, 100, 100,
+            1.0, "cpu", {},
+        )  # fmt: skip
+
+    cells = [
+        cell(name, seed, 40.0 / n + seed) for n, name in enumerate(names, 1) for seed in (0, 2)
+    ]
+    write_results(str(path), Results(tuple(cells)), [])
+    return path
+
+
+def test_the_page_through_the_command_line(
+    copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = tmp_path / "page.html"
+    results = results_file(tmp_path / "results.json", ["clean", "protected"])
+    line = ["report", str(copy), "--html", str(target), "--results", str(results)]
+    assert main([*line, "--samples", "4"]) == 0
+    assert capsys.readouterr().out.strip() == str(target)
+    page = Page(target)
+    text = " ".join(page.text.split())
+    assert "45 of 46 images were protected" in text
+    assert "±8 largest change" in text
+    assert "image_undecodable" in text
+    assert "41.0 % after training on clean, 21.0 % after training on protected" in text
+    assert "41.0 ± 1.4" in text
+    assert "Guessing gives 10.0 %" in text
+    assert page.tags.count("figure") == 4
+    assert len(page.pictures) == 12
+    assert page.tags.count("svg") == 6
+    assert target.stat().st_size < 2_000_000
+
+
+def test_what_strangers_wrote_is_shown_and_never_run(copy: Path, tmp_path: Path) -> None:
+    results = results_file(tmp_path / "results.json", [EVIL, "protected"])
+    page = write(copy, tmp_path / "page.html", samples=64, results=str(results))
+    assert page.stays_at_home()
+    for told in (EVIL, EVIL_SHARD, f"{EVIL_KEY}0"):
+        assert told in page.text
+    assert page.text.count(EVIL) >= 5 + 1 + 2  # captions, owner, results
+    policy = dict(page.attributes)["content"]
+    assert "default-src 'none'" in (tmp_path / "page.html").read_text()
+    assert policy
+
+
+def test_the_page_is_the_same_each_time(copy: Path, tmp_path: Path) -> None:
+    def body(name: str, seed: int) -> str:
+        write(copy, tmp_path / name, samples=3, seed=seed)
+        return re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC", "", (tmp_path / name).read_text())
+
+    assert body("a", 0) == body("b", 0)
+    assert body("a", 0) != body("c", 1)
+
+
+def test_originals_that_have_moved_or_changed(work: Path, tmp_path: Path) -> None:
+    output, source = work / "copy", work / "source"
+    target = str(tmp_path / "page.html")
+    moved = source.rename(work / "elsewhere")
+    # The plan still names the first place; in this copy of the folders it is another one.
+    config = ReportConfig(str(output), html=target, against=str(moved))
+    assert report(config).notes == ()
+    shard = moved / "shard-000.tar"
+    shutil.copy(moved / "shard-001.tar", shard)
+    (note,) = report(config).notes
+    assert note.startswith("shard-000: the originals do not hold ")
+    assert "Not shown: shard-000" in Page(tmp_path / "page.html").text
+    shard.unlink()
+    assert "shard-000: the originals do not hold this shard" in str(report(config))
+    with pytest.raises(UsageError):
+        report(ReportConfig(str(output), html=target, against=str(source)))
+
+
+def test_an_original_with_other_pixels_is_not_compared(work: Path, tmp_path: Path) -> None:
+    source = work / "source"
+    write_shard(source / f"{EVIL_SHARD}.tar", evil_samples(6, seed=1))
+    config = ReportConfig(
+        str(work / "copy"), html=str(tmp_path / "page.html"), against=str(source), samples=9
+    )
+    notes = report(config).notes
+    assert len(notes) == 1
+    assert "no longer the image that was protected" in notes[0]
+
+
+def test_a_run_that_is_not_complete(work: Path, tmp_path: Path) -> None:
+    output = work / "copy"
+    (output / "_SUCCESS").unlink()
+    record = output / "_ledger" / "shard-001.json"
+    failed = json.loads(record.read_text()) | {"status": "failed", "error": f"broken {EVIL}"}
+    record.unlink()
+    (output / "_ledger" / "shard-001.failed.json").write_text(json.dumps(failed))
+    page = write(output, tmp_path / "page.html", samples=0)
+    text = " ".join(page.text.split())
+    assert "2 of 3 shards are done, 1 failed. Do not publish it yet." in text
+    assert f"broken {EVIL}" in text
+    assert page.pictures == []
+    assert page.stays_at_home()
+
+
+def test_what_is_refused(work: Path, tmp_path: Path) -> None:
+    output, target = str(work / "copy"), str(tmp_path / "page.html")
+    with pytest.raises(UsageError, match="holds no run"):
+        report(ReportConfig(str(work / "source"), html=target))
+    with pytest.raises(UsageError, match="samples is 65"):
+        report(ReportConfig(output, html=target, samples=65))
+    with pytest.raises(UsageError, match="holds no results"):
+        report(ReportConfig(output, html=target, results=str(tmp_path / "none.json")))
+    (work / "copy" / "manifest" / "shard-000.parquet").write_bytes(b"PAR1")
+    with pytest.raises(ViolationError, match=r"shard-000.parquet is not a readable manifest"):
+        report(ReportConfig(output, html=target))
+    assert not Path(target).exists()
+
+
+def screenshot(page: Path, target: Path, *options: str) -> np.ndarray:
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
+    command = [
+        browser, "--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
+        "--disable-dev-shm-usage", f"--user-data-dir={target}.profile",
+        f"--screenshot={target}", *options, page.as_uri(),
+    ]  # fmt: skip
+    subprocess.run(command, check=True, capture_output=True, timeout=280)
+    return np.asarray(Image.open(target).convert("RGB")).astype(int)
+
+
+@pytest.mark.slow
+def test_a_real_browser_draws_it(copy: Path, tmp_path: Path) -> None:
+    target = tmp_path / "page.html"
+    results = results_file(tmp_path / "results.json", [EVIL, "protected"])
+    write(copy, target, results=str(results))
+    light = screenshot(target, tmp_path / "light.png", "--window-size=1280,3000")
+    dark = screenshot(
+        target, tmp_path / "dark.png", "--window-size=1280,3000",
+        "--blink-settings=preferredColorScheme=0",
+    )  # fmt: skip
+    narrow = screenshot(target, tmp_path / "narrow.png", "--window-size=500,3000")
+    page = (0xF5, 0xF5, 0xF7)
+    assert (light[5, 5] == page).all()
+    assert light.std() > 20
+    assert dark[5, 5].max() < 40 < light[5, 5].min()
+    # Text and plots of the dark page are light: as much of it is bright as is dark by day.
+    assert (dark.min(axis=-1) > 200).mean() > 0.005
+    # Nothing is wider than a narrow window: the margin at the right is the page's own ground.
+    assert (narrow[:, -4] == page).all()
+    assert (light[:, -4] == page).all()
