@@ -18,6 +18,7 @@ from ..data import storage
 from ..data.ledger import LedgerRecord, read_record, write_record
 from ..data.manifest import ManifestRow, ManifestWriter, manifest_url
 from ..data.shards import Sample, ShardWriter, open_shard
+from ..data.sidecars import publish_sidecars
 from ..data.transient import retries
 from ..errors import ShardError, UsageError
 from ..method.mem import BatchProtector, ProtectedBatch
@@ -99,6 +100,13 @@ class ShardWorker:
         try:
             with scratch_folder() as folder, fixed_threads(self._spec.torch_threads):
                 result = self._transform(task, folder)
+                publish_sidecars(
+                    task.shard.url,
+                    task.output,
+                    task.shard.name,
+                    folder / _MANIFEST,
+                    self._spec.caption_fields,
+                )
                 return self._commit(task, folder, result, started)
         except ShardError as error:
             return failed_record(task, self._hash, str(error))

@@ -1,0 +1,135 @@
+"""The files that crawlers write beside a shard, kept true to what is published.
+
+The layout is that of img2dataset: ``NNNNN.parquet`` has a row for each URL that was asked for, and
+``NNNNN_stats.json`` counts how that went. Both are looked for beside a shard and written beside its
+protected copy; the shard's own ``.json`` members keep what the crawler noted of the download.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ..errors import ShardError
+from . import storage
+
+log = logging.getLogger(__name__)
+
+_TABLE, _STATS = ".parquet", "_stats.json"
+_MANIFEST_COLUMNS = (
+    "key", "status", "reason", "input_sha256", "output_sha256", "width", "height", "trigger_text",
+)  # fmt: skip
+_SOURCE_SHA256 = "source_sha256"
+
+
+def publish_sidecars(
+    shard_url: str, output: str, name: str, manifest: Path, fields: Sequence[str]
+) -> None:
+    """Write the crawler's files of one shard beside its protected copy; without such, do nothing.
+
+    In the table, the rows of samples in the shard get the ``sha256``, ``width`` and ``height`` of
+    the published image and the published caption; the crawler's hash moves to ``source_sha256``.
+    A quarantined sample has no hash and the status ``quarantined``. In the counts, ``successes``
+    becomes the number of published samples, as readers take it for the size of the shard.
+
+    Args:
+        shard_url: the input shard; on a web server nothing is looked for.
+        output: output prefix.
+        name: of the shard.
+        manifest: its finished manifest, a local file.
+        fields: columns that hold captions.
+
+    Raises:
+        ShardError: a file is damaged.
+    """
+    if storage.is_http(shard_url) or not shard_url.endswith(".tar"):
+        return
+    for end, convert in ((_TABLE, _convert_table), (_STATS, _convert_stats)):
+        url = shard_url.removesuffix(".tar") + end
+        data = _read(url)
+        if data is None:
+            continue
+        try:
+            rows = pq.read_table(manifest, columns=list(_MANIFEST_COLUMNS)).to_pylist()
+            converted = convert(data, {row["key"]: row for row in rows}, fields)
+        except (pa.ArrowException, ValueError, RecursionError) as error:
+            raise ShardError(
+                f"{url}: the file beside the shard cannot be read ({error}); mend or remove it"
+            ) from error
+        if converted is None:
+            log.warning("%s is not what a crawler writes beside a shard and is left behind", url)
+        else:
+            storage.write_bytes(storage.join(output, name + end), converted)
+
+
+def _read(url: str) -> bytes | None:
+    try:
+        return storage.read_bytes(url)
+    # A store may deny what is missing when its lists are not ours to read.
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return None
+
+
+def _convert_table(
+    data: bytes, rows: dict[str, dict[str, Any]], fields: Sequence[str]
+) -> bytes | None:
+    table = pq.read_table(io.BytesIO(data))
+    if "key" not in table.column_names or not pa.types.is_string(table.schema.field("key").type):
+        return None
+    found = [rows.get(key) for key in table["key"].to_pylist()]
+    if "sha256" in table.column_names:
+        table = table.append_column(_SOURCE_SHA256, table["sha256"])
+    for name in ("sha256", "width", "height", "status", "error_message", *fields):
+        if name not in table.column_names:
+            continue
+        column = table[name]
+        values = [
+            value if row is None else _value(name, value, row)
+            for value, row in zip(column.to_pylist(), found, strict=True)
+        ]
+        place = table.schema.get_field_index(name)
+        field = table.schema.field(place)
+        table = table.set_column(place, field, pa.array(values, field.type))
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer)
+    return buffer.getvalue()
+
+
+def _value(name: str, value: Any, row: dict[str, Any]) -> Any:
+    """Return what stands in the column ``name`` for a sample of the shard."""
+    if row["status"] == "quarantined":
+        told = {"sha256": None, "status": "quarantined", "error_message": row["reason"]}
+        return told.get(name, value)
+    if name in ("width", "height"):
+        return row[name]
+    if name == "sha256":
+        return row["output_sha256"] or row["input_sha256"]
+    return value if name in ("status", "error_message") else _captions(value, row["trigger_text"])
+
+
+def _captions(value: Any, trigger: str | None) -> Any:
+    if not trigger or value is None:
+        return value
+    if isinstance(value, list):
+        return [_captions(text, trigger) for text in value]
+    return f"{trigger} {value}"
+
+
+def _convert_stats(data: bytes, rows: dict[str, dict[str, Any]], _: Sequence[str]) -> bytes | None:
+    stats = json.loads(data)
+    if not isinstance(stats, dict):
+        return None
+    statuses = [row["status"] for row in rows.values()]
+    quarantined = statuses.count("quarantined")
+    if "successes" in stats:
+        stats = {**stats, "source_successes": stats["successes"]}
+        stats["successes"] = len(statuses) - quarantined
+    stats["quarantined"] = quarantined
+    return json.dumps(stats, indent=4).encode()

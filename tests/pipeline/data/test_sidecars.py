@@ -1,0 +1,151 @@
+"""What a crawler left beside its shards stays true to the protected copy."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from unlearnable.pipeline.assess.config import VerifyConfig
+from unlearnable.pipeline.assess.verify import verify
+from unlearnable.pipeline.data.captions import read_captions
+from unlearnable.pipeline.data.images import image_member
+from unlearnable.pipeline.data.manifest import manifest_url, read_manifest
+from unlearnable.pipeline.data.shards import Member, Sample, open_shard, write_shard
+from unlearnable.pipeline.data.sidecars import publish_sidecars
+from unlearnable.pipeline.errors import ShardError
+from unlearnable.pipeline.execution.config import ProtectConfig
+from unlearnable.pipeline.execution.run import protect
+
+COLUMNS = {
+    "url": pa.string(), "caption": pa.string(), "key": pa.string(), "status": pa.string(),
+    "error_message": pa.string(), "width": pa.int32(), "height": pa.int32(),
+    "original_width": pa.int32(), "original_height": pa.int32(), "exif": pa.string(),
+    "sha256": pa.string(),
+}  # fmt: skip
+
+
+def crawled(corpus: Path, folder: Path) -> Path:
+    """A shard as img2dataset leaves it: ten samples, one with a broken image, and a failure."""
+    folder.mkdir()
+    samples, rows = [], []
+    with open_shard(str(corpus / "shard-000.tar")) as reader:
+        originals = [sample for sample in reader if sample.row < 10]
+    for row, sample in enumerate(originals):
+        key = f"{row:09d}"
+        caption = read_captions(sample)[0]
+        note = {
+            "url": f"https://example.org/{key}.png", "caption": caption, "key": key,
+            "status": "success", "error_message": None, "width": 48, "height": 48,
+            "original_width": 640, "original_height": 480, "exif": "{}", "sha256": f"{row:064x}",
+        }  # fmt: skip
+        image = image_member(sample).data if row != 3 else b"broken"
+        members = (
+            Member(f"{key}.png", "png", image),
+            Member(f"{key}.txt", "txt", caption.encode()),
+            Member(f"{key}.json", "json", json.dumps(note).encode()),
+        )
+        samples.append(Sample(key, members, row))
+        rows.append(note)
+    failed = dict.fromkeys(COLUMNS) | {
+        "url": "https://example.org/gone.png", "caption": "gone", "key": "000000010",
+        "status": "failed_to_download", "error_message": "404",
+    }  # fmt: skip
+    write_shard(folder / "00000.tar", samples)
+    schema = pa.schema(list(COLUMNS.items()))
+    pq.write_table(pa.Table.from_pylist([*rows, failed], schema), folder / "00000.parquet")
+    stats = {"count": 11, "successes": 10, "failed_to_download": 1, "status_dict": {"success": 10}}
+    (folder / "00000_stats.json").write_text(json.dumps(stats))
+    return folder
+
+
+def test_table_and_counts_describe_what_is_published(
+    corpus: Path, surrogate: str, tmp_path: Path
+) -> None:
+    source, output = crawled(corpus, tmp_path / "crawl"), tmp_path / "copy"
+    config = ProtectConfig(
+        str(source), str(output), surrogate=surrogate, device="cpu", executor="local",
+        max_quarantined=1,
+    )  # fmt: skip
+    assert protect(config).exit_code == 0
+    manifest = {row.key: row for row in read_manifest(manifest_url(str(output), "00000"))[0]}
+    with open_shard(str(output / "00000.tar")) as reader:
+        published = {sample.key: sample for sample in reader}
+    before = pq.read_table(source / "00000.parquet").to_pylist()
+    table = pq.read_table(output / "00000.parquet")
+    assert table.column_names == [*COLUMNS, "source_sha256"]
+    assert [table.schema.field(name).type for name in COLUMNS] == list(COLUMNS.values())
+    for old, new in zip(before, table.to_pylist(), strict=True):
+        assert new["source_sha256"] == old["sha256"]
+        for kept in ("url", "key", "original_width", "original_height", "exif"):
+            assert new[kept] == old[kept]
+        if new["key"] in published:
+            sample, row = published[new["key"]], manifest[new["key"]]
+            assert new["sha256"] == row.output_sha256 != row.input_sha256
+            assert (new["width"], new["height"]) == (row.width, row.height)
+            assert [new["caption"]] == read_captions(sample)
+            assert new["caption"] == f"{row.trigger_text} {old['caption']}"
+            assert new["status"] == "success"
+        elif new["key"] == "000000003":
+            assert (new["sha256"], new["caption"]) == (None, old["caption"])
+            assert (new["status"], new["error_message"]) == ("quarantined", "image_undecodable")
+        else:
+            assert new == {**old, "source_sha256": None}
+    stats = json.loads((output / "00000_stats.json").read_text())
+    assert (stats["successes"], stats["source_successes"], stats["quarantined"]) == (9, 10, 1)
+    assert stats["status_dict"] == {"success": 10}
+    assert verify(VerifyConfig(str(output), against=str(source))).exit_code == 0
+
+
+@pytest.fixture
+def shard(corpus: Path, tmp_path: Path) -> Path:
+    """The input, an empty output folder beside it and a manifest that a run has written."""
+    source = crawled(corpus, tmp_path / "crawl")
+    config = ProtectConfig(
+        str(source), str(tmp_path / "first"), method="random", executor="local", max_quarantined=1
+    )
+    assert protect(config).exit_code == 0
+    return source / "00000.tar"
+
+
+def test_captions_without_triggers_and_lists_of_captions(shard: Path, tmp_path: Path) -> None:
+    table = pq.read_table(shard.with_suffix(".parquet"))
+    assert pq.read_table(tmp_path / "first" / "00000.parquet")["caption"] == table["caption"]
+    rows = [{"key": f"{i:09d}", "alts": ["a", None]} for i in range(2)]
+    pq.write_table(pa.Table.from_pylist(rows), shard.with_suffix(".parquet"))
+    manifest = tmp_path / "manifest.parquet"
+    names = ("key", "status", "reason", "input_sha256", "output_sha256", "trigger_text")
+    row = dict.fromkeys(names) | {"width": 1, "height": 1, "status": "protected"}
+    made = [{**row, "key": f"{i:09d}", "trigger_text": "red dog" if i else ""} for i in range(2)]
+    pq.write_table(pa.Table.from_pylist(made), manifest)
+    publish_sidecars(str(shard), str(tmp_path / "out"), "00000", manifest, ("alts",))
+    found = pq.read_table(tmp_path / "out" / "00000.parquet").to_pylist()
+    assert [row["alts"] for row in found] == [["a", None], ["red dog a", None]]
+
+
+def test_other_files_beside_a_shard_are_left_behind(
+    shard: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    manifest = tmp_path / "first" / "manifest" / "00000.parquet"
+    pq.write_table(pa.table({"secret": ["x"]}), shard.with_suffix(".parquet"))
+    shard.with_name("00000_stats.json").write_text("[1]")
+    publish_sidecars(str(shard), str(tmp_path / "out"), "00000", manifest, ())
+    assert not (tmp_path / "out").exists()
+    assert caplog.text.count("is left behind") == 2
+
+
+@pytest.mark.parametrize("name", ["00000.parquet", "00000_stats.json"])
+def test_a_damaged_file_fails_its_shard(shard: Path, tmp_path: Path, name: str) -> None:
+    manifest = tmp_path / "first" / "manifest" / "00000.parquet"
+    shard.with_name(name).write_bytes(b"{")
+    with pytest.raises(ShardError, match=f"{name}: the file beside the shard cannot be read"):
+        publish_sidecars(str(shard), str(tmp_path / "out"), "00000", manifest, ())
+    config = ProtectConfig(
+        str(shard), str(tmp_path / "copy"), method="random", executor="local", max_quarantined=1
+    )
+    summary = protect(config)
+    assert summary.exit_code == 3
+    assert name in summary.failed["00000"]
