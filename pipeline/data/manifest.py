@@ -231,9 +231,11 @@ class ManifestReader:
 
     def __init__(self, file: BinaryIO, name: str) -> None:
         self._name = name
+        digest = hashlib.sha256()
         file.seek(0)
-        self.sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        self.size = file.tell()
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+        self.sha256, self.size = digest.hexdigest(), file.tell()
         with self._readable():
             self._parquet = pq.ParquetFile(file)
             schema = self._parquet.schema_arrow
