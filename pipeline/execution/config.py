@@ -61,11 +61,15 @@ class ProtectConfig:
     """Attempts a shard gets when the process that works on it dies."""
     max_quarantined: float = 0.01
     """Share of quarantined samples above which the run ends with exit code 3."""
+    shard_timeout: float = 0.0
+    """Seconds an attempt at a shard may take before its process is ended; 0 sets no limit."""
+    grace_seconds: float = 20.0
+    """Seconds that shards in work have to end after a SIGTERM."""
+    join: bool = False
+    """Work beside another run of the same configuration on this output, instead of refusing."""
     owner: str = ""
     """Who publishes the copy; printed in its card."""
     dry_run: bool = False
-    join: bool = False
-    """Work beside another run of the same configuration on this output, instead of refusing."""
     """Plan, count and estimate disk needs; write nothing."""
 
 
@@ -146,6 +150,12 @@ class RetryConfig:
     """Where a worker optimises: cpu, cuda, or auto: cuda where there is one."""
     max_attempts: int = 3
     """Attempts a shard gets when the process that works on it dies."""
+    shard_timeout: float = 0.0
+    """Seconds an attempt at a shard may take before its process is ended; 0 sets no limit."""
+    grace_seconds: float = 20.0
+    """Seconds that shards in work have to end after a SIGTERM."""
+    join: bool = False
+    """Work beside another run of the same configuration on this output, instead of refusing."""
 
 
 @dataclass(frozen=True)
@@ -156,5 +166,3 @@ class RestoreConfig:
     """URL of the directory that `protect` wrote."""
     destination: str
     """URL of the directory for the restored shards; never inside the output."""
-    join: bool = False
-    """Work beside another run of the same configuration on this output, instead of refusing."""

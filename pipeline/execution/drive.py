@@ -15,6 +15,8 @@ from ..data.card import write_card
 from ..data.ledger import LedgerRecord, read_record, write_success
 from ..data.plan import Plan, ShardInput
 from ..errors import UnlearnableError, UsageError
+from .checks import check_least
+from .child_executor import run_child
 from .config import ProtectConfig
 from .gather import gather
 from .lease import OutputLease, lease_output
@@ -37,11 +39,8 @@ def check_running(config: ProtectConfig) -> None:
     Raises:
         UsageError: out of range, or not possible here.
     """
-    for name in ("workers", "io_threads", "max_attempts"):
-        if getattr(config, name) < 1:
-            raise UsageError(
-                f"{name.replace('_', '-')} is {getattr(config, name)}; it must be at least 1"
-            )
+    check_least(config, 1, "workers", "io_threads", "max_attempts")
+    check_least(config, 0, "shard_timeout", "grace_seconds")
     if not 0 <= config.max_quarantined <= 1:
         raise UsageError(f"max-quarantined is {config.max_quarantined}; it is a share, 0 to 1")
     choose_executor(config)
@@ -85,7 +84,7 @@ def drive(
     started = time.monotonic()
     records: Records = {}
     exit_code = 0
-    with stop_on_signals() as stop:
+    with stop_on_signals(config.grace_seconds) as stop:
         try:
             with lease_output(config.output, plan.config_hash, stop, join=config.join) as lease:
                 if new:
@@ -155,13 +154,15 @@ def _own_order(waiting: list[ShardInput], lease: OutputLease) -> list[ShardInput
 def _execute(
     config: ProtectConfig, setup: WorkerSetup, queue: TaskQueue, stop: StopFlag
 ) -> Generator[LedgerRecord]:
+    make, timeout = partial(make_worker, setup), config.shard_timeout
     if choose_executor(config) == "local":
-        return run_local(make_worker(setup), queue, stop)
+        if timeout:
+            return run_child(make, queue, stop, timeout=timeout)
+        return run_local(make(), queue, stop)
     from .ray_executor import run_ray
 
     gpus = config.gpus_per_worker
-    make = partial(make_worker, setup)
-    return run_ray(make, queue, stop, workers=config.workers, gpus_per_worker=gpus)
+    return run_ray(make, queue, stop, workers=config.workers, gpus_per_worker=gpus, timeout=timeout)
 
 
 def _finish(config: ProtectConfig, plan: Plan, records: Records) -> None:

@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ from ray.exceptions import ActorUnavailableError, RayActorError, RayError, RayTa
 
 from ..data.ledger import LedgerRecord
 from ..errors import UsageError
+from .child_executor import too_late
 from .schedule import Outcome, ShardTask, TaskQueue, Worker, attempt
 from .stop import StopFlag
 
@@ -50,6 +52,9 @@ class ShardActor:
         """Process one shard."""
         return attempt(self._get_worker, task)
 
+    def ready(self) -> None:
+        """Return when the process is there."""
+
     def _get_worker(self) -> Worker:
         if self._worker is None:
             self._worker = self._make()
@@ -58,9 +63,15 @@ class ShardActor:
 
 @dataclass
 class _Slot:
-    """One actor and the tasks it was given, the running one first."""
+    """One actor and the tasks it was given, the running one first.
+
+    ``ready`` is done when its process has started, ``since`` then tells when the running task
+    began.
+    """
 
     actor: Any
+    ready: Any
+    since: float | None = None
     tasks: deque[tuple[Any, ShardTask]] = field(default_factory=deque)
 
 
@@ -71,10 +82,15 @@ class RayExecutor:
         make: makes the worker of an actor, in the actor; small, it travels there.
         workers: number of actors.
         gpus_per_worker: GPUs an actor reserves; ``auto`` is one where the cluster has any.
+        timeout: seconds that an attempt may take; 0 sets no limit.
     """
 
     def __init__(
-        self, make: MakeWorker, workers: int, gpus_per_worker: Literal["auto"] | float
+        self,
+        make: MakeWorker,
+        workers: int,
+        gpus_per_worker: Literal["auto"] | float,
+        timeout: float = 0.0,
     ) -> None:
         if gpus_per_worker == "auto":
             gpus_per_worker = 1.0 if ray.cluster_resources().get("GPU", 0) else 0.0
@@ -87,29 +103,39 @@ class RayExecutor:
         }
         self._actor_class = ray.remote(**options)(ShardActor)
         self._make = ray.put(make)
-        self._slots = [_Slot(self._new_actor()) for _ in range(workers)]
+        self._timeout = timeout
+        self._slots = [_Slot(*self._new_actor()) for _ in range(workers)]
 
     def run(self, queue: TaskQueue, stop: StopFlag) -> Iterator[LedgerRecord]:
         """Yield the final record of every shard of ``queue``."""
-        while self._fill(queue):
+        while self._fill(queue, stop):
             heads = {slot.tasks[0][0]: slot for slot in self._slots if slot.tasks}
             ready, _ = ray.wait(list(heads), num_returns=1, timeout=_POLL_SECONDS)
-            stop.check()
-            for ref in ready:
-                record = self._finish(heads[ref], queue)
-                if record is not None:
-                    yield record
+            stop.check_now()
+            records = [self._finish(heads[ref], queue) for ref in ready]
+            records += [self._end(slot, queue) for slot in self._slots if self._is_late(slot)]
+            yield from (record for record in records if record is not None)
+        stop.check()
 
     def close(self) -> None:
         """End the actors."""
         for slot in self._slots:
             ray.kill(slot.actor)
 
-    def _new_actor(self) -> Any:
-        return self._actor_class.remote(self._make)
+    def _new_actor(self) -> tuple[Any, Any]:
+        actor: Any = self._actor_class.remote(self._make)
+        return actor, actor.ready.remote()
 
-    def _fill(self, queue: TaskQueue) -> bool:
-        """Give every actor a task, then a second one; return whether any has one."""
+    def _fill(self, queue: TaskQueue, stop: StopFlag) -> bool:
+        """Give every actor a task, then a second one; return whether any has one.
+
+        A run that is told to stop takes back what only waits.
+        """
+        if stop.ending:
+            for slot in self._slots:
+                while len(slot.tasks) > 1:
+                    ray.cancel(slot.tasks.pop()[0])
+            return any(slot.tasks for slot in self._slots)
         for depth in range(1, _DEPTH + 1):
             # The last shards are not queued behind others: an idle actor may come free first.
             if depth > 1 and len(queue) < len(self._slots):
@@ -117,12 +143,14 @@ class RayExecutor:
             for slot in self._slots:
                 task = queue.take() if len(slot.tasks) < depth else None
                 if task is not None:
+                    slot.since = None if depth == 1 else slot.since
                     slot.tasks.append((slot.actor.run.remote(task), task))
         return any(slot.tasks for slot in self._slots)
 
     def _finish(self, slot: _Slot, queue: TaskQueue) -> LedgerRecord | None:
         """Take the running task off ``slot``; its actor is replaced when it died."""
         ref, task = slot.tasks.popleft()
+        slot.since = None
         try:
             outcome: Outcome = ray.get(ref)
         except RayActorError as error:
@@ -138,6 +166,22 @@ class RayExecutor:
             outcome = Outcome(error=str(error.cause))
         return queue.settle(task, outcome)
 
+    def _is_late(self, slot: _Slot) -> bool:
+        """Whether the running task of ``slot`` has had its time; waiting for a node is free."""
+        if not self._timeout or not slot.tasks:
+            return False
+        if slot.since is None:
+            if ray.wait([slot.ready], timeout=0)[0]:
+                slot.since = time.monotonic()
+            return False
+        return time.monotonic() - slot.since > self._timeout
+
+    def _end(self, slot: _Slot, queue: TaskQueue) -> LedgerRecord | None:
+        """Take a task that hangs off ``slot``, with its actor."""
+        _, task = slot.tasks.popleft()
+        self._replace(slot, queue)
+        return queue.settle(task, Outcome(error=too_late(self._timeout)))
+
     def _replace(self, slot: _Slot, queue: TaskQueue) -> None:
         """Give back what only waited for the actor of ``slot``, and start another actor."""
         for _, task in reversed(slot.tasks):
@@ -145,7 +189,8 @@ class RayExecutor:
         slot.tasks.clear()
         # An actor that is only unreachable must not go on with a shard that another one gets.
         ray.kill(slot.actor)
-        slot.actor = self._new_actor()
+        slot.actor, slot.ready = self._new_actor()
+        slot.since = None
 
 
 def _describe(error: RayActorError) -> str:
@@ -207,10 +252,11 @@ def run_ray(
     *,
     workers: int,
     gpus_per_worker: Literal["auto"] | float,
+    timeout: float = 0.0,
 ) -> Generator[LedgerRecord]:
     """Yield the final record of every shard of ``queue``, computed by ``workers`` actors."""
     with connection(workers):
-        executor = RayExecutor(make, workers, gpus_per_worker)
+        executor = RayExecutor(make, workers, gpus_per_worker, timeout)
         try:
             yield from executor.run(queue, stop)
         finally:

@@ -39,6 +39,8 @@ def retry(config: RetryConfig) -> RunSummary:
         gpus_per_worker=config.gpus_per_worker,
         device=config.device,
         max_attempts=config.max_attempts,
+        shard_timeout=config.shard_timeout,
+        grace_seconds=config.grace_seconds,
         join=config.join,
         **{name: plan.request[name] for name in REQUEST if name in plan.request},
     )

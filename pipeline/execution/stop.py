@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+log = logging.getLogger(__name__)
 
 
 class Interrupted(KeyboardInterrupt):
@@ -24,26 +28,57 @@ class Interrupted(KeyboardInterrupt):
 
 
 class StopFlag:
-    """Remembers the first signal: what a handler raises can be swallowed by a callback."""
+    """Remembers the first signal: what a handler raises can be swallowed by a callback.
 
-    def __init__(self) -> None:
+    Args:
+        grace: seconds that work in progress has to end after a SIGTERM; nothing new is begun.
+    """
+
+    def __init__(self, grace: float = 0.0) -> None:
+        self._grace = grace
         self._signum = 0
+        self._at_once = False
+        self._timer: threading.Timer | None = None
+
+    @property
+    def ending(self) -> bool:
+        """Whether a signal came."""
+        return self._signum != 0
 
     def handle(self, signum: int, _frame: FrameType | None) -> None:
-        """Signal handler: remember and raise."""
+        """Signal handler: remember and raise, the first SIGTERM only when its grace is over."""
+        first = not self._signum
         self._signum = self._signum or signum
-        raise Interrupted(signum)
+        if first and signum == signal.SIGTERM and self._grace > 0:
+            log.warning("SIGTERM: what is in work has %g s to end", self._grace)
+            timer = threading.Timer(self._grace, os.kill, (os.getpid(), signal.SIGTERM))
+            timer.daemon = True
+            timer.start()
+            self._timer = timer
+            return
+        self._at_once = True
+        raise Interrupted(self._signum)
 
     def check(self) -> None:
-        """Raise `Interrupted` when a signal came."""
+        """Raise `Interrupted` when a signal came: before anything new is begun."""
         if self._signum:
             raise Interrupted(self._signum)
 
+    def check_now(self) -> None:
+        """Raise `Interrupted` when no grace is left: while something is in work."""
+        if self._at_once:
+            raise Interrupted(self._signum)
+
+    def close(self) -> None:
+        """End the grace."""
+        if self._timer is not None:
+            self._timer.cancel()
+
 
 @contextmanager
-def stop_on_signals() -> Iterator[StopFlag]:
+def stop_on_signals(grace: float = 0.0) -> Iterator[StopFlag]:
     """Turn SIGINT and SIGTERM into `Interrupted`; other threads than the main one cannot."""
-    flag = StopFlag()
+    flag = StopFlag(grace)
     if threading.current_thread() is not threading.main_thread():
         yield flag
         return
@@ -51,5 +86,6 @@ def stop_on_signals() -> Iterator[StopFlag]:
     try:
         yield flag
     finally:
+        flag.close()
         for signum, handler in before.items():
             signal.signal(signum, handler)

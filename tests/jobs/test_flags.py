@@ -28,6 +28,7 @@ FLAGS = {
     """,
     "protect": """
         --batch-size --caption-fields --device --dry-run --epsilon --executor --gpus-per-worker
+        --grace-seconds --shard-timeout
         --image-format --input --io-threads --join --max-attempts --max-pixels --max-quarantined
         --method --output --owner --seed --shuffle --steps --surrogate --torch-threads
         --trigger-words --workers
@@ -41,7 +42,9 @@ FLAGS = {
     "status": "--json --output",
     "retry": """
     "report": "--against --html --output --results --samples --seed",
-        --device --executor --gpus-per-worker --join --max-attempts --output --surrogate --workers
+    "retry": """
+        --device --executor --gpus-per-worker --grace-seconds --join --max-attempts
+        --output --shard-timeout --surrogate --workers
     """,
     "restore": "--destination --output",
     "bench": "--device --input --surrogate",
