@@ -82,9 +82,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(_user_error(error))
     except UnlearnableError as error:
         return _fail(str(error), error.exit_code)
-    except Interrupted as stop:
     except UnavailableError as error:
         return _fail(f"{error}; run the same command to go on", error.exit_code)
+    except Interrupted as stop:
         return _fail(str(stop), stop.exit_code)
     return result if isinstance(result, int) else 0
 

@@ -40,7 +40,6 @@ FLAGS = {
         --threads --train --weight-decay --workers
     """,
     "status": "--json --output",
-    "retry": """
     "report": "--against --html --output --results --samples --seed",
     "retry": """
         --device --executor --gpus-per-worker --grace-seconds --join --max-attempts
