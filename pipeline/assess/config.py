@@ -40,6 +40,18 @@ class EvaluateConfig:
     """Clean shards that every victim is tested on: an fsspec URL as for `train`."""
     output: str
     """URL of the JSON file of results; finished victims in it are not trained again."""
+    attack: tuple[str, ...] = ()
+    """Attacks on the protection, each as NAME[:ARG]; every corpus is evaluated once more under
+    each. Published pictures: jpeg[:QUALITY], crawl (256 px, white border, JPEG 95),
+    down-up[:FACTOR], gray, blur[:SIGMA], median[:SIZE], bits[:N], noise[:SIGMA]. Each epoch:
+    augment (crop, flip, colour jitter). Captions: strip-trigger[:K], shuffle-words,
+    replace-caption (by the clean corpus' own). Corpus: share[:PERCENT] protected, average[:K] and
+    average-highpass[:K] (subtract the mean picture of each of the first K words),
+    average-leaked[:PAIRS] and purify[:PAIRS] (a denoiser), which learn from leaked originals.
+    K is the manifest's where it is left out."""
+    clean: str = "clean"
+    """Name of the unprotected corpus in `train`; the attacks replace-caption, share, average-leaked
+    and purify read it."""
     model: str = "tiny"
     """The victim: tiny (64 px, for CPUs) or the name of any open_clip model."""
     image_size: int | None = None
@@ -71,4 +83,4 @@ class EvaluateConfig:
     max_pixels: int = 1 << 26
     """Images with more pixels are passed over."""
     plot: str | None = None
-    """URL of a PNG of Hit@10 by epoch, one line a corpus; needs the extra `demo`."""
+    """URL of a PNG of Hit@10 by epoch, one line a corpus as published; needs the extra `demo`."""

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import os
 import platform
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -18,25 +17,37 @@ from typing import Any
 
 import torch
 
-from ..data.plan import resolve_input
 from ..errors import ShardError, UsageError
+from .attacks.augment import augmentation
 from .config import EvaluateConfig
+from .corpora import Corpora
 from .figures import plot_curves, require_matplotlib
-from .pairs import Pairs, load_pairs
+from .pairs import Pairs
 from .results import Cell, Results, read_cells, write_results
 from .retrieval import chance
+from .rows import Row, identity, rows_of
 from .victim import EpochPoint, VictimConfig, train_victim
 
 _log = logging.getLogger(__name__)
+
+
+_Key = tuple[str, int]
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """One cell that was asked for; ``config`` is all that decides its curve."""
+
+    row: Row
+    victim: VictimConfig
+    config: dict[str, Any]
 
 
 @dataclass(frozen=True)
 class _Task:
     """One cell to compute: pure data, so that it can go to another process."""
 
-    name: str
-    victim: VictimConfig
-    config: dict[str, Any]
+    wanted: _Wanted
     train: Pairs
     test: Pairs
     device: str
@@ -47,70 +58,62 @@ def evaluate(config: EvaluateConfig) -> Results:
     """Train and test every victim that the output file does not hold yet.
 
     The file is written anew, whole, after each victim; running the same command again after an
-    interruption trains only what is missing. Cells of other corpora or seeds in it are kept.
-    Each corpus is decoded once, into a temporary file of N * size * size * 3 bytes.
+    interruption trains only what is missing. Cells of other corpora, attacks or seeds in it are
+    kept. Each corpus is decoded once, and once more for each attack on pictures, into a temporary
+    file of N * size * size * 3 bytes; those of attacks are deleted as soon as they were used.
 
     Raises:
-        UsageError: a wrong option, corpus or output file.
+        UsageError: a wrong option, corpus, attack or output file.
         ShardError: a shard that cannot be read, or a victim's process that died.
     """
-    corpora = _check(config)
-    wanted = _wanted(config, corpora)
-    existing = {(cell.name, cell.seed): cell for cell in read_cells(config.output)}
+    _check(config)
+    wanted = _wanted(config, rows_of(config))
+    existing = {(cell.row, cell.seed): cell for cell in read_cells(config.output)}
     done = {
         key: existing[key]
-        for key, (_, cell_config) in wanted.items()
-        if key in existing and existing[key].config == cell_config
+        for key, cell in wanted.items()
+        if key in existing and existing[key].config == cell.config
     }
     others = [cell for key, cell in existing.items() if key not in wanted]
-    missing = [key for key in wanted if key not in done]
+    missing = {key: cell for key, cell in wanted.items() if key not in done}
     if done:
         _log.info("%d of %d victims are in %s already", len(done), len(wanted), config.output)
-    with tempfile.TemporaryDirectory(prefix="unlearnable-evaluate-") as folder:
-        for cell in _run(config, _tasks(config, corpora, wanted, missing, folder)):
-            done[cell.name, cell.seed] = cell
-            write_results(config.output, _ordered(done, wanted), others)
+    for cell in _trained(config, missing):
+        done[cell.row, cell.seed] = cell
+        write_results(config.output, _ordered(done, wanted), others)
     results = _ordered(done, wanted)
     write_results(config.output, results, others)
     if config.plot is not None:
-        plot_curves(results, config.plot)
+        published = tuple(cell for cell in results.cells if cell.attack is None)
+        plot_curves(Results(published), config.plot)
     return results
 
 
-def _check(config: EvaluateConfig) -> dict[str, str]:
-    """Return the URL of each corpus by name."""
-    corpora: dict[str, str] = {}
-    for entry in config.train:
-        name, equals, url = entry.partition("=")
-        if not (name and equals and url):
-            raise UsageError(f"train wants NAME=URL, e.g. clean=corpus/train, not {entry!r}")
-        if name in corpora:
-            raise UsageError(f"two corpora are called {name!r}; names must differ")
-        corpora[name] = url
+def _check(config: EvaluateConfig) -> None:
     for option in ("epochs", "batch_size", "eval_every", "workers", "threads"):
         if getattr(config, option) < 1:
             raise UsageError(f"{option} must be at least 1, not {getattr(config, option)}")
-    if not corpora or not config.seeds or len(set(config.seeds)) < len(config.seeds):
+    if not config.train or not config.seeds or len(set(config.seeds)) < len(config.seeds):
         raise UsageError("at least one corpus and one seed are needed, and no seed twice")
     if not config.lr > 0 or config.weight_decay < 0:
         raise UsageError("lr must be above 0 and weight_decay not below")
     if config.plot is not None:
         require_matplotlib()
-    return corpora
 
 
-def _wanted(
-    config: EvaluateConfig, corpora: dict[str, str]
-) -> dict[tuple[str, int], tuple[VictimConfig, dict[str, Any]]]:
-    """Return the victim and the configuration of every cell, by corpus and seed."""
-    test = _identity(config.test)
-    reading = {"caption_fields": list(config.caption_fields), "max_pixels": config.max_pixels}
+def _wanted(config: EvaluateConfig, rows: list[Row]) -> dict[_Key, _Wanted]:
+    """Return every cell by row and seed."""
+    reading = {
+        "test": identity(config.test),
+        "caption_fields": list(config.caption_fields),
+        "max_pixels": config.max_pixels,
+    }
     wanted = {}
-    for name, url in corpora.items():
-        data = {"train": _identity(url), "test": test} | reading
+    for row in rows:
+        data = row.identity() | reading
         for seed in config.seeds:
             victim = _victim_config(config, seed)
-            wanted[name, seed] = victim, asdict(victim) | data
+            wanted[row.label, seed] = _Wanted(row, victim, asdict(victim) | data)
     return wanted
 
 
@@ -145,43 +148,32 @@ def _device(config: EvaluateConfig) -> str:
     return config.device
 
 
-def _identity(url: str) -> str:
-    """Return a digest of which shards ``url`` names now: names, sizes and change marks."""
-    shards = [f"{shard.name} {shard.size} {shard.etag}" for shard in resolve_input(url)]
-    return hashlib.sha256("\n".join(shards).encode()).hexdigest()
+def _trained(config: EvaluateConfig, missing: dict[_Key, _Wanted]) -> Iterator[Cell]:
+    """Train the missing victims and yield them as they finish."""
+    if not missing:
+        return
+    victim = next(iter(missing.values())).victim
+    assert victim.image_size is not None, "resolved by _victim_config"
+    left = Counter(key[0] for key in missing)
+    device = torch.device(_device(config))
+    with tempfile.TemporaryDirectory(prefix="unlearnable-evaluate-") as folder:
+        corpora = Corpora(config, victim.image_size, folder, device)
+        for cell in _run(config, _tasks(config, corpora, missing)):
+            left[cell.row] -= 1
+            if not left[cell.row]:
+                corpora.release(missing[cell.row, cell.seed].row)
+            yield cell
 
 
 def _tasks(
-    config: EvaluateConfig,
-    corpora: dict[str, str],
-    wanted: dict[tuple[str, int], tuple[VictimConfig, dict[str, Any]]],
-    missing: list[tuple[str, int]],
-    folder: str,
+    config: EvaluateConfig, corpora: Corpora, missing: dict[_Key, _Wanted]
 ) -> Iterator[_Task]:
-    """Decode the test set and, one after the other, the corpora that have missing cells."""
-    loaded: dict[str, Pairs] = {}
-
-    def load(name: str, url: str, size: int) -> Pairs:
-        if name not in loaded:
-            _log.info("decoding %s at %d px", url, size)
-            loaded[name] = load_pairs(
-                url,
-                size,
-                os.path.join(folder, f"{len(loaded)}.raw"),
-                fields=config.caption_fields,
-                max_pixels=config.max_pixels,
-            )
-        return loaded[name]
-
-    for name, seed in missing:
-        victim, cell_config = wanted[name, seed]
-        assert victim.image_size is not None, "resolved by _victim_config"
+    """Prepare the test set and, one row after the other, the corpora that have missing cells."""
+    for wanted in missing.values():
         yield _Task(
-            name=name,
-            victim=victim,
-            config=cell_config,
-            train=load(f"train {name}", corpora[name], victim.image_size),
-            test=load("test", config.test, victim.image_size),
+            wanted=wanted,
+            train=corpora.of(wanted.row),
+            test=corpora.published(config.test),
             device=_device(config),
             threads=config.threads,
         )
@@ -237,33 +229,23 @@ def _collect(finished: set[Future[Cell]]) -> Iterator[Cell]:
 
 
 def _compute(task: _Task) -> Cell:
-    label = f"{task.name} seed {task.victim.seed}"
-
-    def progress(point: EpochPoint) -> None:
-        i2t, t2i = point.retrieval.i2t, point.retrieval.t2i
-        _log.info(
-            "%s epoch %d of %d: loss %.3f, Hit@10 %.1f / %.1f",
-            label,
-            point.epoch,
-            task.victim.epochs,
-            float("nan") if point.train_loss is None else point.train_loss,
-            i2t.hit10,
-            t2i.hit10,
-        )
-
+    row, victim = task.wanted.row, task.wanted.victim
+    augments = row.attack is not None and row.attack.name == "augment"
     run = train_victim(
         task.train,
         task.test,
-        task.victim,
+        victim,
         device=torch.device(task.device),
         threads=task.threads,
-        progress=progress,
+        augment=augmentation(task.train.size) if augments else None,
+        progress=lambda point: _report(task.wanted, point),
     )
     counts = [len(texts) for texts in task.test.captions]
     return Cell(
-        name=task.name,
-        seed=task.victim.seed,
-        config=task.config,
+        name=row.corpus,
+        attack=row.attack_label,
+        seed=victim.seed,
+        config=task.wanted.config,
         curve=run.curve,
         chance=chance(counts),
         samples=len(task.train),
@@ -276,10 +258,23 @@ def _compute(task: _Task) -> Cell:
     )
 
 
+def _report(wanted: _Wanted, point: EpochPoint) -> None:
+    _log.info(
+        "%s seed %d epoch %d of %d: loss %.3f, Hit@10 %.1f / %.1f",
+        wanted.row.label,
+        wanted.victim.seed,
+        point.epoch,
+        wanted.victim.epochs,
+        float("nan") if point.train_loss is None else point.train_loss,
+        point.retrieval.i2t.hit10,
+        point.retrieval.t2i.hit10,
+    )
+
+
 def _versions() -> dict[str, str]:
     packages = {name: version(name) for name in ("unlearnable", "torch", "open_clip_torch")}
     return packages | {"python": platform.python_version()}
 
 
-def _ordered(done: dict[tuple[str, int], Cell], wanted: dict[tuple[str, int], Any]) -> Results:
+def _ordered(done: dict[_Key, Cell], wanted: dict[_Key, _Wanted]) -> Results:
     return Results(tuple(done[key] for key in wanted if key in done))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import numpy as np
@@ -19,14 +19,17 @@ from ..errors import SampleError, UsageError
 
 Pixels = npt.NDArray[np.uint8]
 
-Attack = Callable[[Pixels, list[str], int], tuple[Pixels, list[str]]]
-"""What someone does to a published sample before training on it.
+ImageAttack = Callable[[Pixels, int], Pixels]
+"""What someone does to a published picture before training on it.
 
-Takes the decoded image (uint8 [H, W, 3]), its captions and the sample's position in the corpus;
-returns both changed. Applied to the corpora that victims train on, never to the test set.
+Takes the decoded image (uint8 [H, W, 3]) and its sample's position in the corpus. Applied to the
+corpora that victims train on, never to the test set.
 """
 
+_Numbered = tuple[int, tuple[str, Sample]]
+
 _CHUNK = 64
+_BLOCK = 256
 
 
 @dataclass(frozen=True)
@@ -38,12 +41,14 @@ class Pairs:
             the operating system keeps in memory as far as there is room.
         size: side of the square images, pixels.
         captions: the captions of each image, at least one.
+        keys: shard and key of each sample, which name it in every copy of the corpus.
         skipped: samples that could not be read.
     """
 
     path: str
     size: int
     captions: list[list[str]]
+    keys: list[str]
     skipped: int
 
     def __len__(self) -> int:
@@ -62,7 +67,7 @@ def load_pairs(
     *,
     fields: Sequence[str],
     max_pixels: int,
-    attack: Attack | None = None,
+    attack: ImageAttack | None = None,
 ) -> Pairs:
     """Decode the shards at ``url`` into the raw file ``path``, a few dozen samples at a time.
 
@@ -71,19 +76,20 @@ def load_pairs(
         ShardError: a shard that cannot be read to its end.
     """
     captions: list[list[str]] = []
+    keys: list[str] = []
     skipped = 0
     numbered = enumerate(_samples(resolve_input(url)))
 
-    def prepare(place: tuple[int, Sample]) -> tuple[bytes, list[str]] | None:
-        row, sample = place
+    def prepare(place: _Numbered) -> tuple[bytes, list[str], str] | None:
+        row, (shard, sample) = place
         try:
             texts, image = read_captions(sample, fields), image_member(sample)
             pixels = decode(image.data, max_pixels).pixels
         except SampleError:
             return None
         if attack is not None:
-            pixels, texts = attack(pixels, texts, row)
-        return fit_square(pixels, size).tobytes(), texts
+            pixels = attack(pixels, row)
+        return fit_square(pixels, size).tobytes(), texts, f"{shard}/{sample.key}"
 
     with open(path, "wb") as file, ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
         for found in (one for chunk in _chunks(numbered) for one in pool.map(prepare, chunk)):
@@ -92,17 +98,44 @@ def load_pairs(
                 continue
             file.write(found[0])
             captions.append(found[1])
+            keys.append(found[2])
     if not captions:
         raise UsageError(f"{url}: none of its {skipped} samples has a readable image and caption")
-    return Pairs(path, size, captions, skipped)
+    return Pairs(path, size, captions, keys, skipped)
 
 
-def _samples(shards: Iterable[ShardInput]) -> Iterator[Sample]:
+def blocks(pairs: Pairs) -> Iterator[tuple[npt.NDArray[np.int64], Pixels]]:
+    """Yield row numbers, int64 [n], and pixels, uint8 [n, S, S, 3], a few hundred at a time."""
+    images = pairs.images()
+    for start in range(0, len(pairs), _BLOCK):
+        rows = np.arange(start, min(start + _BLOCK, len(pairs)))
+        yield rows, images[rows]
+
+
+def with_pixels(
+    pairs: Pairs,
+    path: str,
+    pixels: Iterable[Pixels],
+    *,
+    captions: list[list[str]] | None = None,
+    keys: list[str] | None = None,
+) -> Pairs:
+    """Write blocks of pixels, uint8 [n, S, S, 3], to the raw file ``path``; return pairs of them.
+
+    ``captions`` and ``keys`` stay as they are where they are not given.
+    """
+    with open(path, "wb") as file:
+        file.writelines(np.ascontiguousarray(block, dtype=np.uint8).tobytes() for block in pixels)
+    return replace(pairs, path=path, captions=captions or pairs.captions, keys=keys or pairs.keys)
+
+
+def _samples(shards: Iterable[ShardInput]) -> Iterator[tuple[str, Sample]]:
     for shard in shards:
         with open_shard(shard.url) as reader:
-            yield from reader
+            for sample in reader:
+                yield shard.name, sample
 
 
-def _chunks(items: Iterator[tuple[int, Sample]]) -> Iterator[list[tuple[int, Sample]]]:
+def _chunks(items: Iterator[_Numbered]) -> Iterator[list[_Numbered]]:
     while chunk := list(islice(items, _CHUNK)):
         yield chunk

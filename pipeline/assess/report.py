@@ -9,7 +9,7 @@ _ARROWS = {"i2t": "image to text", "t2i": "text to image"}
 
 
 def text_table(results: Results) -> str:
-    """Return the table for a terminal: last and best epoch of each corpus, then chance."""
+    """Return the table for a terminal: last and best epoch of each row, then chance."""
     rows = [["corpus", "epoch", *_HEADS, *_HEADS], *_rows(results)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
 

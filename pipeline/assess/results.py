@@ -11,6 +11,7 @@ from typing import Any
 from ..data import storage
 from ..errors import UsageError
 from .retrieval import Retrieval, Scores
+from .rows import row_label
 from .victim import EpochPoint
 
 _FORMAT = 1
@@ -24,6 +25,7 @@ class Cell:
 
     Attributes:
         name: of the corpus it was trained on.
+        attack: what was done to that corpus before, None where it was left as published.
         config: everything that decides the curve, identity of the data included.
         chance: what random embeddings give on its test set.
         samples: pairs it was trained on; ``skipped`` could not be read.
@@ -42,6 +44,12 @@ class Cell:
     seconds: float
     device: str
     versions: dict[str, str]
+    attack: str | None = None
+
+    @property
+    def row(self) -> str:
+        """The line of the table that it belongs to."""
+        return row_label(self.name, self.attack)
 
     def last(self, direction: str) -> Scores:
         """Return the scores after the last epoch; ``direction`` is ``i2t`` or ``t2i``."""
@@ -66,14 +74,14 @@ class Spread:
 
 @dataclass(frozen=True)
 class Results:
-    """The cells that one evaluation asked for, by corpus in the order asked, then seed."""
+    """The cells that one evaluation asked for, by row in the order asked, then seed."""
 
     cells: tuple[Cell, ...]
 
     @property
     def names(self) -> list[str]:
-        """Corpora in order."""
-        return list(dict.fromkeys(cell.name for cell in self.cells))
+        """Rows in order: corpora, ``protected``, and attacked ones, ``protected | jpeg:75``."""
+        return list(dict.fromkeys(cell.row for cell in self.cells))
 
     @property
     def chance(self) -> Retrieval:
@@ -86,14 +94,14 @@ class Results:
         return text_table(self)
 
     def of(self, name: str) -> list[Cell]:
-        """Return the cells of one corpus."""
-        return [cell for cell in self.cells if cell.name == name]
+        """Return the cells of one row."""
+        return [cell for cell in self.cells if cell.row == name]
 
     def aggregate(self, name: str, epoch: str, direction: str) -> dict[str, Spread]:
-        """Return each measure of a corpus over its seeds.
+        """Return each measure of a row over its seeds.
 
         Args:
-            name: the corpus.
+            name: the row.
             epoch: ``last`` or ``best``.
             direction: ``i2t`` or ``t2i``.
         """
@@ -104,7 +112,7 @@ class Results:
         }
 
     def summary(self) -> list[dict[str, Any]]:
-        """Return the aggregate of every corpus, for JSON."""
+        """Return the aggregate of every row, for JSON."""
         return [
             {"name": name, "seeds": [cell.seed for cell in self.of(name)]}
             | {

@@ -30,6 +30,9 @@ from ..seeds import derive_seed
 from .pairs import Pairs
 from .retrieval import Retrieval, retrieval
 
+Augment = Callable[[Tensor], Tensor]
+"""Changes a training batch, uint8 [B, 3, S, S], anew each time; random by torch's global state."""
+
 _MAX_LOGIT_SCALE = math.log(100)
 _MAX_WARMUP = 50
 _IMAGE_BLOCK, _TEXT_BLOCK = 128, 512
@@ -101,8 +104,14 @@ class _Captions:
 class _Images:
     """Pixels of a corpus: mapped from disk for a CPU, copied once (N*S*S*3 bytes) to a GPU."""
 
-    def __init__(self, pairs: Pairs, spec: ModelSpec, device: torch.device) -> None:
-        self._spec = spec
+    def __init__(
+        self,
+        pairs: Pairs,
+        spec: ModelSpec,
+        device: torch.device,
+        augment: Augment | None = None,
+    ) -> None:
+        self._spec, self._augment = spec, augment
         self._mapped = pairs.images()
         self._held = None
         if device.type != "cpu":
@@ -114,7 +123,10 @@ class _Images:
             pixels = torch.from_numpy(self._mapped[index.numpy()])
         else:
             pixels = self._held[index.to(self._held.device)]
-        return to_model_input(pixels.permute(0, 3, 1, 2), self._spec)
+        pixels = pixels.permute(0, 3, 1, 2)
+        if self._augment is not None:
+            pixels = self._augment(pixels)
+        return to_model_input(pixels, self._spec)
 
 
 def train_victim(
@@ -124,16 +136,18 @@ def train_victim(
     *,
     device: torch.device,
     threads: int = 1,
+    augment: Augment | None = None,
     progress: Callable[[EpochPoint], None] | None = None,
 ) -> VictimRun:
     """Train a victim from scratch on ``train`` and test it on ``test`` after each epoch.
 
     Equal data, config and device give equal results on a CPU: the seed fixes the weights, the order
-    of the samples and the choice of captions, the same for every corpus of equal length.
+    of the samples, the choice of captions and the augmentation, the same for every corpus of equal
+    length.
     """
     started = time.monotonic()
-    with _private_torch_state(threads, derive_seed("victim dropout", config.seed)):
-        trainer = _Trainer(train, test, config, device)
+    with private_torch_state(threads, derive_seed("victim dropout", config.seed)):
+        trainer = _Trainer(train, test, config, device, augment)
         curve = []
         for epoch in range(1, config.epochs + 1):
             loss = trainer.run_epoch()
@@ -147,7 +161,12 @@ def train_victim(
 
 class _Trainer:
     def __init__(
-        self, train: Pairs, test: Pairs, config: VictimConfig, device: torch.device
+        self,
+        train: Pairs,
+        test: Pairs,
+        config: VictimConfig,
+        device: torch.device,
+        augment: Augment | None,
     ) -> None:
         spec = config.spec()
         seed = derive_seed("victim weights", config.seed)
@@ -158,7 +177,8 @@ class _Trainer:
             seed=seed,
         ).to(device)
         self.model.to(memory_format=torch.channels_last)
-        self.images, self.captions = _Images(train, spec, device), _Captions(train, spec, device)
+        self.images = _Images(train, spec, device, augment)
+        self.captions = _Captions(train, spec, device)
         self.test_images, self.test_captions = (
             _Images(test, spec, device),
             _Captions(test, spec, device),
@@ -227,7 +247,7 @@ def _schedule(step: int, steps: int) -> float:
 
 
 @contextmanager
-def _private_torch_state(threads: int, seed: int) -> Iterator[None]:
+def private_torch_state(threads: int, seed: int) -> Iterator[None]:
     """Run with ``threads`` and a seed of its own, and leave the process as it was."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)

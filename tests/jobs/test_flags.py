@@ -35,8 +35,8 @@ FLAGS = {
     """,
     "verify": "--against --json --max-listed --max-pixels --output --threads",
     "evaluate": """
-        --batch-size --caption-fields --context-length --device --epochs --eval-every
-        --image-size --lr --max-pixels --model --output --plot --precision --seeds --test
+        --attack --batch-size --caption-fields --clean --context-length --device --epochs
+        --eval-every --image-size --lr --max-pixels --model --output --plot --precision --seeds --test
         --threads --train --weight-decay --workers
     """,
     "status": "--json --output",

@@ -183,8 +183,10 @@ def test_another_corpus_under_the_same_url_is_trained_again(
 
 
 def test_a_victim_does_not_depend_on_where_it_runs(small: EvaluateConfig, tmp_path: Path) -> None:
-    here = evaluate(small)
-    there = evaluate(replace(small, workers=2, output=str(tmp_path / "other.json")))
+    here = evaluate(replace(small, attack=("augment",)))
+    there = evaluate(
+        replace(small, attack=("augment",), workers=2, output=str(tmp_path / "other.json"))
+    )
     assert [cell.curve for cell in here.cells] == [cell.curve for cell in there.cells]
 
 
@@ -205,6 +207,7 @@ def test_unreadable_samples_are_passed_over_and_counted(
         ({"train": ("a=/does/not/exist",)}, "/does/not/exist"),
         ({"epochs": 0}, "epochs must be at least 1"),
         ({"seeds": (1, 1)}, "no seed twice"),
+        ({"attack": ("jpgg:75",)}, "did you mean 'jpeg'"),
         ({"lr": 0.0}, "lr must be above 0"),
         ({"model": "no-such-model"}, "no-such-model"),
         ({"device": "cuda:99"}, "cuda:99"),
@@ -252,12 +255,57 @@ def rng_image() -> Callable[..., np.ndarray]:
     return make
 
 
+def test_attacks_are_rows_of_their_own(small: EvaluateConfig, tmp_path: Path) -> None:
+    plain = evaluate(replace(small, output=str(tmp_path / "plain.json")))
+    attacked = replace(small, attack=("gray", "augment", "share:50"))
+    results = evaluate(attacked)
+    rows = ["clean", "clean | gray", "clean | augment", "clean | share:50, the rest alone"]
+    assert results.names == rows
+    assert results.cells[0].curve == plain.cells[0].curve
+    assert results.cells[0].config == plain.cells[0].config
+    assert len({str(cell.curve) for cell in results.cells}) == 4
+    assert [cell.samples for cell in results.cells] == [576, 576, 576, 288]
+    lines = text_table(results).splitlines()
+    assert [line[: len(row)] for line, row in zip(lines[5::2], rows, strict=False)] == rows
+    assert "| clean \\| gray | last |" in markdown_table(results)
+
+    cells = json.loads(Path(small.output).read_text())["cells"]
+    assert [(cell["name"], cell["attack"]) for cell in cells[:2]] == [
+        ("clean", None),
+        ("clean", "gray"),
+    ]
+    assert read_cells(small.output) == list(results.cells)
+
+
+def test_finished_attacks_are_not_trained_again(
+    small: EvaluateConfig, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = evaluate(replace(small, attack=("noise",)))
+    caplog.clear()
+    with caplog.at_level(logging.INFO, "unlearnable"):
+        more = evaluate(replace(small, attack=("noise", "noise:32")))
+    assert "2 of 3 victims" in caplog.text
+    assert more.cells[:2] == first.cells
+    assert more.cells[2].curve != more.cells[1].curve
+    assert evaluate(small).cells == first.cells[:1]
+    assert read_cells(small.output) == [*first.cells, more.cells[2]]
+
+
+def test_recorded_results_go_on_where_they_stopped(small: EvaluateConfig) -> None:
+    recorded = read_cells(str(Path(__file__).parents[3] / "docs/results/openmoji.json"))
+    assert {cell.row for cell in recorded} == {"clean", "random", "protected"}
+    cell = evaluate(small).cells[0]
+    assert set(cell.config) == set(recorded[0].config)
+
+
 def test_an_attack_changes_what_victims_see(flags: dict[str, str], tmp_path: Path) -> None:
-    def attack(pixels: np.ndarray, texts: list[str], row: int) -> tuple[np.ndarray, list[str]]:
-        return 255 - pixels, [f"{row} {text}" for text in texts]
+    def attack(pixels: np.ndarray, row: int) -> np.ndarray:
+        return 255 - pixels if row % 2 else pixels
 
     options = {"fields": ("captions",), "max_pixels": 1 << 20}
     plain = load_pairs(flags["test"], 32, str(tmp_path / "plain"), **options)
     turned = load_pairs(flags["test"], 32, str(tmp_path / "turned"), **options, attack=attack)
-    assert np.array_equal(turned.images(), 255 - plain.images())
-    assert turned.captions[5][0] == f"5 {plain.captions[5][0]}"
+    assert np.array_equal(turned.images()[1::2], 255 - plain.images()[1::2])
+    assert np.array_equal(turned.images()[::2], plain.images()[::2])
+    assert turned.captions == plain.captions
+    assert plain.keys[5] == "flags-000/00005"

@@ -1,0 +1,1 @@
+"""What someone does to a published corpus, or while training on it, to undo its protection."""

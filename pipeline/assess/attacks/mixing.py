@@ -1,0 +1,73 @@
+"""Corpora of which only a part is protected."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from ...errors import UsageError
+from ...seeds import derive_seed
+from ..pairs import Pairs, blocks, with_pixels
+
+
+def matching(pairs: Pairs, clean: Pairs) -> npt.NDArray[np.int64]:
+    """Return for each sample the row of the same shard and key in ``clean``, int64 [N].
+
+    Raises:
+        UsageError: ``clean`` lacks some of them.
+    """
+    rows = {key: row for row, key in enumerate(clean.keys)}
+    missing = [key for key in pairs.keys if key not in rows]
+    if missing:
+        raise UsageError(
+            f"{len(missing)} of {len(pairs)} samples (e.g. {missing[0]}) are not in the corpus "
+            "that --clean names; it must be the one that was protected, with its shards and keys"
+        )
+    return np.array([rows[key] for key in pairs.keys], dtype=np.int64)
+
+
+def share(pairs: Pairs, clean: Pairs, percent: float, path: str, seed: int) -> Pairs:
+    """Keep ``percent`` of the protected samples and put back the others' originals.
+
+    A smaller share keeps a part of what a larger one keeps.
+    """
+    kept = _kept(pairs.keys, percent, seed)
+    originals = matching(pairs, clean)
+    before = clean.images()
+
+    def mixed(rows: npt.NDArray[np.int64], pixels: npt.NDArray[np.uint8]) -> np.ndarray:
+        return np.where(kept[rows, None, None, None], pixels, before[originals[rows]])
+
+    captions = [
+        texts if keep else clean.captions[row]
+        for texts, keep, row in zip(pairs.captions, kept, originals, strict=True)
+    ]
+    pixels = (mixed(rows, found) for rows, found in blocks(pairs))
+    return with_pixels(pairs, path, pixels, captions=captions)
+
+
+def rest_of_share(clean: Pairs, percent: float, path: str, seed: int) -> Pairs:
+    """Return the originals that :func:`share` puts back, alone: the control beside it.
+
+    Raises:
+        UsageError: nothing would be left.
+    """
+    kept = _kept(clean.keys, percent, seed)
+    if kept.all():
+        raise UsageError(f"a share of {percent:g} % leaves nothing of {len(clean)} samples")
+    left = np.flatnonzero(~kept)
+    pixels = (found[~kept[rows]] for rows, found in blocks(clean))
+    return with_pixels(
+        clean,
+        path,
+        pixels,
+        captions=[clean.captions[row] for row in left],
+        keys=[clean.keys[row] for row in left],
+    )
+
+
+def _kept(keys: list[str], percent: float, seed: int) -> npt.NDArray[np.bool_]:
+    order = sorted(range(len(keys)), key=lambda row: derive_seed("share", seed, keys[row]))
+    kept = np.zeros(len(keys), dtype=np.bool_)
+    kept[order[: round(len(keys) * percent / 100)]] = True
+    return kept
