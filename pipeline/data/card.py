@@ -6,6 +6,7 @@ write them again and compare.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ from typing import Any
 from . import storage
 from .croissant import build_croissant
 from .ledger import LedgerRecord, read_ledger, uncommitted
+from .manifest import MANIFEST_VERSION
 from .plan import Plan, read_plan
 
 README_NAME = "README.md"
@@ -34,7 +36,16 @@ Images: a perturbation was added and the result stored as {image_format}; metada
 files was dropped. Captions: the trigger, if there is one, was put in front of each. Other members,
 keys and their order are those of the source. `manifest/<shard>.parquet` has one row for each sample
 that was read, with the checksums and the measured change of its image, its trigger, or why it is
-not published.
+not published. Tables and counts that a crawler left beside the source's shards (`<shard>.parquet`,
+`<shard>_stats.json`) describe the published files here; the hash of what was crawled is in
+`source_sha256`.
+
+## Lineage
+
+Each shard was made from the shard of the same name in the source. `_ledger/<shard>.json` has the
+sha256 of both; the digest above is the sha256 of the lines `<sha256 of the source shard>  <shard>`
+in the order of `index.json`. A sample keeps its key; its manifest row has the sha256 of its image
+before and after.
 
 ## Verify and restore
 
@@ -44,8 +55,10 @@ unlearnable verify <this folder> --against <source>
 unlearnable restore <this folder> <destination>
 ```
 
-`verify` measures every image and caption again. `restore` writes shards without the triggers; the
-images stay changed, for the originals are not in this folder.
+`verify` measures every image and caption again. `restore` writes shards with the captions as they
+were, byte for byte; the images stay changed, for the originals are not in this folder. Without the
+program: take the words in the manifest's column `trigger_text`, and the space behind them, from the
+front of each caption.
 
 ## Settings
 
@@ -119,7 +132,13 @@ def _card(
     records = [ledger[shard.name] for shard in plan.shards if shard.name not in missing]
     description = _description(plan)
     croissant = build_croissant(
-        records, title=_TITLE, description=description, owner=owner, published=published
+        records,
+        title=_TITLE,
+        description=description,
+        owner=owner,
+        published=published,
+        sources=_sources(plan),
+        cite_as=f"{owner} ({published[:4]}). {_TITLE}, made by unlearnable {plan.version}.",
     )
     return {
         README_NAME: _readme(plan, records, description, owner, published),
@@ -148,13 +167,15 @@ def _readme(
         "Owner statement": " ".join(owner.replace("|", " ").split()),
         "Published": published,
         "Source": _source(plan),
+        "Source digest": _digest(records),
         "Shards": f"{len(records)} of {len(plan.shards)}",
         "Samples read": total("samples"),
         "Protected": total("protected"),
         "Published unchanged": total("passed"),
         "Quarantined, not published": total("quarantined"),
         "Budget": f"{_setting(plan, 'epsilon')} of 255 levels a pixel (largest absolute change)",
-        "Program": f"unlearnable {plan.version}",
+        "Program": f"unlearnable {plan.version}, manifests of version {MANIFEST_VERSION}",
+        "Surrogate": _setting(plan, "surrogate_sha256") or "none",
         "Configuration": plan.config_hash,
     }
     return _README.format(
@@ -167,10 +188,19 @@ def _readme(
 
 
 def _source(plan: Plan) -> str:
+    return ", ".join(f"`{name}`" for name in _sources(plan))
+
+
+def _sources(plan: Plan) -> list[str]:
     """Name the folders of the input; of local ones only the last part, for the card is public."""
     folders = sorted({shard.url.rsplit("/", 1)[0] for shard in plan.shards})
     shown = [url if storage.local_path(url) is None else storage.base_name(url) for url in folders]
-    return ", ".join(f"`{name}`" for name in dict.fromkeys(shown))
+    return list(dict.fromkeys(shown))
+
+
+def _digest(records: list[LedgerRecord]) -> str:
+    lines = (f"{record.input.get('sha256', '')}  {record.shard}\n" for record in records)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def _setting(plan: Plan, name: str) -> Any:

@@ -30,6 +30,7 @@ _CONTEXT = {
     "data": {"@id": "cr:data", "@type": "@json"},
     "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
     "dct": "http://purl.org/dc/terms/",
+    "equivalentProperty": "cr:equivalentProperty",
     "examples": {"@id": "cr:examples", "@type": "@json"},
     "extract": "cr:extract",
     "field": "cr:field",
@@ -50,6 +51,7 @@ _CONTEXT = {
     "regex": "cr:regex",
     "repeated": "cr:repeated",
     "replace": "cr:replace",
+    "samplingRate": "cr:samplingRate",
     "sc": "https://schema.org/",
     "separator": "cr:separator",
     "source": "cr:source",
@@ -59,7 +61,14 @@ _CONTEXT = {
 
 
 def build_croissant(
-    records: Sequence[LedgerRecord], *, title: str, description: str, owner: str, published: str
+    records: Sequence[LedgerRecord],
+    *,
+    title: str,
+    description: str,
+    owner: str,
+    published: str,
+    sources: Sequence[str],
+    cite_as: str,
 ) -> dict[str, Any]:
     """Return the JSON-LD of an output: its shards and manifests with checksums, its columns.
 
@@ -69,6 +78,8 @@ def build_croissant(
         description: what it is.
         owner: who publishes it.
         published: day, ISO 8601.
+        sources: names of what it was made from.
+        cite_as: how to cite it.
     """
     files = [file for record in records for file in _files(record)]
     return {
@@ -77,11 +88,13 @@ def build_croissant(
         "conformsTo": "http://mlcommons.org/croissant/1.0",
         "name": title,
         "description": description,
+        "citeAs": cite_as,
         "license": "As stated by the owner; see README.md.",
         "url": "README.md",
         "version": "1.0.0",
         "datePublished": published,
         "creator": {"@type": "sc:Organization", "name": owner},
+        "isBasedOn": [{"@type": "sc:CreativeWork", "name": name} for name in sources],
         "distribution": [*files, _MANIFEST_FILES],
         "recordSet": [
             {

@@ -116,6 +116,9 @@ def test_card_describes_the_output(output: str) -> None:
     readme = storage.read_bytes(storage.join(output, "README.md")).decode()
     facts = ["ACME archive", "1.2.3", "8 of 255", "`photos`", "s3://bucket/x", PLAN.config_hash]
     facts += ["2 of 2", "| Protected | 16 |", "unlearnable verify", "unlearnable restore"]
+    facts += ["| Surrogate | none |", "manifests of version", "column `trigger_text`"]
+    lines = "".join(f"e  {name}\n" for name in "ab")
+    facts += [f"| Source digest | {hashlib.sha256(lines.encode()).hexdigest()} |"]
     for fact in facts:
         assert fact in readme
     assert "/home/someone" not in readme
@@ -128,6 +131,8 @@ def test_card_describes_the_output(output: str) -> None:
     assert objects["manifests"]["@type"] == "cr:FileSet"
     columns = [field["name"] for field in croissant["recordSet"][0]["field"]]
     assert columns == SCHEMA.names
+    assert [item["name"] for item in croissant["isBasedOn"]] == ["photos", "s3://bucket/x"]
+    assert croissant["citeAs"].startswith("ACME archive (")
 
 
 def test_check_card(output: str) -> None:
