@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import KW_ONLY, dataclass
 from typing import Literal
 
-Method = Literal["mem", "random"]
+from ..method.config import Method, Part
+
 ImageFormat = Literal["png", "webp", "jpeg", "same"]
 ExecutorName = Literal["auto", "local", "ray"]
 Schedule = Literal["default", "paper"]
@@ -26,7 +27,7 @@ class ProtectConfig:
     surrogate: str | None = None
     """URL of the folder that `fit` wrote; every method but `random` needs one."""
     method: Method = "mem"
-    """How perturbations are found: mem, or random noise without triggers as a control."""
+    """mem; a baseline that the surrogate was fitted for: em, tap, uap; or random noise."""
     trigger_words: int | None = None
     """Words put in front of each caption, 1 to 16; the surrogate's number, which it must equal."""
     epsilon: int = 8
@@ -35,6 +36,8 @@ class ProtectConfig:
     """Gradient steps against each replayed surrogate; the method's own number when unset."""
     shuffle: bool = True
     """Permute the captions inside the batch in each gradient step."""
+    part: Part = "both"
+    """What is published, for ablations of mem: both, the perturbed image or the trigger alone."""
     batch_size: int = 128
     """Samples optimised together; part of what determines the output."""
     seed: int = 0
@@ -84,12 +87,20 @@ class FitRunConfig:
     """URL of the folder that the surrogate artifact is written to."""
     model: str = "tiny"
     """The surrogate: tiny (64 px, for CPUs) or the name of any open_clip model."""
+    method: Literal["mem", "em", "tap", "uap"] = "mem"
+    """mem, or a baseline: em (images alone), tap (towards other captions), uap (one for all)."""
     schedule: Schedule = "default"
     """default: perturbations start from their trigger's code; paper: the published alternation."""
-    trigger_words: int = 5
+    trigger_words: int = 7
     """Words put in front of each caption, 1 to 16."""
     vocabulary: int | None = None
     """Words that a trigger position may use; the default schedule's own number when unset."""
+    coded_words: int | None = None
+    """Leading trigger words that own a pattern in the image, 3 when unset; the rest are decoys."""
+    decoys: int | None = None
+    """Words that a decoy may be, the captions' most frequent; 64 when unset."""
+    texture: float | None = None
+    """Share of a pattern's cells in which its colour is inverted; fit tries 0 and 0.5 if unset."""
     blocklist: tuple[str, ...] = ()
     """Words that no trigger may use."""
     epsilon: int = 8
@@ -104,6 +115,8 @@ class FitRunConfig:
     """Optimiser steps of the surrogate in a round; the schedule's own number when unset."""
     pgd_steps: int | None = None
     """Gradient steps on the perturbations a visit; the schedule's own number when unset."""
+    hotflip_rounds: int | None = None
+    """First rounds in which triggers are searched (paper schedule); a quarter of all when unset."""
     batch_size: int = 128
     """Samples a batch."""
     device: str = "auto"

@@ -69,7 +69,7 @@ class FitConfig:
         vocabulary: words of a trigger position that owns a pattern (default schedule).
         coded_words: leading trigger positions that own a pattern; the others are decoys.
         texture: share of a pattern's cells in which its colour cast is inverted; 0 leaves the cast
-            plain.
+            plain. When None fit tries 0 and 0.5 and keeps what its model reads sooner.
         decoys: words a decoy position draws from.
         rounds: rounds of the alternation; the schedule's own where None.
         steps_per_round: AdamW steps of the surrogate in each round; the schedule's own where None.
@@ -93,10 +93,10 @@ class FitConfig:
     model: str = "tiny"
     image_size: int | None = None
     context_length: int | None = None
-    trigger_words: int = 5
+    trigger_words: int = 7
     vocabulary: int = 8
     coded_words: int = 3
-    texture: float = 0.5
+    texture: float | None = None
     decoys: int = 64
     rounds: int | None = None
     steps_per_round: int | None = None
@@ -123,7 +123,7 @@ class FitConfig:
             raise UsageError(f"epsilon is {self.epsilon}; it must be 1..{MAX_EPSILON} 8-bit levels")
         if self.batch_size < 2 or self.vocabulary < 2 or self.coded_words < 1:
             raise UsageError("batch-size and vocabulary must be >= 2, coded-words >= 1")
-        if not 0 <= self.texture <= 1:
+        if self.texture is not None and not 0 <= self.texture <= 1:
             raise UsageError(f"texture is {self.texture}; it must be a share from 0 to 1")
         if self.image_size is not None and self.image_size < 16:
             raise UsageError(f"image-size is {self.image_size}; it must be at least 16 pixels")

@@ -21,6 +21,8 @@ CASTS = torch.tensor(
 # sees one texture whatever the size of the file it was resized from.
 TILE = 4
 CELLS = 64
+# Shares of inverted cells that fit tries.
+TEXTURES = (0.0, 0.5)
 
 
 def region_owner(positions: int, height: int, width: int) -> Tensor:

@@ -30,7 +30,7 @@ FLAGS = {
         --batch-size --caption-fields --device --dry-run --epsilon --executor --gpus-per-worker
         --grace-seconds --shard-timeout
         --image-format --input --io-threads --join --max-attempts --max-pixels --max-quarantined
-        --method --output --owner --seed --shuffle --steps --surrogate --torch-threads
+        --method --output --owner --part --seed --shuffle --steps --surrogate --torch-threads
         --trigger-words --workers
     """,
     "verify": "--against --json --max-listed --max-pixels --output --threads",

@@ -48,7 +48,13 @@ def noise(sizes: Sequence[tuple[int, int]]) -> list[Tensor]:
 @pytest.fixture(scope="module")
 def surrogate() -> Surrogate:
     settings = FitConfig(
-        image_size=32, trigger_words=3, coded_words=2, decoys=4, rounds=1, steps_per_round=0
+        image_size=32,
+        trigger_words=3,
+        coded_words=2,
+        texture=0.5,
+        decoys=4,
+        rounds=1,
+        steps_per_round=0,
     )
     return fit_surrogate(torch.stack(noise([(32, 32)] * 24)), CAPTIONS, settings)
 

@@ -91,6 +91,19 @@ def test_the_default_writes_the_code_of_the_trigger_words(images: Tensor, coded:
     assert batch.passes.image_backward == 0
 
 
+def test_fit_keeps_the_texture_that_was_read_sooner(images: Tensor, coded: Surrogate) -> None:
+    losses = coded.meta["texture_losses"]
+    assert sorted(losses) == ["0.0", "0.5"]
+    assert losses["0.0"] != losses["0.5"]
+    texture = coded.meta["fit"]["texture"]
+    assert losses[str(texture)] == min(losses.values())
+    direct = fit_surrogate(images, CAPTIONS, dataclasses.replace(SMALL, texture=texture))
+    assert direct.code is not None
+    assert coded.code is not None
+    assert torch.equal(direct.code.tiles, coded.code.tiles)
+    assert direct.meta["curve"] == coded.meta["curve"]
+
+
 @pytest.mark.parametrize("schedule", ["coded", "paper"])
 def test_equal_seeds_give_equal_results_and_others_do_not(
     images: Tensor, schedule: str, request: pytest.FixtureRequest
