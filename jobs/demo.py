@@ -94,7 +94,7 @@ def _steps(folder: Path, seed: str) -> list[_Step]:
     evaluate = ("evaluate", *corpora, "--test", test, *results, *trained)
     return [
         _Step("draw OpenMoji pictures into shards", 0.5, draw, shards),
-        _Step("fit a surrogate", 1, fit, surrogate / "surrogate.json"),
+        _Step("fit a surrogate", 2, fit, surrogate / "surrogate.json"),
         _Step("protect on 2 Ray actors", 1, protect, protected / "_SUCCESS"),
         _Step("verify from the published files", 0.2, verify),
         _Step("the control: random noise of the same size", 0.3, noise, control / "_SUCCESS"),
