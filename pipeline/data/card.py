@@ -137,7 +137,7 @@ def _card(
         description=description,
         owner=owner,
         published=published,
-        sources=_sources(plan),
+        sources=source_names(plan),
         cite_as=f"{owner} ({published[:4]}). {_TITLE}, made by unlearnable {plan.version}.",
     )
     return {
@@ -147,13 +147,13 @@ def _card(
 
 
 def _description(plan: Plan) -> str:
-    epsilon, words = _setting(plan, "epsilon"), _setting(plan, "trigger_words")
+    epsilon, words = setting(plan, "epsilon"), setting(plan, "trigger_words")
     captions = f", and {words} trigger words stand in front of every caption" if words else ""
     return (
         f"Image-caption pairs from {_source(plan)}. Every image was changed by at most {epsilon} "
         f"of 255 levels a pixel{captions}, so that models trained contrastively on the pairs learn "
         f"the change and not the content. Made by unlearnable {plan.version}, "
-        f"method {_setting(plan, 'method')}."
+        f"method {setting(plan, 'method')}."
     )
 
 
@@ -173,25 +173,25 @@ def _readme(
         "Protected": total("protected"),
         "Published unchanged": total("passed"),
         "Quarantined, not published": total("quarantined"),
-        "Budget": f"{_setting(plan, 'epsilon')} of 255 levels a pixel (largest absolute change)",
+        "Budget": f"{setting(plan, 'epsilon')} of 255 levels a pixel (largest absolute change)",
         "Program": f"unlearnable {plan.version}, manifests of version {MANIFEST_VERSION}",
-        "Surrogate": _setting(plan, "surrogate_sha256") or "none",
+        "Surrogate": setting(plan, "surrogate_sha256") or "none",
         "Configuration": plan.config_hash,
     }
     return _README.format(
         title=_TITLE,
         description=description,
         facts="\n".join(f"| {name} | {value} |" for name, value in facts.items()),
-        image_format=_setting(plan, "image_format"),
+        image_format=setting(plan, "image_format"),
         settings=json.dumps(plan.config, indent=1, sort_keys=True, ensure_ascii=False),
     )
 
 
 def _source(plan: Plan) -> str:
-    return ", ".join(f"`{name}`" for name in _sources(plan))
+    return ", ".join(f"`{name}`" for name in source_names(plan))
 
 
-def _sources(plan: Plan) -> list[str]:
+def source_names(plan: Plan) -> list[str]:
     """Name the folders of the input; of local ones only the last part, for the card is public."""
     folders = sorted({shard.url.rsplit("/", 1)[0] for shard in plan.shards})
     shown = [url if storage.local_path(url) is None else storage.base_name(url) for url in folders]
@@ -203,7 +203,7 @@ def _digest(records: list[LedgerRecord]) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def _setting(plan: Plan, name: str) -> Any:
+def setting(plan: Plan, name: str) -> Any:
     """Return a setting of the run, also one of the method's own; None when there is none."""
     nested = [value for value in plan.config.values() if isinstance(value, dict)]
     return next((level[name] for level in (plan.config, *nested) if name in level), None)

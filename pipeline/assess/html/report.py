@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ...data import storage
+from ...data.card import setting, source_names
 from ...data.ledger import LedgerRecord, read_ledger
 from ...data.plan import Plan, read_plan
 from ...errors import UsageError
@@ -24,6 +25,11 @@ from .tally import Tally, tally
 
 _MAX_SAMPLES = 64
 _SLOWEST = 8
+_SHORTCUT = (
+    "The change is small, though it can be seen on plain areas such as sky. A model that learns to "
+    "match pictures with captions is meant to learn the change instead of the content."
+)
+_PURPOSE = {"random": "This is random noise, a control for comparison: it protects nothing."}
 
 
 @dataclass(frozen=True)
@@ -98,12 +104,6 @@ def _committed(output: str, plan: Plan) -> list[LedgerRecord]:
     ]
 
 
-def setting(plan: Plan, name: str) -> Any:
-    """Return a setting of the run, also one of the method's own; None when there is none."""
-    nested = [value for value in plan.config.values() if isinstance(value, dict)]
-    return next((level[name] for level in (plan.config, *nested) if name in level), None)
-
-
 def _facts(plan: Plan, state: StatusReport, counted: Tally) -> list[tuple[str, str, str]]:
     """Return (value, name, remark) of what stands in large figures at the top."""
     rows = counted.statuses.total()
@@ -132,13 +132,11 @@ def _sentences(
     rows, protected = counted.statuses.total(), counted.statuses["protected"]
     words = setting(plan, "trigger_words")
     captions = f" and {words} words were put in front of its captions" if words else ""
-    what = (
+    found = [
         f"{protected:,} of {rows:,} images were protected: each was changed by at most "
-        f"{setting(plan, 'epsilon')} of 255 brightness levels a pixel{captions}. What is published "
-        "looks much the same (on plain areas a trained eye finds the change); a model that learns "
-        "to match pictures with captions is led to learn the change instead of the content."
-    )
-    found = [what]
+        f"{setting(plan, 'epsilon')} of 255 brightness levels a pixel{captions}. "
+        + _PURPOSE.get(str(setting(plan, "method")), _SHORTCUT)
+    ]
     if left := rows - protected:
         are = "sample is" if left == 1 else "samples are"
         found.append(
@@ -151,6 +149,8 @@ def _sentences(
         )
     if results is not None:
         found.append(_strength_sentence(results))
+    else:
+        found.append("How strong this protection is has not been measured for this page.")
     return found
 
 
@@ -159,6 +159,7 @@ def _strength_sentence(results: Results) -> str:
     parts = [
         f"{results.aggregate(name, 'last', 'i2t')['hit10'].mean:.1f} % after training on {name}"
         for name in results.names
+        if results.of(name)[0].attack is None
     ]
     return (
         "Models trained from scratch had the right caption of an unseen, clean picture among their "
@@ -227,12 +228,11 @@ def _plots(counted: Tally) -> list[tuple[str, Any]]:
 def _provenance(
     plan: Plan, records: Sequence[LedgerRecord], counted: Tally
 ) -> list[tuple[str, str]]:
-    folders = sorted({shard.url.rsplit("/", 1)[0] for shard in plan.shards})
     started = [r.timings["started"] for r in records if "started" in r.timings]
     finished = [r.timings["finished"] for r in records if "finished" in r.timings]
     facts = [
         ("Owner", str(plan.request.get("owner") or "not stated")),
-        ("Source", ", ".join(folders)),
+        ("Source", ", ".join(source_names(plan))),
         ("Method", f"{setting(plan, 'method')}, budget {setting(plan, 'epsilon')} of 255 levels"),
         ("Image format", str(setting(plan, "image_format"))),
         ("Program", f"unlearnable {plan.version}"),

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -172,6 +173,6 @@ def _table(output: str, shard: str) -> pa.Table:
         ) from error
 
 
-def _counts(column: pa.ChunkedArray) -> dict[object, int]:
+def _counts(column: pa.ChunkedArray) -> dict[Any, int]:
     found = pc.value_counts(column.drop_null())
     return dict(zip(found.field(0).to_pylist(), found.field(1).to_pylist(), strict=True))

@@ -135,6 +135,8 @@ def test_the_page_through_the_command_line(
     assert capsys.readouterr().out.strip() == str(target)
     page = Page(target)
     text = " ".join(page.text.split())
+    assert str(copy.parent) not in target.read_text()
+    assert "Source source " in text
     assert "45 of 46 images were protected" in text
     assert "±8 largest change" in text
     assert "image_undecodable" in text
@@ -206,6 +208,7 @@ def test_a_run_that_is_not_complete(work: Path, tmp_path: Path) -> None:
     (output / "_ledger" / "shard-001.failed.json").write_text(json.dumps(failed))
     page = write(output, tmp_path / "page.html", samples=0)
     text = " ".join(page.text.split())
+    assert "has not been measured" in text
     assert "2 of 3 shards are done, 1 failed. Do not publish it yet." in text
     assert f"broken {EVIL}" in text
     assert page.pictures == []
