@@ -41,17 +41,18 @@ class EvaluateConfig:
     output: str
     """URL of the JSON file of results; finished victims in it are not trained again."""
     attack: tuple[str, ...] = ()
-    """Attacks on the protection, each as NAME[:ARG]; every corpus is evaluated once more under
-    each. Published pictures: jpeg[:QUALITY], crawl (256 px, white border, JPEG 95),
-    down-up[:FACTOR], gray, blur[:SIGMA], median[:SIZE], bits[:N], noise[:SIGMA]. Each epoch:
-    augment (crop, flip, colour jitter). Captions: strip-trigger[:K], shuffle-words,
-    replace-caption (by the clean corpus' own). Corpus: share[:PERCENT] protected, average[:K] and
-    average-highpass[:K] (subtract the mean picture of each of the first K words),
-    average-leaked[:PAIRS] and purify[:PAIRS] (a denoiser), which learn from leaked originals.
-    K is the manifest's where it is left out."""
+    (
+        "Attacks on the protection, each as NAME[:ARG]; every corpus is evaluated once more under "
+        "each. Published pictures: jpeg[:QUALITY], crawl (256 px, white border, JPEG 95), "
+        "down-up[:FACTOR], gray, blur[:SIGMA], median[:SIZE], bits[:N], noise[:SIGMA]. Each epoch: "
+        "augment (crop, flip, colour jitter). Captions: strip-trigger[:K], shuffle-words, "
+        "replace-caption (by the clean corpus' own). Corpus: share[:PERCENT] protected; "
+        "average[:K], average-highpass[:K] (subtract the mean picture of each of the first K "
+        "words); average-leaked[:PAIRS], purify[:PAIRS] (a denoiser), which learn from leaked "
+        "originals. K is the manifest's where it is left out."
+    )
     clean: str = "clean"
-    """Name of the unprotected corpus in `train`; the attacks replace-caption, share, average-leaked
-    and purify read it."""
+    """Unprotected corpus in `train`; replace-caption, share, average-leaked and purify read it."""
     model: str = "tiny"
     """The victim: tiny (64 px, for CPUs) or the name of any open_clip model."""
     image_size: int | None = None
