@@ -7,7 +7,7 @@ import logging
 import os
 import random
 import time
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from functools import partial
 
@@ -22,7 +22,7 @@ from .gather import gather
 from .lease import OutputLease, lease_output
 from .local_executor import run_local
 from .resume import begin, find_plan
-from .schedule import StorageFullError, TaskQueue, is_storage_full
+from .schedule import StorageFullError, TaskQueue, Worker, is_storage_full
 from .spec import WorkerSetup
 from .stop import Interrupted, StopFlag, stop_on_signals
 from .summary import RunSummary, summarise
@@ -66,6 +66,7 @@ def drive(
     *,
     new: bool,
     only: frozenset[str] | None = None,
+    make: Callable[[WorkerSetup], Worker] = make_worker,
 ) -> RunSummary:
     """Run the shards of ``plan`` that are not committed and mark the output when it is complete.
 
@@ -76,6 +77,7 @@ def drive(
         shards: its shards as they are now.
         new: whether the plan is still to be written.
         only: names of the shards to run; None for all.
+        make: makes a worker, in its own process where there are several.
 
     Raises:
         UsageError: another run holds the output, or no shard can succeed.
@@ -96,7 +98,8 @@ def drive(
                 names = {shard.name for shard in shards} if only is None else only
                 waiting = [s for s in shards if s.name in names and s.name not in records]
                 if waiting:
-                    _run(config, setup, plan, _own_order(waiting, lease), records, lease, stop)
+                    prepared = partial(make, setup)
+                    _run(config, prepared, plan, _own_order(waiting, lease), records, lease, stop)
                 _finish(config, plan, records)
         except Interrupted as interruption:
             log.warning("%s", interruption)
@@ -117,7 +120,7 @@ def drive(
 
 def _run(
     config: ProtectConfig,
-    setup: WorkerSetup,
+    make: Callable[[], Worker],
     plan: Plan,
     waiting: Sequence[ShardInput],
     records: Records,
@@ -129,7 +132,7 @@ def _run(
         waiting, config.output, config_hash=plan.config_hash, max_attempts=config.max_attempts
     )
     total = len(records) + len(waiting)
-    with closing(_execute(config, setup, queue, stop)) as finished:
+    with closing(_execute(config, make, queue, stop)) as finished:
         gather(config.output, _while_held(finished, lease), total, records)
 
 
@@ -152,9 +155,9 @@ def _own_order(waiting: list[ShardInput], lease: OutputLease) -> list[ShardInput
 
 
 def _execute(
-    config: ProtectConfig, setup: WorkerSetup, queue: TaskQueue, stop: StopFlag
+    config: ProtectConfig, make: Callable[[], Worker], queue: TaskQueue, stop: StopFlag
 ) -> Generator[LedgerRecord]:
-    make, timeout = partial(make_worker, setup), config.shard_timeout
+    timeout = config.shard_timeout
     if choose_executor(config) == "local":
         if timeout:
             return run_child(make, queue, stop, timeout=timeout)

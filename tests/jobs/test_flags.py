@@ -36,8 +36,8 @@ FLAGS = {
     "verify": "--against --json --max-listed --max-pixels --output --threads",
     "evaluate": """
         --attack --batch-size --caption-fields --clean --context-length --device --epochs
-        --eval-every --image-size --lr --max-pixels --model --output --plot --precision --seeds
-        --test --threads --train --weight-decay --workers
+        --eval-every --image-size --lr --max-pixels --model --output --plot --precision --seeds --test
+        --threads --train --weight-decay --workers
     """,
     "status": "--json --output",
     "report": "--against --html --output --results --samples --seed",
@@ -46,7 +46,10 @@ FLAGS = {
         --output --shard-timeout --surrogate --workers
     """,
     "restore": "--destination --output",
-    "bench": "--device --input --surrogate",
+    "bench": """
+        --batch-size --device --image-size --model --only --plot --record --samples --scale
+        --shards --torch-threads
+    """,
     "demo": "--output --seed",
 }
 

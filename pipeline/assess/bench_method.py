@@ -1,0 +1,159 @@
+"""What the method costs: against the published schedule, and against the bare model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from ..method.config import FitConfig, MemConfig
+from ..method.fit import fit_surrogate
+from ..method.mem import BatchProtector
+from ..method.models import get_tokenizer, model_spec
+from ..method.passes import Passes
+from ..method.surrogate import Surrogate
+from ..method.vocabulary import safe_words
+from .bench_record import Figure, seconds, wall
+
+# The published schedule takes 200 steps of 128 samples a round over 30,000 pairs (Flickr8K): as
+# many passes a sample with any number of samples when the steps follow the samples.
+_PAIRS_A_STEP = 30_000 / 200
+_FLICKR8K = 30_000
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Samples for the bench: smooth noise and captions of common words, the same for each run."""
+
+    images: Tensor
+    captions: list[list[str]]
+
+
+def make_corpus(count: int, size: int, seed: int = 0) -> Corpus:
+    """Draw ``count`` images uint8 [3, size, size] with a caption of eight words each."""
+    generator = torch.Generator().manual_seed(seed)
+    coarse = torch.rand(count, 3, 8, 8, generator=generator) * 255
+    images = torch.nn.functional.interpolate(coarse, size=size, mode="bicubic").clamp(0, 255)
+    words = sorted(safe_words(get_tokenizer("tiny", 77)))[:2000]
+    picks = torch.randint(0, len(words), (count, 8), generator=generator).tolist()
+    return Corpus(images.byte(), [[" ".join(words[i] for i in row)] for row in picks])
+
+
+def fit_settings(model: str, image_size: int | None, device: str, batch_size: int) -> FitConfig:
+    """Return the default fit of a model."""
+    return FitConfig(model=model, image_size=image_size, device=device, batch_size=batch_size)
+
+
+def untrained(corpus: Corpus, settings: FitConfig) -> Surrogate:
+    """Return a surrogate as `fit` makes it, without training: as fast as any, sooner at hand."""
+    return fit_surrogate(corpus.images, corpus.captions, _replace(settings, steps_per_round=0))
+
+
+def bench_schedules(settings: FitConfig, samples: int) -> Iterator[Figure]:
+    """(i) The default against ``--schedule paper``: same process, same samples."""
+    size = model_spec(settings.model, image_size=settings.image_size).image_size
+    corpus = make_corpus(samples, size)
+    times: dict[str, tuple[float, float]] = {}
+    paper = _replace(
+        settings, schedule="paper", steps_per_round=max(1, round(samples / _PAIRS_A_STEP))
+    )
+    for name, config in (("default", settings), ("paper", paper)):
+        made: list[Surrogate] = []
+        fit = partial(fit_surrogate, corpus.images, corpus.captions, config)
+        fitting = wall(lambda fit=fit, made=made: made.append(fit()), settings.device)
+        protecting, passes = _protect(made[0], corpus, settings)
+        spent = Passes(**made[0].meta["passes"])
+        times[name] = fitting, protecting
+        yield Figure("method", name, "fit", fitting, "s")
+        yield Figure("method", name, "protect", protecting / samples * 1e3, "ms/sample")
+        yield from _passes(f"{name}, protect", passes, samples)
+        yield from _passes(f"{name}, fit", spent, samples if name == "paper" else _FLICKR8K)
+    theirs = sum(times["paper"]) / samples
+    fit_once, each = times["default"][0], times["default"][1] / samples
+    yield Figure("method", "paper / default", "without fit", theirs / each, "ratio")
+    for pairs in (_FLICKR8K, 1_000_000):
+        ratio = theirs / (each + fit_once / pairs)
+        yield Figure("method", "paper / default", f"fit spread over {pairs}", ratio, "ratio")
+
+
+def bench_limit(settings: FitConfig, steps: int = 8) -> Iterator[Figure]:
+    """(iii) The optimiser against the same passes through the bare model."""
+    size = model_spec(settings.model, image_size=settings.image_size).image_size
+    corpus = make_corpus(settings.batch_size, size)
+    surrogate = untrained(corpus, settings)
+    bare = _bare_passes(surrogate, corpus, settings.device)
+    for name, config in (("default", MemConfig()), (f"{steps} steps", MemConfig(steps=steps))):
+        protector = BatchProtector(surrogate, config, settings.device)
+        images, captions = list(corpus.images), corpus.captions
+        passes = protector(images, captions, 0).passes
+        run = partial(protector, images, captions, 0)
+        taken = min(wall(run, settings.device) for _ in range(3))
+        limit = (
+            passes.image_backward * bare["image step"]
+            + (passes.image_forward - passes.image_backward) * bare["image forward"]
+            + passes.text_forward * bare["text forward"]
+        )
+        yield Figure("limit", name, "optimiser", taken / len(images) * 1e3, "ms/sample")
+        yield Figure("limit", name, "bare model", limit / len(images) * 1e3, "ms/sample")
+        yield Figure("limit", name, "share of the limit", limit / taken, "share")
+
+
+def _bare_passes(surrogate: Surrogate, corpus: Corpus, device: str) -> dict[str, float]:
+    """Seconds a sample of each kind of pass."""
+    model = surrogate.models(device)[-1]
+    size = surrogate.spec.image_size
+    seen = torch.randn(len(corpus.images), 3, size, size, device=device)
+    seen = seen.contiguous(memory_format=torch.channels_last)
+    tokens = surrogate.tokenizer([texts[0] for texts in corpus.captions]).to(device)
+
+    def forward() -> None:
+        with torch.no_grad():
+            model.encode_image(seen, normalize=True)
+
+    def step() -> None:
+        leaf = seen.detach().requires_grad_(True)
+        torch.autograd.grad(model.encode_image(leaf, normalize=True).sum(), leaf)
+
+    def text() -> None:
+        with torch.no_grad():
+            model.encode_text(tokens, normalize=True)
+
+    kinds = {"image forward": forward, "image step": step, "text forward": text}
+    return {kind: seconds(run, device) / len(seen) for kind, run in kinds.items()}
+
+
+def protect_all(
+    protector: BatchProtector, images: list[Tensor], captions: list[list[str]], size: int
+) -> Passes:
+    """Protect samples held in memory, ``size`` at a time; return what it cost."""
+    total = Passes()
+    for start in range(0, len(images), size):
+        part = slice(start, start + size)
+        total.add(protector(images[part], captions[part], start).passes)
+    return total
+
+
+def _protect(surrogate: Surrogate, corpus: Corpus, settings: FitConfig) -> tuple[float, Passes]:
+    protector = BatchProtector(surrogate, MemConfig(), settings.device)
+    passes: list[Passes] = []
+
+    def run() -> None:
+        found = protect_all(protector, list(corpus.images), corpus.captions, settings.batch_size)
+        passes.append(found)
+
+    taken = wall(run, settings.device)
+    return taken, passes[0]
+
+
+def _passes(case: str, passes: Passes, samples: int) -> Iterator[Figure]:
+    for tower in ("image", "text"):
+        forward, backward = (getattr(passes, f"{tower}_{way}") for way in ("forward", "backward"))
+        each = Passes.weigh(forward, backward) / samples
+        yield Figure("method", case, f"{tower} passes a sample", each, "count")
+
+
+def _replace(settings: FitConfig, **changes: object) -> FitConfig:
+    return FitConfig(**{**vars(settings), **changes})  # type: ignore[arg-type]
