@@ -24,7 +24,7 @@ FLAGS = {
     """,
     "preview": """
         --caption-fields --epsilon --input --max-pixels --n --output --seed --surrogate
-        --trigger-words
+        --texture --trigger-words
     """,
     "protect": """
         --batch-size --caption-fields --device --dry-run --epsilon --executor --gpus-per-worker
@@ -36,8 +36,8 @@ FLAGS = {
     "verify": "--against --json --max-listed --max-pixels --output --threads",
     "evaluate": """
         --attack --batch-size --caption-fields --clean --context-length --device --epochs
-        --eval-every --image-size --lr --max-pixels --model --output --plot --precision --seeds --test
-        --threads --train --weight-decay --workers
+        --eval-every --image-size --lr --max-pixels --model --output --plot --precision --seeds
+        --test --threads --train --weight-decay --workers
     """,
     "status": "--json --output",
     "report": "--against --html --output --results --samples --seed",
