@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -63,7 +64,7 @@ def bench_schedules(settings: FitConfig, samples: int) -> Iterator[Figure]:
     for name, config in (("default", settings), ("paper", paper)):
         made: list[Surrogate] = []
         fit = partial(fit_surrogate, corpus.images, corpus.captions, config)
-        fitting = wall(lambda fit=fit, made=made: made.append(fit()), settings.device)
+        fitting = wall(partial(_keep, made, fit), settings.device)
         protecting, passes = _protect(made[0], corpus, settings)
         spent = Passes(**made[0].meta["passes"])
         times[name] = fitting, protecting
@@ -155,5 +156,9 @@ def _passes(case: str, passes: Passes, samples: int) -> Iterator[Figure]:
         yield Figure("method", case, f"{tower} passes a sample", each, "count")
 
 
-def _replace(settings: FitConfig, **changes: object) -> FitConfig:
-    return FitConfig(**{**vars(settings), **changes})  # type: ignore[arg-type]
+def _keep(made: list[Surrogate], fit: Callable[[], Surrogate]) -> None:
+    made.append(fit())
+
+
+def _replace(settings: FitConfig, **changes: Any) -> FitConfig:
+    return FitConfig(**{**vars(settings), **changes})

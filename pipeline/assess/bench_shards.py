@@ -17,7 +17,7 @@ from ..data.ledger import LedgerRecord, read_ledger, write_record
 from ..data.plan import resolve_input
 from ..data.shards import Member, Sample, write_shard
 from ..execution.artifact import save_surrogate
-from ..execution.config import ProtectConfig
+from ..execution.config import ExecutorName, ProtectConfig
 from ..execution.drive import drive
 from ..execution.resume import find_plan
 from ..execution.run import make_spec, protect
@@ -144,7 +144,9 @@ def make_idle(setup: WorkerSetup) -> IdleWorker:
 
 def bench_driver(counts: Sequence[int]) -> Iterator[Figure]:
     """(vi) Plan and driver where the work on a shard is none, each count in its own process."""
-    executors = ["local"] + ["ray"] * (importlib.util.find_spec("ray") is not None)
+    executors: list[ExecutorName] = ["local"]
+    if importlib.util.find_spec("ray") is not None:
+        executors.append("ray")
     for executor in executors:
         for count in counts:
             context = multiprocessing.get_context("spawn")
@@ -155,7 +157,7 @@ def bench_driver(counts: Sequence[int]) -> Iterator[Figure]:
             yield Figure("driver", case, "memory growth", grown / 1e6, "MB")
 
 
-def drive_idle(executor: str, count: int) -> tuple[float, int]:
+def drive_idle(executor: ExecutorName, count: int) -> tuple[float, int]:
     """Return the seconds of a run over ``count`` empty shards and the bytes this process grew."""
     with tempfile.TemporaryDirectory(prefix="unlearnable-bench-") as name:
         folder = Path(name)
@@ -166,7 +168,7 @@ def drive_idle(executor: str, count: int) -> tuple[float, int]:
         return taken, _peak_bytes() - before
 
 
-def _idle_run(folder: Path, executor: str, count: int) -> float:
+def _idle_run(folder: Path, executor: ExecutorName, count: int) -> float:
     source = folder / "in"
     source.mkdir(parents=True)
     for index in range(count):
@@ -178,7 +180,7 @@ def _idle_run(folder: Path, executor: str, count: int) -> float:
         str(folder / "out"),
         method="random",
         executor=executor,
-        workers=workers,  # type: ignore[arg-type]
+        workers=workers,
     )
     shards = resolve_input(config.input)
     spec = make_spec(config)
