@@ -33,6 +33,8 @@ from .html.config import PreviewConfig
 _READ = 256
 _A_SHARD = 64
 _MAX_SHOWN = 64
+# Steps of the model that chooses between textures: enough to see which it reads sooner.
+_TRIAL_STEPS, _TRIAL_BATCH = 25, 64
 
 
 @dataclass(frozen=True)
@@ -65,8 +67,8 @@ class PreviewSummary:
 def preview(config: PreviewConfig) -> PreviewSummary:
     """Protect ``config.n`` samples and write their contact sheet.
 
-    Without a surrogate the trigger words and their casts come from a few captions and no model is
-    trained: the pictures look as they will, only the losses, which nobody sees here, mean nothing.
+    Without a surrogate the trigger words come from a few captions, and a brief trial chooses
+    between plain and textured casts; the longer trial of `fit` may choose the others.
 
     Raises:
         UsageError: the request cannot be carried out as written, or no sample can be protected.
@@ -133,8 +135,10 @@ def _quick_surrogate(part: Path, config: PreviewConfig) -> Surrogate:
     settings = FitConfig(
         trigger_words=config.trigger_words,
         epsilon=config.epsilon,
+        texture=config.texture,
         rounds=1,
-        steps_per_round=0,
+        steps_per_round=_TRIAL_STEPS if config.texture is None else 0,
+        batch_size=_TRIAL_BATCH,
         seed=config.seed,
     )
     settings.validate()

@@ -21,8 +21,10 @@ class PreviewConfig:
     """URL of the PNG that is written."""
     surrogate: str | None = None
     """URL of the folder that `fit` wrote; when unset, words and casts come from a few captions."""
-    trigger_words: int = 5
+    trigger_words: int = 7
     """Words put in front of each caption, 1 to 16; a surrogate brings its own number."""
+    texture: float | None = None
+    """Share of a cast's cells that are inverted, 0 to 1; chosen by a brief trial when unset."""
     epsilon: int = 8
     """Largest change of a pixel, in 8-bit levels, 1 to 64."""
     seed: int = 0

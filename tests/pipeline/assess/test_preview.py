@@ -79,6 +79,17 @@ def test_samples_that_cannot_be_protected_are_named(
         preview(config)
 
 
+@pytest.mark.slow
+def test_a_trial_chooses_the_texture(corpus: Path, tmp_path: Path) -> None:
+    sheets = {}
+    for texture in (None, 0.0, 0.5):
+        target = tmp_path / f"{texture}.png"
+        preview(PreviewConfig(str(corpus), n=2, texture=texture, output=str(target)))
+        sheets[texture] = target.read_bytes()
+    assert sheets[0.0] != sheets[0.5]
+    assert sheets[None] in (sheets[0.0], sheets[0.5])
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -86,6 +97,7 @@ def test_samples_that_cannot_be_protected_are_named(
         ({"n": 65}, "n is 65"),
         ({"epsilon": 0}, "epsilon is 0"),
         ({"trigger_words": 17}, "trigger-words is 17"),
+        ({"texture": 1.5}, "texture is 1.5"),
         ({"surrogate": "/nowhere"}, "is no surrogate"),
     ],
 )
