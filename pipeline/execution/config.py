@@ -68,6 +68,8 @@ class ProtectConfig:
     """Seconds an attempt at a shard may take before its process is ended; 0 sets no limit."""
     grace_seconds: float = 20.0
     """Seconds that shards in work have to end after a SIGTERM."""
+    log_file: str | None = None
+    """Local file to append the run's JSON lines to; `_log/<run>.jsonl` of the output when unset."""
     join: bool = False
     """Work beside another run of the same configuration on this output, instead of refusing."""
     owner: str = ""
@@ -167,6 +169,8 @@ class RetryConfig:
     """Seconds an attempt at a shard may take before its process is ended; 0 sets no limit."""
     grace_seconds: float = 20.0
     """Seconds that shards in work have to end after a SIGTERM."""
+    log_file: str | None = None
+    """Local file to append the run's JSON lines to; `_log/<run>.jsonl` of the output when unset."""
     join: bool = False
     """Work beside another run of the same configuration on this output, instead of refusing."""
 

@@ -6,9 +6,11 @@ import importlib.util
 import logging
 import os
 import random
+import socket
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from functools import partial
 
 from ..data.card import write_card
@@ -22,6 +24,7 @@ from .gather import gather
 from .lease import OutputLease, lease_output
 from .local_executor import run_local
 from .resume import begin, find_plan
+from .run_log import RunLog
 from .schedule import StorageFullError, TaskQueue, Worker, is_storage_full
 from .spec import WorkerSetup
 from .stop import Interrupted, StopFlag, stop_on_signals
@@ -97,10 +100,8 @@ def drive(
                 lease.hold()
                 names = {shard.name for shard in shards} if only is None else only
                 waiting = [s for s in shards if s.name in names and s.name not in records]
-                if waiting:
-                    prepared = partial(make, setup)
-                    _run(config, prepared, plan, _own_order(waiting, lease), records, lease, stop)
-                _finish(config, plan, records)
+                run = _Run(config, partial(make, setup), plan, lease, stop, records)
+                run.carry_out(waiting)
         except Interrupted as interruption:
             log.warning("%s", interruption)
             exit_code = interruption.exit_code
@@ -118,22 +119,71 @@ def drive(
     )
 
 
-def _run(
-    config: ProtectConfig,
-    make: Callable[[], Worker],
-    plan: Plan,
-    waiting: Sequence[ShardInput],
-    records: Records,
-    lease: OutputLease,
-    stop: StopFlag,
-) -> None:
-    """Run the shards that wait and add their records."""
-    queue = TaskQueue(
-        waiting, config.output, config_hash=plan.config_hash, max_attempts=config.max_attempts
-    )
-    total = len(records) + len(waiting)
-    with closing(_execute(config, make, queue, stop)) as finished:
-        gather(config.output, _while_held(finished, lease), total, records)
+@dataclass
+class _Run:
+    """A run that may write: its plan is there and its lease is held."""
+
+    config: ProtectConfig
+    make: Callable[[], Worker]
+    plan: Plan
+    lease: OutputLease
+    stop: StopFlag
+    records: Records
+
+    def carry_out(self, waiting: list[ShardInput]) -> None:
+        """Run the shards that wait, add their records, and mark a complete output."""
+        with RunLog(self.config.output, self.lease.run, self.config.log_file) as run_log:
+            run_log.event("run_begun", **self._facts(waiting))
+            end: dict[str, object] = {"error": None}
+            try:
+                if waiting:
+                    self._work(_own_order(waiting, self.lease), run_log)
+                self._finish()
+            except BaseException as error:
+                end["error"] = f"{type(error).__name__}: {error}"
+                raise
+            finally:
+                states = [record.status for record in self.records.values()]
+                end |= {state: states.count(state) for state in ("committed", "failed")}
+                run_log.event("run_ended", **end)
+
+    def _facts(self, waiting: list[ShardInput]) -> dict[str, object]:
+        return {
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "version": self.plan.version,
+            "config_hash": self.plan.config_hash,
+            "shards": len(self.plan.shards),
+            "waiting": len(waiting),
+            "executor": choose_executor(self.config),
+            "workers": self.config.workers,
+            "joined": self.lease.others,
+        }
+
+    def _work(self, waiting: Sequence[ShardInput], run_log: RunLog) -> None:
+        queue = TaskQueue(
+            waiting,
+            self.config.output,
+            config_hash=self.plan.config_hash,
+            max_attempts=self.config.max_attempts,
+            run_log=run_log,
+        )
+        total = len(self.records) + len(waiting)
+        with closing(_execute(self.config, self.make, queue, self.stop)) as finished:
+            held = _while_held(finished, self.lease)
+            gather(self.config.output, held, total, self.records)
+
+    def _finish(self) -> None:
+        """Write the card, and when every shard is committed the marks of a complete output."""
+        output, records = self.config.output, self.records
+        for name, record in records.items():
+            if record.status == "failed":
+                # A joined run may have done what failed here.
+                records[name] = read_record(output, name) or record
+        write_card(output, self.plan, records, self.config.owner)
+        committed = sum(record.status == "committed" for record in records.values())
+        if committed == len(self.plan.shards):
+            write_success(output, self.plan)
 
 
 def _while_held(finished: Iterable[LedgerRecord], lease: OutputLease) -> Iterator[LedgerRecord]:
@@ -166,15 +216,3 @@ def _execute(
 
     gpus = config.gpus_per_worker
     return run_ray(make, queue, stop, workers=config.workers, gpus_per_worker=gpus, timeout=timeout)
-
-
-def _finish(config: ProtectConfig, plan: Plan, records: Records) -> None:
-    """Write the card, and when every shard is committed the marks of a complete output."""
-    for name, record in records.items():
-        if record.status == "failed":
-            # A joined run may have done what failed here.
-            records[name] = read_record(config.output, name) or record
-    write_card(config.output, plan, records, config.owner)
-    committed = sum(record.status == "committed" for record in records.values())
-    if committed == len(plan.shards):
-        write_success(config.output, plan)

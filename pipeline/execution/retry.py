@@ -41,6 +41,7 @@ def retry(config: RetryConfig) -> RunSummary:
         max_attempts=config.max_attempts,
         shard_timeout=config.shard_timeout,
         grace_seconds=config.grace_seconds,
+        log_file=config.log_file,
         join=config.join,
         **{name: plan.request[name] for name in REQUEST if name in plan.request},
     )

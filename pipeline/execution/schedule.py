@@ -13,6 +13,7 @@ from typing import Protocol
 from ..data.ledger import LedgerRecord
 from ..data.plan import ShardInput
 from ..errors import UnlearnableError
+from .run_log import RunLog
 
 log = logging.getLogger(__name__)
 
@@ -94,22 +95,34 @@ class TaskQueue:
     """The shards that wait, in plan order; those tried before come first."""
 
     def __init__(
-        self, shards: Sequence[ShardInput], output: str, *, config_hash: str, max_attempts: int = 3
+        self,
+        shards: Sequence[ShardInput],
+        output: str,
+        *,
+        config_hash: str,
+        max_attempts: int = 3,
+        run_log: RunLog | None = None,
     ) -> None:
         self._waiting = deque(ShardTask(shard, output) for shard in shards)
         self._config_hash = config_hash
         self._max_attempts = max_attempts
+        self._log = run_log
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     def take(self) -> ShardTask | None:
         """Return the next task, None when none waits."""
-        return self._waiting.popleft() if self._waiting else None
+        task = self._waiting.popleft() if self._waiting else None
+        if task is not None and self._log is not None:
+            self._log.event("shard_begun", shard=task.shard.name, attempt=task.attempt)
+        return task
 
     def give_back(self, task: ShardTask) -> None:
         """Take ``task`` back, which was never begun or was ended by a preemption."""
         self._waiting.appendleft(task)
+        if self._log is not None:
+            self._log.event("shard_returned", shard=task.shard.name, attempt=task.attempt)
 
     def settle(self, task: ShardTask, outcome: Outcome) -> LedgerRecord | None:
         """Return the shard's final record, or None when it waits for another attempt.
@@ -119,14 +132,19 @@ class TaskQueue:
         """
         if outcome.fatal is not None:
             raise outcome.fatal
-        if outcome.record is not None:
-            return outcome.record
+        record = outcome.record or self._another_attempt(task, outcome.error)
+        if self._log is not None:
+            self._log.ended(task.attempt, record, task.shard.name, outcome.error)
+        return record
+
+    def _another_attempt(self, task: ShardTask, error: str) -> LedgerRecord | None:
+        """Return the record of a shard that is given up, None when it waits again."""
         log.warning("shard %s, attempt %d of %d: %s",
-                    task.shard.name, task.attempt, self._max_attempts, outcome.error)  # fmt: skip
+                    task.shard.name, task.attempt, self._max_attempts, error)  # fmt: skip
         if task.attempt < self._max_attempts:
             self._waiting.appendleft(replace(task, attempt=task.attempt + 1))
             return None
-        return failed_record(task, self._config_hash, f"{task.attempt} attempts: {outcome.error}")
+        return failed_record(task, self._config_hash, f"{task.attempt} attempts: {error}")
 
 
 def failed_record(task: ShardTask, config_hash: str, error: str) -> LedgerRecord:

@@ -12,8 +12,10 @@ from ..data.ledger import SUCCESS_NAME, LedgerRecord, read_ledger
 from ..data.plan import read_plan
 from ..errors import UsageError
 from .config import StatusConfig
+from .lease import read_leases
 
 _SLOWEST = 5
+_RECENT_SECONDS = 600.0
 
 
 @dataclass(frozen=True)
@@ -32,11 +34,14 @@ class StatusReport:
         quarantined: samples not published.
         retries: storage operations that were repeated for them.
         bytes: size of the committed shards.
-        samples_per_second: over the time that the committed shards took; None before the first.
+        samples_per_second: over the last commits, ten minutes or ten shards' time back; None before
+            the first.
         seconds_left: estimate at that rate; None before the first.
         last_commit_seconds: time since the last commit; None before the first.
         passes: passes through the surrogate for each protected sample, by kind.
         slowest: seconds by name of the slowest shards.
+        repeated: number of attempts by name of each shard that needed more than one.
+        runs: the runs that hold a lease on the output now.
     """
 
     output: str
@@ -55,6 +60,8 @@ class StatusReport:
     last_commit_seconds: float | None = None
     passes: dict[str, float] = field(default_factory=dict)
     slowest: dict[str, float] = field(default_factory=dict)
+    repeated: dict[str, int] = field(default_factory=dict)
+    runs: list[str] = field(default_factory=list)
 
     def to_json(self) -> str:
         """Return the report for machines."""
@@ -73,6 +80,10 @@ class StatusReport:
             )
         if self.seconds_left:
             lines.append(f"about {self.seconds_left:.0f} s left at this rate")
+        if self.retries:
+            lines.append(f"{self.retries} storage operations had to be repeated")
+        lines += [f"writing now: {run}" for run in self.runs]
+        lines += [f"needed {n} attempts: {name}" for name, n in sorted(self.repeated.items())]
         lines += [f"slowest: {name}: {seconds:.1f} s" for name, seconds in self.slowest.items()]
         lines += [f"failed: {name}: {reason}" for name, reason in sorted(self.failed.items())]
         return "\n".join(lines)
@@ -107,19 +118,25 @@ def status(config: StatusConfig) -> StatusReport:
         bytes=sum(r.shard_size for r in done),
         passes=_mean_passes(done),
         slowest={r.shard: r.timings.get("seconds", 0.0) for r in slowest},
+        repeated={r.shard: r.attempts for r in records if r.attempts > 1},
+        runs=[str(lease) for lease in read_leases(config.output)],
     )
     return _with_rates(report, done) if done else report
 
 
 def _with_rates(report: StatusReport, done: Sequence[LedgerRecord]) -> StatusReport:
-    first = min(r.timings.get("started", 0.0) for r in done)
+    """Add what follows from the last commits: a run may have stood still for a night before."""
     last = max(r.timings.get("finished", 0.0) for r in done)
+    mean = sum(r.timings.get("seconds", 0.0) for r in done) / len(done)
+    since = last - max(_RECENT_SECONDS, 10 * mean)
+    recent = [r for r in done if r.timings.get("finished", 0.0) > since]
+    first = max(since, min(r.timings.get("started", 0.0) for r in recent))
     span = max(last - first, 1e-9)
     left = report.shards - report.committed - len(report.failed)
     return replace(
         report,
-        samples_per_second=report.samples / span,
-        seconds_left=span / len(done) * left,
+        samples_per_second=sum(r.samples for r in recent) / span,
+        seconds_left=span / len(recent) * left,
         last_commit_seconds=time.time() - last,
     )
 

@@ -28,7 +28,7 @@ FLAGS = {
     """,
     "protect": """
         --batch-size --caption-fields --device --dry-run --epsilon --executor --gpus-per-worker
-        --grace-seconds --shard-timeout
+        --grace-seconds --log-file --shard-timeout
         --image-format --input --io-threads --join --max-attempts --max-pixels --max-quarantined
         --method --output --owner --part --seed --shuffle --steps --surrogate --torch-threads
         --trigger-words --workers
@@ -42,7 +42,7 @@ FLAGS = {
     "status": "--json --output",
     "report": "--against --html --output --results --samples --seed",
     "retry": """
-        --device --executor --gpus-per-worker --grace-seconds --join --max-attempts
+        --device --executor --gpus-per-worker --grace-seconds --join --log-file --max-attempts
         --output --shard-timeout --surrogate --workers
     """,
     "restore": "--destination --output",
