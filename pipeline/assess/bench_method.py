@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -50,7 +49,7 @@ def fit_settings(model: str, image_size: int | None, device: str, batch_size: in
 
 def untrained(corpus: Corpus, settings: FitConfig) -> Surrogate:
     """Return a surrogate as `fit` makes it, without training: as fast as any, sooner at hand."""
-    return fit_surrogate(corpus.images, corpus.captions, _replace(settings, steps_per_round=0))
+    return fit_surrogate(corpus.images, corpus.captions, replace(settings, steps_per_round=0))
 
 
 def bench_schedules(settings: FitConfig, samples: int) -> Iterator[Figure]:
@@ -58,15 +57,13 @@ def bench_schedules(settings: FitConfig, samples: int) -> Iterator[Figure]:
     size = model_spec(settings.model, image_size=settings.image_size).image_size
     corpus = make_corpus(samples, size)
     times: dict[str, tuple[float, float]] = {}
-    paper = _replace(
+    paper = replace(
         settings, schedule="paper", steps_per_round=max(1, round(samples / _PAIRS_A_STEP))
     )
     for name, config in (("default", settings), ("paper", paper)):
-        made: list[Surrogate] = []
-        fit = partial(fit_surrogate, corpus.images, corpus.captions, config)
-        fitting = wall(partial(_keep, made, fit), settings.device)
-        protecting, passes = _protect(made[0], corpus, settings)
-        spent = Passes(**made[0].meta["passes"])
+        fitting, surrogate = _fit(corpus, config)
+        protecting, passes = _protect(surrogate, corpus, settings)
+        spent = Passes(**surrogate.meta["passes"])
         times[name] = fitting, protecting
         yield Figure("method", name, "fit", fitting, "s")
         yield Figure("method", name, "protect", protecting / samples * 1e3, "ms/sample")
@@ -137,6 +134,15 @@ def protect_all(
     return total
 
 
+def _fit(corpus: Corpus, config: FitConfig) -> tuple[float, Surrogate]:
+    made: list[Surrogate] = []
+
+    def run() -> None:
+        made.append(fit_surrogate(corpus.images, corpus.captions, config))
+
+    return wall(run, config.device), made[0]
+
+
 def _protect(surrogate: Surrogate, corpus: Corpus, settings: FitConfig) -> tuple[float, Passes]:
     protector = BatchProtector(surrogate, MemConfig(), settings.device)
     passes: list[Passes] = []
@@ -158,7 +164,3 @@ def _passes(case: str, passes: Passes, samples: int) -> Iterator[Figure]:
 
 def _keep(made: list[Surrogate], fit: Callable[[], Surrogate]) -> None:
     made.append(fit())
-
-
-def _replace(settings: FitConfig, **changes: Any) -> FitConfig:
-    return FitConfig(**{**vars(settings), **changes})
