@@ -25,9 +25,9 @@ def expand(url: str) -> list[str]:
     pieces = expand_braces(url)
     found: list[str] = []
     for piece in pieces:
-        shards = _expand_one(piece)
-        if not shards and len(pieces) > 1 and piece.endswith(".tar") and not _has_magic(piece):
-            shards = [_absolute(piece)]
+        # Not looked for one after the other: a list may have a million names.
+        named = len(pieces) > 1 and piece.endswith(".tar") and not _has_magic(piece)
+        shards = [_absolute(piece)] if named else _expand_one(piece)
         if not shards:
             raise UsageError(_nothing_found(piece))
         found += shards
@@ -79,7 +79,8 @@ def _expand_one(url: str) -> list[str]:
             # A folder of that name is kept, like a missing shard: it fails alone, when it is read.
             found = storage.list_names(url) + storage.list_names(url, folders=True)
             names = [name for name in found if name.endswith(".tar")]
-            return [storage.join(_absolute(url), name) for name in names]
+            folder = _absolute(url)
+            return [storage.join(folder, name) for name in names]
         # A file whose own name holds glob characters is still that file.
         if storage.exists(url):
             return [_absolute(url)]

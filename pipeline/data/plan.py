@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,12 +14,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..errors import UsageError
+from ..errors import UnavailableError, UsageError
 from . import storage
 from .expand import expand
 
 PLAN_NAME = "_plan.parquet"
 PLAN_VERSION = "1"
+_CHUNK = 1 << 14
+# Shards of a folder from which on it is listed instead of asking for each.
+_LISTED = 64
 _SCHEMA = pa.schema(
     [
         pa.field("name", pa.string(), nullable=False),
@@ -29,7 +33,7 @@ _SCHEMA = pa.schema(
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ShardInput:
     """One input shard.
 
@@ -74,16 +78,8 @@ def resolve_input(url: str) -> list[ShardInput]:
     """
     storage.refuse_secrets(url)
     urls = expand(url)
-    first: dict[str, str] = {}
-    for shard_url in urls:
-        name = _shard_name(shard_url)
-        if name in first:
-            raise UsageError(
-                f"two shards are named {name}: {first[name]} and {shard_url}; "
-                "rename one, or run the folders separately"
-            )
-        first[name] = shard_url
     shards = inspect_shards(urls)
+    _refuse_equal_names(shards)
     if all(shard.size is None and shard.etag is None for shard in shards) and not any(
         map(storage.exists, urls)
     ):
@@ -92,9 +88,40 @@ def resolve_input(url: str) -> list[ShardInput]:
 
 
 def inspect_shards(urls: Sequence[str]) -> list[ShardInput]:
-    """Return the shards at ``urls`` as they are now; a missing one has neither size nor mark."""
+    """Return the shards at ``urls`` as they are now; a missing one has neither size nor mark.
+
+    Raises:
+        UnavailableError: the store does not answer.
+    """
+    listed = _listed(urls)
+    shards: list[ShardInput] = []
     with ThreadPoolExecutor(16) as pool:
-        return list(pool.map(_inspect, urls))
+        # What waits in a pool takes ten times the memory of what it returns.
+        for start in range(0, len(urls), _CHUNK):
+            shards += pool.map(lambda url: _inspect(url, listed), urls[start : start + _CHUNK])
+    return shards
+
+
+def _listed(urls: Sequence[str]) -> dict[str, dict[str, dict[str, Any]]]:
+    """List the folders of object stores that many shards lie in: one request for a thousand."""
+    if not urls or storage.local_path(urls[0]) is not None or storage.is_http(urls[0]):
+        return {}
+    folders = Counter(url.rsplit("/", 1)[0] for url in urls)
+    many = [folder for folder, count in folders.items() if count >= _LISTED]
+    return {folder: storage.list_identities(folder) for folder in many}
+
+
+def _refuse_equal_names(shards: Sequence[ShardInput]) -> None:
+    if len({shard.name for shard in shards}) == len(shards):
+        return
+    first: dict[str, str] = {}
+    for shard in shards:
+        if shard.name in first:
+            raise UsageError(
+                f"two shards are named {shard.name}: {first[shard.name]} and {shard.url}; "
+                "rename one, or run the folders separately"
+            )
+        first[shard.name] = shard.url
 
 
 def write_plan(output: str, plan: Plan) -> None:
@@ -106,10 +133,18 @@ def write_plan(output: str, plan: Plan) -> None:
         "version": plan.version,
         "request": _canonical_json(plan.request),
     }
-    rows = [{"name": s.name, "url": s.url, "size": s.size, "etag": s.etag} for s in plan.shards]
-    table = pa.Table.from_pylist(rows, schema=_SCHEMA.with_metadata(metadata))
+    schema = _SCHEMA.with_metadata(metadata)
     buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="zstd")
+    with pq.ParquetWriter(buffer, schema, compression="zstd") as writer:
+        for start in range(0, len(plan.shards), _CHUNK):
+            part = plan.shards[start : start + _CHUNK]
+            columns = [[getattr(shard, name) for shard in part] for name in schema.names]
+            writer.write_table(
+                pa.Table.from_arrays(
+                    [pa.array(c, f.type) for c, f in zip(columns, schema, strict=True)],
+                    schema=schema,
+                )
+            )
     storage.write_bytes(storage.join(output, PLAN_NAME), buffer.getvalue())
 
 
@@ -125,9 +160,10 @@ def read_plan(output: str) -> Plan | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     try:
-        table = pq.read_table(io.BytesIO(data), partitioning=None)
+        file = pq.ParquetFile(io.BytesIO(data))
         metadata = {
-            key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()
+            key.decode(): value.decode()
+            for key, value in (file.schema_arrow.metadata or {}).items()
         }
         found = metadata["plan_version"]
         if found != PLAN_VERSION:
@@ -136,7 +172,7 @@ def read_plan(output: str) -> Plan | None:
                 "use the release that wrote it"
             )
         return Plan(
-            shards=tuple(ShardInput(**row) for row in table.to_pylist()),
+            shards=tuple(_shards_of(file)),
             config=json.loads(metadata["config"]),
             config_hash=metadata["config_hash"],
             version=metadata["version"],
@@ -150,11 +186,21 @@ def read_plan(output: str) -> Plan | None:
         ) from error
 
 
-def _inspect(url: str) -> ShardInput:
+def _shards_of(file: pq.ParquetFile) -> Iterator[ShardInput]:
+    for batch in file.iter_batches(_CHUNK):
+        columns = [batch.column(name).to_pylist() for name in _SCHEMA.names]
+        yield from map(ShardInput, *columns)
+
+
+def _inspect(url: str, listed: Mapping[str, Mapping[str, dict[str, Any]]]) -> ShardInput:
+    missing = {"size": None, "etag": None}
+    folder, name = url.rsplit("/", 1)
     try:
-        found = storage.identity(url)
+        found = listed.get(folder, {}).get(name) or storage.identity(url)
+    except UnavailableError:
+        raise
     except OSError:
-        found = {"size": None, "etag": None}
+        found = missing
     return ShardInput(_shard_name(url), url, found["size"], found["etag"])
 
 

@@ -22,23 +22,15 @@ from .urls import base_name, is_http, join, local_path, refuse_secrets
 
 __all__ = [
     "base_name", "exists", "explained", "glob", "identity", "is_folder", "is_http", "is_inside",
-    "join", "list_names", "local_path", "make_folder", "open_read", "put_file", "read_bytes",
-    "refuse_secrets", "remove", "size", "sweep", "write_bytes",
+    "join", "list_identities", "list_names", "local_path", "make_folder", "open_read", "put_file",
+    "read_bytes", "refuse_secrets", "remove", "size", "sweep", "write_bytes",
 ]  # fmt: skip
 
 T = TypeVar("T")
 
 _TEMPORARY = re.compile(r"^\..+\.[0-9a-f]{12}\.tmp$")
-_CHANGE_MARKS = (
-    "ETag",
-    "etag",
-    "md5Hash",
-    "mtime",
-    "LastModified",
-    "last_modified",
-    "updated",
-    "created",
-)
+_TAGS = ("ETag", "etag", "md5Hash")
+_CHANGE_MARKS = (*_TAGS, "mtime", "LastModified", "last_modified", "updated", "created")
 
 
 def exists(url: str) -> bool:
@@ -64,11 +56,22 @@ def identity(url: str) -> dict[str, Any]:
     """
     path = local_path(url)
     if path is not None:
-        status = path.stat()
+        status = os.stat(path)
         return {"size": status.st_size, "etag": f"mtime:{status.st_mtime_ns}"}
-    info = _ask("look up", url, lambda fs, remote: fs.info(remote))
-    mark = next((f"{name}:{info[name]}" for name in _CHANGE_MARKS if info.get(name)), None)
-    return {"size": info.get("size"), "etag": mark}
+    return _identity_of(_ask("look up", url, lambda fs, remote: fs.info(remote)))
+
+
+def list_identities(url_dir: str) -> dict[str, dict[str, Any]]:
+    """Return the :func:`identity` of files in a folder of an object store, by name.
+
+    Files without a tag are left out: a listing writes their times in other ways.
+    """
+    listed = _ask("list", url_dir, lambda fs, remote: fs.ls(remote, detail=True))
+    return {
+        base_name(info["name"]): _identity_of(info)
+        for info in listed
+        if info["type"] == "file" and any(info.get(tag) for tag in _TAGS)
+    }
 
 
 def open_read(url: str) -> BinaryIO:
@@ -239,6 +242,11 @@ def _open_at(url: str, position: int) -> tuple[BinaryIO, Any]:
     while position and (passed := file.read(min(position, 1 << 20))):
         position -= len(passed)
     return cast("BinaryIO", file), version
+
+
+def _identity_of(info: dict[str, Any]) -> dict[str, Any]:
+    mark = next((f"{name}:{info[name]}" for name in _CHANGE_MARKS if info.get(name)), None)
+    return {"size": info.get("size"), "etag": mark}
 
 
 def _identity_or_none(url: str) -> dict[str, Any] | None:

@@ -7,7 +7,7 @@ import pytest
 
 from unlearnable.pipeline.data import storage
 from unlearnable.pipeline.data.expand import expand
-from unlearnable.pipeline.data.plan import resolve_input
+from unlearnable.pipeline.data.plan import inspect_shards, resolve_input
 from unlearnable.pipeline.data.shards import Member, Sample, open_shard, write_shard
 from unlearnable.pipeline.errors import ShardError, UsageError
 
@@ -70,3 +70,17 @@ def test_shards(bucket: str, tmp_path: Path) -> None:
         expand(f"{bucket}/nowhere")
     with pytest.raises(ShardError, match="missing"), open_shard(f"{bucket}/x/none.tar"):
         pass
+
+
+@pytest.mark.parametrize("store", ["s3", "memory"])
+def test_many_objects_are_listed_and_tell_what_asking_for_each_tells(
+    bucket: str, store: str
+) -> None:
+    base = f"{bucket}/many" if store == "s3" else "memory://many/in"
+    urls = [f"{base}/{number:03d}.tar" for number in range(70)]
+    for number, url in enumerate(urls[:-1]):
+        storage.write_bytes(url, bytes(number))
+    assert len(storage.list_identities(base)) == (69 if store == "s3" else 0)
+    found = inspect_shards(urls)
+    assert found == [inspect_shards([url])[0] for url in urls]
+    assert [shard.size for shard in found] == [*range(69), None]
