@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from ..pipeline.assess.bench import BenchConfig
+from ..pipeline.assess.config import BenchConfig
 
 _DEFAULT = BenchConfig()
 

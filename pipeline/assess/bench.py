@@ -3,44 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import KW_ONLY, dataclass
 from functools import partial
 
 import torch
 
 from ..errors import UsageError
 from .bench_record import Figure, append, here
-
-SECTIONS = ("method", "io", "limit", "kernels", "workers", "driver")
-
-
-@dataclass(frozen=True)
-class BenchConfig:
-    """Measure what protection costs on this machine."""
-
-    _: KW_ONLY
-    only: tuple[str, ...] = SECTIONS
-    """Parts to run, with commas: method, io, limit, kernels, workers, driver."""
-    record: str | None = None
-    """CSV file that the figures are added to, with device and versions."""
-    plot: str | None = None
-    """PNG that is drawn of the newest figures in the CSV file."""
-    model: str = "tiny"
-    """The surrogate: tiny (64 px, for CPUs) or the name of any open_clip model."""
-    image_size: int | None = None
-    """Side of the surrogate's square input in pixels; the model's own when unset."""
-    device: str = "auto"
-    """auto (a GPU where there is one), cpu, or a torch device such as cuda:0."""
-    samples: int = 256
-    """Samples protected in each part."""
-    batch_size: int = 128
-    """Samples a batch."""
-    shards: tuple[int, ...] = (1_000, 10_000, 100_000)
-    """Empty shards that the driver is measured with."""
-    torch_threads: int = 1
-    """Threads of tensor operations."""
-    scale: float = 1.0
-    """Shrinks the batches that the kernels are measured with, for a first try."""
+from .config import BENCH_SECTIONS, BenchConfig
 
 
 def run_bench(config: BenchConfig, show: Callable[[str], object] = print) -> list[Figure]:
@@ -75,9 +44,11 @@ def run_bench(config: BenchConfig, show: Callable[[str], object] = print) -> lis
 
 
 def _check(config: BenchConfig) -> None:
-    unknown = sorted(set(config.only) - set(SECTIONS))
+    unknown = sorted(set(config.only) - set(BENCH_SECTIONS))
     if unknown:
-        raise UsageError(f"the bench has no part {unknown[0]!r}; choose of {', '.join(SECTIONS)}")
+        raise UsageError(
+            f"the bench has no part {unknown[0]!r}; choose of {', '.join(BENCH_SECTIONS)}"
+        )
     if config.plot is not None and config.record is None:
         raise UsageError("--plot draws what --record keeps; give both")
     # Eight shards of at least two samples, and a contrastive loss needs company.

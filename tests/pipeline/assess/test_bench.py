@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from unlearnable.pipeline.assess import bench
-from unlearnable.pipeline.assess.bench import SECTIONS, BenchConfig, run_bench
+from unlearnable.pipeline.assess.bench import run_bench
 from unlearnable.pipeline.assess.bench_chart import GOALS, against_goals
 from unlearnable.pipeline.assess.bench_record import Figure, append, here, read_latest, seconds
 from unlearnable.pipeline.assess.bench_shards import drive_idle
+from unlearnable.pipeline.assess.config import BENCH_SECTIONS, BenchConfig
 from unlearnable.pipeline.errors import UsageError
 
 
@@ -54,7 +55,7 @@ def test_kernels_are_measured_and_equal_their_references(tmp_path: Path) -> None
 
 
 def test_every_goal_names_a_part_and_says_how_far_it_is_reached() -> None:
-    assert {section for section, _, _ in GOALS} <= set(SECTIONS)
+    assert {section for section, _, _ in GOALS} <= set(BENCH_SECTIONS)
     figures = [
         Figure("workers", "2 / 1", "speed-up", 0.9, "ratio"),
         Figure("driver", "ray, 100000 shards", "memory growth", 25.0, "MB"),
