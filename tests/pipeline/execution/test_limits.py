@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -43,6 +44,9 @@ def test_a_full_disk_commits_nothing_half_and_resumes(corpus: Path, tmp_path: Pa
     assert "4 of 4 shards" in done.stdout
 
 
+# Peaks of equal runs differ by some 5 MB.
+_NOISE_MEGABYTES = 20
+
 # ru_maxrss would do as a measure, were it not handed on from the process that started this one.
 _PEAK = """
 import sys
@@ -58,7 +62,9 @@ with open("/proc/self/status") as status:
 
 def peak_megabytes(source: str, output: Path, method: str, surrogate: str) -> float:
     line = [sys.executable, "-c", _PEAK, source, str(output), method, surrogate]
-    done = subprocess.run(line, capture_output=True, text=True, check=True)
+    # Freed tensors go back at once: else glibc keeps a changing 50 MB to 100 MB of them.
+    env = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"}
+    done = subprocess.run(line, capture_output=True, text=True, check=True, env=env)
     shutil.rmtree(output)
     return float(done.stdout.split()[-1])
 
@@ -82,13 +88,11 @@ def sizes(
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
-# Peaks of equal runs differ by some 5 MB, with a surrogate's tensors by some 40 MB.
-@pytest.mark.parametrize(("method", "noise"), [("random", 20), ("mem", 60)])
+@pytest.mark.parametrize("method", ["random", "mem"])
 def test_memory_does_not_grow_with_shards_or_shard_size(
     sizes: dict[tuple[int, int], str],
     surrogate: str,
     method: str,
-    noise: int,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -105,4 +109,4 @@ def test_memory_does_not_grow_with_shards_or_shard_size(
         print(f"\n| {method}: shards | samples a shard | peak resident memory, MB |\n|---|---|---|")
         for (shards, samples), peak in peaks.items():
             print(f"| {shards} | {samples} | {peak:.0f} |")
-    assert max(peaks.values()) < peaks[1, 1000] + noise
+    assert max(peaks.values()) < peaks[1, 1000] + _NOISE_MEGABYTES
