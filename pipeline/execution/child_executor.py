@@ -16,13 +16,12 @@ from collections.abc import Callable, Generator
 from multiprocessing.connection import Connection
 from typing import Any
 
-from ..data.ledger import LedgerRecord
-from .schedule import Outcome, ShardTask, TaskQueue, Worker, attempt
+from .schedule import Outcome, Queue, R, ShardTask, Worker, attempt
 from .stop import StopFlag
 
 log = logging.getLogger(__name__)
 
-MakeWorker = Callable[[], Worker]
+MakeWorker = Callable[[], Worker[Any]]
 
 _POLL_SECONDS = 0.2
 
@@ -58,8 +57,8 @@ class _Child:
 
 
 def run_child(
-    make: MakeWorker, queue: TaskQueue, stop: StopFlag, *, timeout: float
-) -> Generator[LedgerRecord]:
+    make: Callable[[], Worker[R]], queue: Queue[R], stop: StopFlag, *, timeout: float
+) -> Generator[R]:
     """Yield the final record of every shard of ``queue``.
 
     Args:
@@ -86,12 +85,12 @@ def run_child(
             child.end()
 
 
-def _run(child: _Child, task: ShardTask, stop: StopFlag, timeout: float) -> Outcome:
+def _run(child: _Child, task: ShardTask, stop: StopFlag, timeout: float) -> Outcome[Any]:
     try:
         child.connection.send(task)
         # It says that it has the task: its imports do not count.
         child.answer(stop)
-        outcome: Outcome | None = child.answer(stop, time.monotonic() + timeout)
+        outcome: Outcome[Any] | None = child.answer(stop, time.monotonic() + timeout)
     except (EOFError, OSError):
         child.process.join()
         code = child.process.exitcode or 0
@@ -109,9 +108,9 @@ def _serve(connection: Connection, make: MakeWorker) -> None:
     # Ctrl-C reaches every process of a terminal; the driver decides what becomes of this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_follow_parent, daemon=True).start()
-    worker: Worker | None = None
+    worker: Worker[Any] | None = None
 
-    def get_worker() -> Worker:
+    def get_worker() -> Worker[Any]:
         nonlocal worker
         worker = worker or make()
         return worker

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import os
 import random
 import socket
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -18,11 +17,10 @@ from ..data.ledger import LedgerRecord, read_record, write_success
 from ..data.plan import Plan, ShardInput
 from ..errors import UnlearnableError, UsageError
 from .checks import check_least
-from .child_executor import run_child
 from .config import ProtectConfig
+from .executors import choose_executor, execute
 from .gather import gather
 from .lease import OutputLease, lease_output
-from .local_executor import run_local
 from .resume import begin, find_plan
 from .run_log import RunLog
 from .schedule import StorageFullError, TaskQueue, Worker, is_storage_full
@@ -49,18 +47,6 @@ def check_running(config: ProtectConfig) -> None:
     choose_executor(config)
 
 
-def choose_executor(config: ProtectConfig) -> str:
-    """Return ``local`` or ``ray``, whichever ``config`` means, when it can be used."""
-    name = config.executor
-    if name == "auto":
-        name = "ray" if os.environ.get("RAY_ADDRESS") or config.workers > 1 else "local"
-    if name == "local" and config.workers > 1:
-        raise UsageError("the local executor is one worker; use --executor ray for more")
-    if name == "ray" and importlib.util.find_spec("ray") is None:
-        raise UsageError("ray is not installed; install unlearnable[ray], or use --executor local")
-    return name
-
-
 def drive(
     config: ProtectConfig,
     setup: WorkerSetup,
@@ -69,7 +55,7 @@ def drive(
     *,
     new: bool,
     only: frozenset[str] | None = None,
-    make: Callable[[WorkerSetup], Worker] = make_worker,
+    make: Callable[[WorkerSetup], Worker[LedgerRecord]] = make_worker,
 ) -> RunSummary:
     """Run the shards of ``plan`` that are not committed and mark the output when it is complete.
 
@@ -124,7 +110,7 @@ class _Run:
     """A run that may write: its plan is there and its lease is held."""
 
     config: ProtectConfig
-    make: Callable[[], Worker]
+    make: Callable[[], Worker[LedgerRecord]]
     plan: Plan
     lease: OutputLease
     stop: StopFlag
@@ -169,7 +155,9 @@ class _Run:
             run_log=run_log,
         )
         total = len(self.records) + len(waiting)
-        with closing(_execute(self.config, self.make, queue, self.stop)) as finished:
+        gpus = self.config.gpus_per_worker
+        running = execute(self.config, self.make, queue, self.stop, gpus_per_worker=gpus)
+        with closing(running) as finished:
             held = _while_held(finished, self.lease)
             gather(self.config.output, held, total, self.records)
 
@@ -202,17 +190,3 @@ def _own_order(waiting: list[ShardInput], lease: OutputLease) -> list[ShardInput
     if lease.others:
         random.Random(lease.run).shuffle(waiting)
     return waiting
-
-
-def _execute(
-    config: ProtectConfig, make: Callable[[], Worker], queue: TaskQueue, stop: StopFlag
-) -> Generator[LedgerRecord]:
-    timeout = config.shard_timeout
-    if choose_executor(config) == "local":
-        if timeout:
-            return run_child(make, queue, stop, timeout=timeout)
-        return run_local(make(), queue, stop)
-    from .ray_executor import run_ray
-
-    gpus = config.gpus_per_worker
-    return run_ray(make, queue, stop, workers=config.workers, gpus_per_worker=gpus, timeout=timeout)

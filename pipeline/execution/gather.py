@@ -28,4 +28,4 @@ def gather(
                 log.error("shard %s failed: %s", record.shard, record.error)
                 write_record(output, record)
             records[record.shard] = record
-            progress.update(record)
+            progress.update(record.samples, record.timings.get("started"))

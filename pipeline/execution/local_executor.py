@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Generator
 
-from ..data.ledger import LedgerRecord
-from .schedule import TaskQueue, Worker, attempt
+from .schedule import Queue, R, Worker, attempt
 from .stop import StopFlag
 
 
-def run_local(worker: Worker, queue: TaskQueue, stop: StopFlag) -> Generator[LedgerRecord]:
+def run_local(worker: Worker[R], queue: Queue[R], stop: StopFlag) -> Generator[R]:
     """Yield the final record of every shard of ``queue``."""
     while (task := queue.take()) is not None:
         stop.check()

@@ -9,8 +9,6 @@ from typing import Never, Self
 
 from tqdm import tqdm
 
-from ..data.ledger import LedgerRecord
-
 log = logging.getLogger(__name__)
 
 _LINE_SECONDS = 10.0
@@ -39,14 +37,14 @@ class Progress:
         if self._bar is not None:
             self._bar.close()
 
-    def update(self, record: LedgerRecord) -> None:
-        """Count one finished shard."""
+    def update(self, samples: int, started: float | None = None) -> None:
+        """Count one finished shard of ``samples``, begun at ``started`` (seconds since 1970)."""
         self._done += 1
-        self._samples += record.samples
+        self._samples += samples
         now = time.time()
         if self._done == self._first + 1:
             # Starting actors and loading models is over when the first shard begins.
-            self._start = max(self._start, record.timings.get("started", self._start))
+            self._start = max(self._start, started or self._start)
         rate = self._samples / max(now - self._start, 1e-9)
         if self._bar is not None:
             self._bar.set_postfix_str(f"{rate:.1f} samples/s", refresh=False)

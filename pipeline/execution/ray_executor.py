@@ -23,15 +23,14 @@ from urllib.parse import urlsplit
 import ray
 from ray.exceptions import ActorUnavailableError, RayActorError, RayError, RayTaskError
 
-from ..data.ledger import LedgerRecord
 from ..errors import UsageError
 from .child_executor import too_late
-from .schedule import Outcome, ShardTask, TaskQueue, Worker, attempt
+from .schedule import Outcome, Queue, R, ShardTask, Worker, attempt
 from .stop import StopFlag
 
 log = logging.getLogger(__name__)
 
-MakeWorker = Callable[[], Worker]
+MakeWorker = Callable[[], Worker[Any]]
 
 _POLL_SECONDS = 1.0
 _PROBE_SECONDS = 5.0
@@ -46,16 +45,16 @@ class ShardActor:
 
     def __init__(self, make: MakeWorker) -> None:
         self._make = make
-        self._worker: Worker | None = None
+        self._worker: Worker[Any] | None = None
 
-    def run(self, task: ShardTask) -> Outcome:
+    def run(self, task: ShardTask) -> Outcome[Any]:
         """Process one shard."""
         return attempt(self._get_worker, task)
 
     def ready(self) -> None:
         """Return when the process is there."""
 
-    def _get_worker(self) -> Worker:
+    def _get_worker(self) -> Worker[Any]:
         if self._worker is None:
             self._worker = self._make()
         return self._worker
@@ -106,7 +105,7 @@ class RayExecutor:
         self._timeout = timeout
         self._slots = [_Slot(*self._new_actor()) for _ in range(workers)]
 
-    def run(self, queue: TaskQueue, stop: StopFlag) -> Iterator[LedgerRecord]:
+    def run(self, queue: Queue[R], stop: StopFlag) -> Iterator[R]:
         """Yield the final record of every shard of ``queue``."""
         while self._fill(queue, stop):
             heads = {slot.tasks[0][0]: slot for slot in self._slots if slot.tasks}
@@ -126,7 +125,7 @@ class RayExecutor:
         actor: Any = self._actor_class.remote(self._make)
         return actor, actor.ready.remote()
 
-    def _fill(self, queue: TaskQueue, stop: StopFlag) -> bool:
+    def _fill(self, queue: Queue[Any], stop: StopFlag) -> bool:
         """Give every actor a task, then a second one; return whether any has one.
 
         A run that is told to stop takes back what only waits.
@@ -147,12 +146,12 @@ class RayExecutor:
                     slot.tasks.append((slot.actor.run.remote(task), task))
         return any(slot.tasks for slot in self._slots)
 
-    def _finish(self, slot: _Slot, queue: TaskQueue) -> LedgerRecord | None:
+    def _finish(self, slot: _Slot, queue: Queue[R]) -> R | None:
         """Take the running task off ``slot``; its actor is replaced when it died."""
         ref, task = slot.tasks.popleft()
         slot.since = None
         try:
-            outcome: Outcome = ray.get(ref)
+            outcome: Outcome[Any] = ray.get(ref)
         except RayActorError as error:
             self._replace(slot, queue)
             if error.preempted:
@@ -176,13 +175,13 @@ class RayExecutor:
             return False
         return time.monotonic() - slot.since > self._timeout
 
-    def _end(self, slot: _Slot, queue: TaskQueue) -> LedgerRecord | None:
+    def _end(self, slot: _Slot, queue: Queue[R]) -> R | None:
         """Take a task that hangs off ``slot``, with its actor."""
         _, task = slot.tasks.popleft()
         self._replace(slot, queue)
         return queue.settle(task, Outcome(error=too_late(self._timeout)))
 
-    def _replace(self, slot: _Slot, queue: TaskQueue) -> None:
+    def _replace(self, slot: _Slot, queue: Queue[Any]) -> None:
         """Give back what only waited for the actor of ``slot``, and start another actor."""
         for _, task in reversed(slot.tasks):
             queue.give_back(task)
@@ -246,14 +245,14 @@ def _join(address: str, options: dict[str, Any]) -> None:
 
 
 def run_ray(
-    make: MakeWorker,
-    queue: TaskQueue,
+    make: Callable[[], Worker[R]],
+    queue: Queue[R],
     stop: StopFlag,
     *,
     workers: int,
     gpus_per_worker: Literal["auto"] | float,
     timeout: float = 0.0,
-) -> Generator[LedgerRecord]:
+) -> Generator[R]:
     """Yield the final record of every shard of ``queue``, computed by ``workers`` actors."""
     with connection(workers):
         executor = RayExecutor(make, workers, gpus_per_worker, timeout)

@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 from ..data.ledger import LedgerRecord
 from ..data.plan import ShardInput
@@ -16,6 +16,9 @@ from ..errors import UnlearnableError
 from .run_log import RunLog
 
 log = logging.getLogger(__name__)
+
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 
 
 class StorageFullError(UnlearnableError):
@@ -39,30 +42,30 @@ class ShardTask:
     attempt: int = 1
 
 
-class Worker(Protocol):
-    """Computes one shard; knows of no other and of no scheduler."""
+class Worker(Protocol[R_co]):
+    """Works on one shard at a time; knows of no other and of no scheduler."""
 
-    def run(self, task: ShardTask) -> LedgerRecord:
-        """Process and commit the shard of ``task``."""
+    def run(self, task: ShardTask) -> R_co:
+        """Process the shard of ``task``; return what is kept of it, which is small."""
         ...
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Outcome(Generic[R]):
     """What became of an attempt; small and always picklable.
 
     Attributes:
-        record: the shard's end: committed, or failed by its data.
+        record: the shard's end; of a run that protects: committed, or failed by its data.
         error: why there is none, when another attempt may help.
         fatal: why no shard of this run can succeed.
     """
 
-    record: LedgerRecord | None = None
+    record: R | None = None
     error: str = ""
     fatal: UnlearnableError | None = None
 
 
-def attempt(get_worker: Callable[[], Worker], task: ShardTask) -> Outcome:
+def attempt(get_worker: Callable[[], Worker[R]], task: ShardTask) -> Outcome[R]:
     """Run ``task`` and sort what it raises: nothing but an interruption leaves here.
 
     Args:
@@ -91,8 +94,59 @@ def is_storage_full(error: BaseException) -> bool:
     )
 
 
-class TaskQueue:
-    """The shards that wait, in plan order; those tried before come first."""
+class Queue(Generic[R]):
+    """The shards that wait, in plan order; those tried before come first.
+
+    Args:
+        shards: what is to be done.
+        output: URL of the output directory.
+        max_attempts: how often a shard is begun whose worker dies.
+        give_up: makes the end of a shard that has used up its attempts, of its last one and why.
+    """
+
+    def __init__(
+        self,
+        shards: Sequence[ShardInput],
+        output: str,
+        *,
+        max_attempts: int,
+        give_up: Callable[[ShardTask, str], R],
+    ) -> None:
+        self._waiting = deque(ShardTask(shard, output) for shard in shards)
+        self._max_attempts = max_attempts
+        self._give_up = give_up
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def take(self) -> ShardTask | None:
+        """Return the next task, None when none waits."""
+        return self._waiting.popleft() if self._waiting else None
+
+    def give_back(self, task: ShardTask) -> None:
+        """Take ``task`` back, which was never begun or was ended by a preemption."""
+        self._waiting.appendleft(task)
+
+    def settle(self, task: ShardTask, outcome: Outcome[R]) -> R | None:
+        """Return the shard's final record, or None when it waits for another attempt.
+
+        Raises:
+            UnlearnableError: the outcome is fatal for the run.
+        """
+        if outcome.fatal is not None:
+            raise outcome.fatal
+        if outcome.record is not None:
+            return outcome.record
+        log.warning("shard %s, attempt %d of %d: %s",
+                    task.shard.name, task.attempt, self._max_attempts, outcome.error)  # fmt: skip
+        if task.attempt < self._max_attempts:
+            self._waiting.appendleft(replace(task, attempt=task.attempt + 1))
+            return None
+        return self._give_up(task, f"{task.attempt} attempts: {outcome.error}")
+
+
+class TaskQueue(Queue[LedgerRecord]):
+    """The queue of a run that writes shards: what is given up fails, and the run's log is told."""
 
     def __init__(
         self,
@@ -103,48 +157,35 @@ class TaskQueue:
         max_attempts: int = 3,
         run_log: RunLog | None = None,
     ) -> None:
-        self._waiting = deque(ShardTask(shard, output) for shard in shards)
-        self._config_hash = config_hash
-        self._max_attempts = max_attempts
-        self._log = run_log
+        def give_up(task: ShardTask, error: str) -> LedgerRecord:
+            return failed_record(task, config_hash, error)
 
-    def __len__(self) -> int:
-        return len(self._waiting)
+        super().__init__(shards, output, max_attempts=max_attempts, give_up=give_up)
+        self._log = run_log
 
     def take(self) -> ShardTask | None:
         """Return the next task, None when none waits."""
-        task = self._waiting.popleft() if self._waiting else None
+        task = super().take()
         if task is not None and self._log is not None:
             self._log.event("shard_begun", shard=task.shard.name, attempt=task.attempt)
         return task
 
     def give_back(self, task: ShardTask) -> None:
         """Take ``task`` back, which was never begun or was ended by a preemption."""
-        self._waiting.appendleft(task)
+        super().give_back(task)
         if self._log is not None:
             self._log.event("shard_returned", shard=task.shard.name, attempt=task.attempt)
 
-    def settle(self, task: ShardTask, outcome: Outcome) -> LedgerRecord | None:
+    def settle(self, task: ShardTask, outcome: Outcome[LedgerRecord]) -> LedgerRecord | None:
         """Return the shard's final record, or None when it waits for another attempt.
 
         Raises:
             UnlearnableError: the outcome is fatal for the run.
         """
-        if outcome.fatal is not None:
-            raise outcome.fatal
-        record = outcome.record or self._another_attempt(task, outcome.error)
+        record = super().settle(task, outcome)
         if self._log is not None:
             self._log.ended(task.attempt, record, task.shard.name, outcome.error)
         return record
-
-    def _another_attempt(self, task: ShardTask, error: str) -> LedgerRecord | None:
-        """Return the record of a shard that is given up, None when it waits again."""
-        log.warning("shard %s, attempt %d of %d: %s",
-                    task.shard.name, task.attempt, self._max_attempts, error)  # fmt: skip
-        if task.attempt < self._max_attempts:
-            self._waiting.appendleft(replace(task, attempt=task.attempt + 1))
-            return None
-        return failed_record(task, self._config_hash, f"{task.attempt} attempts: {error}")
 
 
 def failed_record(task: ShardTask, config_hash: str, error: str) -> LedgerRecord:
