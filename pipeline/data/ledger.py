@@ -19,7 +19,7 @@ SUCCESS_NAME = "_SUCCESS"
 _FAILED = ".failed.json"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class LedgerRecord:
     """Outcome of one shard.
 
@@ -102,13 +102,20 @@ def uncommitted(plan: Plan, ledger: Mapping[str, LedgerRecord]) -> list[str]:
     ]
 
 
-def write_success(output: str, plan: Plan) -> None:
+def write_success(
+    output: str, plan: Plan, ledger: Mapping[str, LedgerRecord] | None = None
+) -> None:
     """Write ``index.json`` and then ``_SUCCESS``.
+
+    Args:
+        output: output prefix.
+        plan: its plan.
+        ledger: its records as read or written before; read again when None.
 
     Raises:
         ShardError: the ledger does not cover the plan.
     """
-    ledger = read_ledger(output)
+    ledger = read_ledger(output) if ledger is None else ledger
     missing = uncommitted(plan, ledger)
     if missing:
         raise ShardError(

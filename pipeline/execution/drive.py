@@ -171,7 +171,7 @@ class _Run:
         write_card(output, self.plan, records, self.config.owner)
         committed = sum(record.status == "committed" for record in records.values())
         if committed == len(self.plan.shards):
-            write_success(output, self.plan)
+            write_success(output, self.plan, records)
 
 
 def _while_held(finished: Iterable[LedgerRecord], lease: OutputLease) -> Iterator[LedgerRecord]:
