@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -109,7 +110,7 @@ def test_the_output_of_another_configuration_is_refused_by_name(noise: ProtectCo
     message = str(raised.value)
     assert plan.config_hash in message
     assert "mem.epsilon: 8 then, 4 now" in message
-    assert len({word for word in message.replace(",", " ").split() if len(word) == 64}) == 2
+    assert len(set(re.findall(r"\b[0-9a-f]{64}\b", message))) == 2
     assert digests(Path(noise.output)) == before
 
 
