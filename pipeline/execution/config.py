@@ -119,6 +119,8 @@ class FitRunConfig:
     """Gradient steps on the perturbations a visit; the schedule's own number when unset."""
     hotflip_rounds: int | None = None
     """First rounds in which triggers are searched (paper schedule); a quarter of all when unset."""
+    shuffle: bool = True
+    """Permute the captions inside the batch in each gradient step (paper schedule)."""
     batch_size: int = 128
     """Samples a batch."""
     device: str = "auto"

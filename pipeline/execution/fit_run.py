@@ -22,6 +22,7 @@ from ..method.fit import fit_surrogate
 from ..method.models import model_spec
 from ..seeds import derive_seed
 from .artifact import save_surrogate
+from .checkpoint import Checkpoint
 from .checks import check_caption_fields, check_least
 from .config import FitRunConfig
 from .stop import stop_on_signals
@@ -63,7 +64,8 @@ def fit(config: FitRunConfig) -> FitSummary:
 
     Raises:
         UsageError: the request cannot be carried out as written, or too few samples are usable.
-        Interrupted: SIGINT or SIGTERM; nothing was written.
+        Interrupted: SIGINT or SIGTERM; no artifact was written. The same call goes on after the last
+            whole round of the published schedule.
     """
     _check(config)
     settings = fit_settings(config)
@@ -82,10 +84,15 @@ def fit(config: FitRunConfig) -> FitSummary:
         images = torch.stack([pick.image for pick in chosen.picks])
         captions = [pick.captions for pick in chosen.picks]
         log.info("fitting on %d samples", len(images))
-        with fixed_threads(config.torch_threads or torch.get_num_threads()):
-            surrogate = fit_surrogate(images, captions, settings, _log_progress)
+        threads = config.torch_threads or torch.get_num_threads()
+        kept = Checkpoint(config.output, images, captions, {**vars(settings), "threads": threads})
+        with fixed_threads(threads):
+            surrogate = fit_surrogate(
+                images, captions, settings, _log_progress, state=kept.load(), keep=kept.save
+            )
         surrogate.meta |= {"input": config.input, "input_seed": config.seed}
         sha256 = save_surrogate(surrogate, config.output)
+        kept.remove()
     return FitSummary(config.output, sha256, len(images), chosen.passed_over)
 
 

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from open_clip import CLIP
 
 Progress = Callable[[str, int, int], None]
+State = dict[str, Any]
+"""Where a fit stands after a round: tensors, numbers, lists and dicts of them."""
 
 
 def fit_surrogate(
@@ -35,6 +37,9 @@ def fit_surrogate(
     captions: Sequence[Sequence[str]],
     config: FitConfig,
     progress: Progress | None = None,
+    *,
+    state: State | None = None,
+    keep: Callable[[State], None] | None = None,
 ) -> Surrogate:
     """Fit a surrogate.
 
@@ -43,6 +48,10 @@ def fit_surrogate(
         captions: one or more captions of each image.
         config: settings; ``schedule`` decides between the two forms.
         progress: called with (phase, rounds done, rounds in all).
+        state: where an interrupted fit of the same samples and settings stood; it goes on there and
+            ends with the same surrogate as one that was not interrupted.
+        keep: called with the state after each round but the last, where the published settings
+            make rounds long; the default schedule has a single short one.
 
     Returns:
         The surrogate; with ``paper`` it carries the perturbation and trigger of every sample.
@@ -52,7 +61,7 @@ def fit_surrogate(
     """
     config.validate()
     if config.published or config.texture is not None:
-        return _Fit(images, captions, config).run(progress)
+        return _Fit(images, captions, config).run(progress, state, keep)
     return _fit_soonest_read(images, captions, config, progress)
 
 
@@ -136,14 +145,21 @@ class _Fit:
                 deltas[part] = pixels.deltas[0]
         return deltas, self.vocabulary.tokens(choice)
 
-    def run(self, progress: Progress | None) -> Surrogate:
+    def run(
+        self,
+        progress: Progress | None,
+        state: State | None = None,
+        keep: Callable[[State], None] | None = None,
+    ) -> Surrogate:
         config = self.config
         optimizer = torch.optim.AdamW(
             decay_groups(self.model, config.weight_decay), lr=config.learning_rate
         )
         sequence: list[Weights] = []
-        curve = []
-        for round_index in range(config.round_count):
+        curve: list[float] = []
+        if state is not None:
+            curve = self._restore(state, optimizer)
+        for round_index in range(len(curve), config.round_count):
             curve.append(self._train(optimizer))
             sequence.append(
                 {k: v.detach().cpu().clone() for k, v in self.model.state_dict().items()}
@@ -153,6 +169,8 @@ class _Fit:
                 self._visit(search)
             if progress is not None:
                 progress("fit", round_index + 1, config.round_count)
+            if keep is not None and config.published and round_index + 1 < config.round_count:
+                keep(self._state(curve, optimizer))
         meta = {
             "fit": {**vars(config), "blocklist": sorted(config.blocklist)},
             "samples": len(self.images),
@@ -171,6 +189,26 @@ class _Fit:
             for image, delta, trigger in zip(self.images, self.deltas, self.triggers, strict=True)
         }
         return Surrogate(self.spec, self.vocabulary, sequence[-1:], fitted=fitted, meta=meta)
+
+    def _state(self, curve: list[float], optimizer: torch.optim.Optimizer) -> State:
+        return {
+            "curve": curve,
+            "model": self.model.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "deltas": self.deltas,
+            "triggers": self.triggers,
+            "generator": self.generator.get_state(),
+            "passes": self.passes.as_dict(),
+        }
+
+    def _restore(self, state: State, optimizer: torch.optim.Optimizer) -> list[float]:
+        """Take up a state; return the loss of each round that is behind it."""
+        self.model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        self.deltas, self.triggers = state["deltas"], state["triggers"]
+        self.generator.set_state(state["generator"])
+        self.passes = Passes(**state["passes"])
+        return list(state["curve"])
 
     def _universal(self) -> Tensor:
         """Climb the loss of the clean checkpoint with one perturbation for all batches."""

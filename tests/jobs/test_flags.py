@@ -19,8 +19,8 @@ FLAGS = {
         --batch-size --blocklist --caption-fields --coded-words --context-length --decoys --device
         --epsilon --hotflip-rounds --image-size --input --max-pixels --max-samples --method --model
         --output
-        --pgd-steps --rounds --schedule --seed --steps-per-round --texture --torch-threads
-        --trigger-words --vocabulary
+        --pgd-steps --rounds --schedule --seed --shuffle --steps-per-round --texture
+        --torch-threads --trigger-words --vocabulary
     """,
     "preview": """
         --caption-fields --epsilon --input --max-pixels --n --output --seed --surrogate

@@ -1,0 +1,73 @@
+"""Where an interrupted fit stands: one file beside the artifact that it will write."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import logging
+import pickle
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..data import storage
+from ..method.fit import State
+from .spec import canonical_json, package_version
+
+log = logging.getLogger(__name__)
+
+NAME = "_fit.pt"
+
+
+class Checkpoint:
+    """The file ``_fit.pt`` in the folder of a surrogate, read without running what it holds.
+
+    Args:
+        url: folder of the artifact.
+        images: uint8 [N, 3, S, S].
+        captions: of each image.
+        settings: everything else that decides the fit.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        images: Tensor,
+        captions: Sequence[Sequence[str]],
+        settings: dict[str, Any],
+    ) -> None:
+        self._url = storage.join(url, NAME)
+        known = {"settings": settings, "captions": captions, "version": package_version()}
+        digest = hashlib.sha256(canonical_json(known).encode())
+        digest.update(images.numpy().tobytes())
+        self._identity = digest.hexdigest()
+
+    def load(self) -> State | None:
+        """Return the state of this very fit; None where there is none, or another one's."""
+        try:
+            data = storage.read_bytes(self._url)
+            found = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+            identity, state = found["identity"], found["state"]
+        except FileNotFoundError:
+            return None
+        except (OSError, RuntimeError, pickle.UnpicklingError, KeyError, TypeError) as error:
+            log.warning("%s cannot be read (%s); the fit begins anew", self._url, error)
+            return None
+        if identity != self._identity:
+            log.info("%s is of another fit, which this one replaces", self._url)
+            return None
+        log.info("%s: %d rounds of the fit are behind it", self._url, len(state["curve"]))
+        return dict(state)
+
+    def save(self, state: State) -> None:
+        """Write the state, whole or not at all."""
+        buffer = io.BytesIO()
+        torch.save({"identity": self._identity, "state": state}, buffer)
+        storage.make_folder(self._url.rpartition("/")[0])
+        storage.write_bytes(self._url, buffer.getvalue())
+
+    def remove(self) -> None:
+        """Delete the file, when the artifact is written."""
+        storage.remove(self._url)
