@@ -10,7 +10,7 @@ from ..pipeline.assess.config import EvaluateConfig
 
 
 def evaluate(config: Annotated[EvaluateConfig, Parameter(name="*")]) -> int:
-    """Train victims from scratch on each corpus, test them on clean shards, compare."""
+    """Train victims on each corpus, test them on clean shards, compare."""
     from ..pipeline.assess.evaluate import evaluate as run
 
     print(run(config))

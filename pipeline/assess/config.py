@@ -31,7 +31,7 @@ class VerifyConfig:
 
 @dataclass(frozen=True)
 class EvaluateConfig:
-    """Train victims from scratch on published corpora and measure what they learned."""
+    """Train victims on published corpora and measure what they learned."""
 
     _: KW_ONLY
     train: tuple[str, ...]
@@ -55,6 +55,10 @@ class EvaluateConfig:
     """Unprotected corpus in `train`; replace-caption, share, average-leaked and purify read it."""
     model: str = "tiny"
     """The victim: tiny (64 px, for CPUs) or the name of any open_clip model."""
+    init: str | None = None
+    """Weights that every victim starts from: URL of a .safetensors or .pt file made for `model`."""
+    weights: str | None = None
+    """URL of a folder for each victim's last weights, NAME-seedN.safetensors, for `init`."""
     image_size: int | None = None
     """Side of the victim's square input in pixels; the model's own when unset."""
     context_length: int | None = None

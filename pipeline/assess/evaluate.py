@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from ..data import storage
 from ..errors import ShardError, UsageError
 from .attacks.augment import augmentation
 from .config import EvaluateConfig
@@ -26,6 +27,7 @@ from .pairs import Pairs
 from .results import Cell, Results, read_cells, write_results
 from .retrieval import chance
 from .rows import Row, identity, rows_of
+from .start import checkpoint_digest
 from .victim import EpochPoint, VictimConfig, train_victim
 
 _log = logging.getLogger(__name__)
@@ -52,6 +54,7 @@ class _Task:
     test: Pairs
     device: str
     threads: int
+    weights: str | None
 
 
 def evaluate(config: EvaluateConfig) -> Results:
@@ -66,13 +69,18 @@ def evaluate(config: EvaluateConfig) -> Results:
         UsageError: a wrong option, corpus, attack or output file.
         ShardError: a shard that cannot be read, or a victim's process that died.
     """
-    _check(config)
-    wanted = _wanted(config, rows_of(config))
+    check(config)
+    return train_rows(config, rows_of(config))
+
+
+def train_rows(config: EvaluateConfig, rows: list[Row]) -> Results:
+    """Train and test every victim of these rows that the output file does not hold yet."""
+    wanted = _wanted(config, rows)
     existing = {(cell.row, cell.seed): cell for cell in read_cells(config.output)}
     done = {
         key: existing[key]
         for key, cell in wanted.items()
-        if key in existing and existing[key].config == cell.config
+        if key in existing and existing[key].config == cell.config and _is_kept(config, cell)
     }
     others = [cell for key, cell in existing.items() if key not in wanted]
     missing = {key: cell for key, cell in wanted.items() if key not in done}
@@ -89,7 +97,8 @@ def evaluate(config: EvaluateConfig) -> Results:
     return results
 
 
-def _check(config: EvaluateConfig) -> None:
+def check(config: EvaluateConfig) -> None:
+    """Refuse options out of range. Raises UsageError."""
     for option in ("epochs", "batch_size", "eval_every", "workers", "threads"):
         if getattr(config, option) < 1:
             raise UsageError(f"{option} must be at least 1, not {getattr(config, option)}")
@@ -113,7 +122,7 @@ def _wanted(config: EvaluateConfig, rows: list[Row]) -> dict[_Key, _Wanted]:
         data = row.identity() | reading
         for seed in config.seeds:
             victim = _victim_config(config, seed)
-            wanted[row.label, seed] = _Wanted(row, victim, asdict(victim) | data)
+            wanted[row.label, seed] = _Wanted(row, victim, victim.identity() | data)
     return wanted
 
 
@@ -132,6 +141,8 @@ def _victim_config(config: EvaluateConfig, seed: int) -> VictimConfig:
         eval_every=config.eval_every,
         precision=precision,
         seed=seed,
+        init=config.init,
+        init_sha256=None if config.init is None else checkpoint_digest(config.init),
     )
     spec = victim.spec()
     sizes = {"image_size": spec.image_size, "context_length": spec.context_length}
@@ -176,7 +187,21 @@ def _tasks(
             test=corpora.published(config.test),
             device=_device(config),
             threads=config.threads,
+            weights=_weights_url(config, wanted),
         )
+
+
+def _is_kept(config: EvaluateConfig, wanted: _Wanted) -> bool:
+    """Whether nothing of a finished victim is missing."""
+    url = _weights_url(config, wanted)
+    return url is None or storage.exists(url)
+
+
+def _weights_url(config: EvaluateConfig, wanted: _Wanted) -> str | None:
+    if config.weights is None:
+        return None
+    name = f"{wanted.row.label}-seed{wanted.victim.seed}".replace(" ", "").replace("/", "-")
+    return storage.join(config.weights, f"{name}.safetensors")
 
 
 def _run(config: EvaluateConfig, tasks: Iterator[_Task]) -> Iterator[Cell]:
@@ -239,6 +264,7 @@ def _compute(task: _Task) -> Cell:
         threads=task.threads,
         augment=augmentation(task.train.size) if augments else None,
         progress=lambda point: _report(task.wanted, point),
+        weights=task.weights,
     )
     counts = [len(texts) for texts in task.test.captions]
     return Cell(

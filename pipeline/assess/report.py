@@ -42,8 +42,9 @@ def _caption(results: Results) -> str:
     spread = f", seed {seeds[0]}"
     if len(seeds) > 1:
         spread = f", mean ± standard deviation over seeds {', '.join(map(str, seeds))}"
+    start = "from given weights" if "init_sha256" in config else "from scratch"
     protocol = (
-        f"victim {config['model']} {config['image_size']} px from scratch, "
+        f"victim {config['model']} {config['image_size']} px {start}, "
         f"{config['epochs']} epochs, batch {config['batch_size']}, lr {config['lr']:g}"
     )
     return (

@@ -1,4 +1,4 @@
-"""A victim: a CLIP model that someone trains from scratch on what was published.
+"""A victim: a CLIP model that someone trains, from scratch or further, on what was published.
 
 The published protocol (Liu et al. 2024, section 4.1): symmetric InfoNCE, AdamW, cosine schedule, no
 augmentation, one random caption of an image a step; its scale (model, size, epochs) is set by
@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -29,6 +29,7 @@ from ..method.models import (
 from ..seeds import derive_seed
 from .pairs import Pairs
 from .retrieval import Retrieval, retrieval
+from .start import load_weights, save_weights
 
 Augment = Callable[[Tensor], Tensor]
 """Changes a training batch, uint8 [B, 3, S, S], anew each time; random by torch's global state."""
@@ -46,6 +47,8 @@ class VictimConfig:
         precision: ``fp32`` or ``bf16`` (autocast).
         lr: peak learning rate, reached after min(50, a tenth of all) linear warm-up steps.
         eval_every: epochs between two tests; the last epoch is always tested.
+        init: URL of the weights that it starts from; random ones when None.
+        init_sha256: of that file.
     """
 
     model: str
@@ -58,6 +61,15 @@ class VictimConfig:
     eval_every: int
     precision: str
     seed: int
+    init: str | None = None
+    init_sha256: str | None = None
+
+    def identity(self) -> dict[str, Any]:
+        """Return what decides the curve, for the record of a cell."""
+        known = {name: value for name, value in asdict(self).items() if name != "init"}
+        if self.init is None:
+            del known["init_sha256"]
+        return known
 
     def spec(self) -> ModelSpec:
         """Return the input that the model reads."""
@@ -138,8 +150,9 @@ def train_victim(
     threads: int = 1,
     augment: Augment | None = None,
     progress: Callable[[EpochPoint], None] | None = None,
+    weights: str | None = None,
 ) -> VictimRun:
-    """Train a victim from scratch on ``train`` and test it on ``test`` after each epoch.
+    """Train a victim on ``train``, test it on ``test`` after each epoch, keep it at ``weights``.
 
     Equal data, config and device give equal results on a CPU: the seed fixes the weights, the order
     of the samples, the choice of captions and the augmentation, the same for every corpus of equal
@@ -156,6 +169,8 @@ def train_victim(
                 curve.append(EpochPoint(epoch, finite, trainer.test()))
                 if progress is not None:
                     progress(curve[-1])
+        if weights is not None:
+            save_weights(trainer.model, weights)
     return VictimRun(curve, time.monotonic() - started, _device_name(device))
 
 
@@ -175,7 +190,10 @@ class _Trainer:
             image_size=config.image_size,
             context_length=config.context_length,
             seed=seed,
-        ).to(device)
+        )
+        if config.init is not None:
+            load_weights(self.model, config.init)
+        self.model.to(device)
         self.model.to(memory_format=torch.channels_last)
         self.images = _Images(train, spec, device, augment)
         self.captions = _Captions(train, spec, device)

@@ -64,8 +64,8 @@ def fit(config: FitRunConfig) -> FitSummary:
 
     Raises:
         UsageError: the request cannot be carried out as written, or too few samples are usable.
-        Interrupted: SIGINT or SIGTERM; no artifact was written. The same call goes on after the last
-            whole round of the published schedule.
+        Interrupted: SIGINT or SIGTERM; no artifact was written. The same call goes on after the
+            last whole round of the published schedule.
     """
     _check(config)
     settings = fit_settings(config)

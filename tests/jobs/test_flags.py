@@ -36,8 +36,8 @@ FLAGS = {
     "verify": "--against --json --max-listed --max-pixels --output --threads",
     "evaluate": """
         --attack --batch-size --caption-fields --clean --context-length --device --epochs
-        --eval-every --image-size --lr --max-pixels --model --output --plot --precision --seeds
-        --test --threads --train --weight-decay --workers
+        --eval-every --image-size --init --lr --max-pixels --model --output --plot
+        --precision --seeds --test --threads --train --weight-decay --weights --workers
     """,
     "status": "--json --output",
     "report": "--against --html --output --results --samples --seed",
