@@ -9,13 +9,14 @@ ENVIRONMENT := .venv/installed
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow check lint format typecheck bench clean
+.PHONY: help demo docs test test-slow check lint format typecheck bench clean
 
 help:
 	@echo "make demo       the whole way on emoji pictures (about 15 minutes on 2 cores)"
 	@echo "make test       the tests"
 	@echo "make test-slow  the tests that need minutes each"
 	@echo "make check      ruff and mypy"
+	@echo "make docs       the documentation as a site: build/docs/site/index.html"
 	@echo "make bench      measure speed on this machine (about 15 minutes on 2 cores)"
 	@echo "make clean      remove what make made"
 
@@ -24,7 +25,7 @@ help:
 		{ echo "Python 3.11 or newer is needed; set PYTHON=/path/to/python3"; exit 1; }
 	$(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check \
-		-c constraints.txt -e '.[demo,s3,dev]'
+		-c constraints.txt -e '.[demo,s3,docs,dev]'
 	touch $@
 
 demo: $(ENVIRONMENT)
@@ -52,6 +53,9 @@ typecheck: $(ENVIRONMENT)
 	@cd .typecheck/unlearnable && \
 		ln -sfn ../../jobs/api/*.py ../../pipeline ../../kernels ../../jobs .
 	$(BIN)/mypy --package unlearnable
+
+docs: $(ENVIRONMENT)
+	$(BIN)/python docs/site/build.py
 
 bench: $(ENVIRONMENT)
 	$(BIN)/unlearnable bench --record docs/results/bench.csv --plot docs/results/bench.png
