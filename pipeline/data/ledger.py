@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -75,12 +75,14 @@ def read_record(output: str, shard: str) -> LedgerRecord | None:
     return None
 
 
-def read_ledger(output: str) -> dict[str, LedgerRecord]:
-    """Return every record by shard name; a committed record hides a failed one."""
+def read_ledger(output: str, shards: Collection[str] | None = None) -> dict[str, LedgerRecord]:
+    """Return the record of each of ``shards``, or of all, by name; committed hides failed."""
     folder = storage.join(output, LEDGER_DIR)
-    urls = [
-        storage.join(folder, name) for name in storage.list_names(folder) if name.endswith(".json")
-    ]
+    names = [name for name in storage.list_names(folder) if name.endswith(".json")]
+    if shards is not None:
+        wanted = {shard + ending for shard in shards for ending in (".json", _FAILED)}
+        names = [name for name in names if name in wanted]
+    urls = [storage.join(folder, name) for name in names]
     with ThreadPoolExecutor(16) as pool:
         records = list(pool.map(_read, urls))
     ledger: dict[str, LedgerRecord] = {}
@@ -89,6 +91,12 @@ def read_ledger(output: str) -> dict[str, LedgerRecord]:
     ):
         ledger[record.shard] = record
     return ledger
+
+
+def is_covered(output: str, plan: Plan) -> bool:
+    """Tell by names alone whether each planned shard may be committed: one listing, no read."""
+    names = set(storage.list_names(storage.join(output, LEDGER_DIR)))
+    return all(f"{shard.name}.json" in names for shard in plan.shards)
 
 
 def uncommitted(plan: Plan, ledger: Mapping[str, LedgerRecord]) -> list[str]:

@@ -72,6 +72,8 @@ class ProtectConfig:
     """Local file to append the run's JSON lines to; `_log/<run>.jsonl` of the output when unset."""
     join: bool = False
     """Work beside another run of the same configuration on this output, instead of refusing."""
+    slice: str | None = None
+    """One task of an array: of N slices of the shards the I-th from 0 on, as I/N; joins others."""
     owner: str = ""
     """Who publishes the copy; printed in its card."""
     dry_run: bool = False

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from ..data.card import write_card
-from ..data.ledger import LedgerRecord, read_record, write_success
+from ..data.ledger import LedgerRecord, is_covered, read_record, write_success
 from ..data.plan import Plan, ShardInput
 from ..errors import UnlearnableError, UsageError
 from .checks import check_least
@@ -21,9 +21,10 @@ from .config import ProtectConfig
 from .executors import choose_executor, execute
 from .gather import gather
 from .lease import OutputLease, lease_output
-from .resume import begin, find_plan
+from .resume import begin, committed_records, find_plan
 from .run_log import RunLog
 from .schedule import StorageFullError, TaskQueue, Worker, is_storage_full
+from .slices import parse_slice, take_slice
 from .spec import WorkerSetup
 from .stop import Interrupted, StopFlag, stop_on_signals
 from .summary import RunSummary, summarise
@@ -44,6 +45,8 @@ def check_running(config: ProtectConfig) -> None:
     check_least(config, 0, "shard_timeout", "grace_seconds")
     if not 0 <= config.max_quarantined <= 1:
         raise UsageError(f"max-quarantined is {config.max_quarantined}; it is a share, 0 to 1")
+    if config.slice is not None:
+        parse_slice(config.slice)
     choose_executor(config)
 
 
@@ -73,20 +76,22 @@ def drive(
         StorageFullError: no space is left; nothing half-written was committed.
     """
     started = time.monotonic()
+    part = take_slice(plan, config.slice)
+    join = config.join or config.slice is not None
     records: Records = {}
     exit_code = 0
     with stop_on_signals(config.grace_seconds) as stop:
         try:
-            with lease_output(config.output, plan.config_hash, stop, join=config.join) as lease:
+            with lease_output(config.output, plan.config_hash, stop, join=join) as lease:
                 if new:
                     # Another run may have begun since this one looked.
                     plan, new = find_plan(plan.config, shards, config.output, plan.request)
                 alone = lease.others == 0
-                records |= begin(plan, shards, config.output, new=new, alone=alone)
+                records |= begin(plan, shards, config.output, new=new, alone=alone, part=part)
                 lease.hold()
-                names = {shard.name for shard in shards} if only is None else only
+                names = {shard.name for shard in part.shards} if only is None else only
                 waiting = [s for s in shards if s.name in names and s.name not in records]
-                run = _Run(config, partial(make, setup), plan, lease, stop, records)
+                run = _Run(config, partial(make, setup), plan, part, lease, stop, records)
                 run.carry_out(waiting)
         except Interrupted as interruption:
             log.warning("%s", interruption)
@@ -97,7 +102,7 @@ def drive(
             raise
     return summarise(
         config.output,
-        plan,
+        part,
         records,
         seconds=time.monotonic() - started,
         exit_code=exit_code,
@@ -112,6 +117,7 @@ class _Run:
     config: ProtectConfig
     make: Callable[[], Worker[LedgerRecord]]
     plan: Plan
+    part: Plan
     lease: OutputLease
     stop: StopFlag
     records: Records
@@ -123,7 +129,9 @@ class _Run:
             end: dict[str, object] = {"error": None}
             try:
                 if waiting:
-                    self._work(_own_order(waiting, self.lease), run_log)
+                    if self.config.slice is None:
+                        waiting = _own_order(waiting, self.lease)
+                    self._work(waiting, run_log)
                 self._finish()
             except BaseException as error:
                 end["error"] = f"{type(error).__name__}: {error}"
@@ -139,10 +147,11 @@ class _Run:
             "pid": os.getpid(),
             "version": self.plan.version,
             "config_hash": self.plan.config_hash,
-            "shards": len(self.plan.shards),
+            "shards": len(self.part.shards),
             "waiting": len(waiting),
             "executor": choose_executor(self.config),
             "workers": self.config.workers,
+            "slice": self.config.slice,
             "joined": self.lease.others,
         }
 
@@ -168,6 +177,11 @@ class _Run:
             if record.status == "failed":
                 # A joined run may have done what failed here.
                 records[name] = read_record(output, name) or record
+        if self.config.slice is not None:
+            # Whoever commits the last shard of all slices finds every record here.
+            if not is_covered(output, self.plan):
+                return
+            records = committed_records(self.plan, output)
         write_card(output, self.plan, records, self.config.owner)
         committed = sum(record.status == "committed" for record in records.values())
         if committed == len(self.plan.shards):

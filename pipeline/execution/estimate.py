@@ -26,7 +26,8 @@ def estimate(
 ) -> RunSummary:
     """Count what is left to do and extrapolate its size from the first samples; writes nothing."""
     done = committed_records(plan, config.output)
-    waiting = [shard for shard in shards if shard.name not in done]
+    planned = {shard.name for shard in plan.shards}
+    waiting = [s for s in shards if s.name in planned and s.name not in done]
     left = sum(shard.size or 0 for shard in waiting)
     read, written, count = _probe(waiting[0], spec) if waiting else (0, 0, 0)
     samples = round(left * count / read) if read else 0

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import random
 import secrets
 import socket
 import threading
@@ -128,25 +129,33 @@ class OutputLease:
     def claim(self, stop: StopFlag) -> None:
         """Write the claim and wait until no other claim has to be settled first.
 
-        Afterwards ``others`` is the number of runs that are joined. The output may be prepared now;
-        nobody joins before :meth:`hold`.
+        Afterwards ``others`` is the number of runs that are joined. If it is 0 the output may be
+        prepared now; nobody joins before :meth:`hold`.
         """
         self._write()
         while True:
             stop.check()
             others = [lease for lease in read_leases(self._output) if lease.run != self.run]
             self._refuse(others)
-            if not any(lease.state == "claimed" for lease in others):
+            if _settled(others, join=self._join):
                 self.others = len(others)
                 return
             if self._join and any(self._goes_first(lease) for lease in others):
                 # A claim in the way of the one that it waits for would make both wait.
                 self._remove()
-                time.sleep(_POLL_SECONDS)
+                self._wait_for_the_first(stop)
                 self._lease = replace(self._lease, run=new_run_id())
                 self._write()
             else:
                 time.sleep(_POLL_SECONDS)
+
+    def _wait_for_the_first(self, stop: StopFlag) -> None:
+        """Wait without a claim: of hundreds that begin at once, one has to see no other."""
+        while True:
+            time.sleep(_POLL_SECONDS * (1 + random.random()))
+            stop.check()
+            if _settled(read_leases(self._output), join=True):
+                return
 
     def hold(self) -> None:
         """Let others join, and keep the lease alive from now on."""
@@ -204,6 +213,16 @@ class OutputLease:
                 self._write()
             except Exception as error:  # noqa: BLE001 - the next beat may succeed
                 log.warning("cannot renew the lease of %s: %s", self._output, error)
+
+
+def _settled(others: list[Lease], *, join: bool) -> bool:
+    """Whether no claim of ``others`` is in the way of a run.
+
+    Who joins a run that holds the output prepares nothing and need not wait for claims: whoever
+    claims later sees one of the two.
+    """
+    states = {lease.state for lease in others}
+    return "claimed" not in states or (join and "held" in states)
 
 
 @contextmanager

@@ -65,7 +65,13 @@ def find_plan(
 
 
 def begin(
-    plan: Plan, shards: Sequence[ShardInput], output: str, *, new: bool, alone: bool = True
+    plan: Plan,
+    shards: Sequence[ShardInput],
+    output: str,
+    *,
+    new: bool,
+    alone: bool = True,
+    part: Plan | None = None,
 ) -> dict[str, LedgerRecord]:
     """Write a new plan, clear away what dead runs left, and return the committed records by shard.
 
@@ -75,6 +81,7 @@ def begin(
         output: URL of the output directory.
         new: whether the plan is still to be written.
         alone: whether no other run writes there; what seems left over may be its work otherwise.
+        part: the shards of the plan that this run is about; all when None.
 
     Raises:
         UsageError: an input shard has changed since it was protected.
@@ -85,9 +92,10 @@ def begin(
         remove_expired(output)
         for folder in ("", MANIFEST_DIR, LEDGER_DIR, LEASE_DIR):
             storage.sweep(storage.join(output, folder))
-    done = committed_records(plan, output)
+    part = part or plan
+    done = committed_records(part, output)
     check_committed_unchanged(shards, done)
-    if alone and len(done) < len(plan.shards):
+    if alone and len(done) < len(part.shards):
         # It may stand from before a record was removed; readers must not trust it meanwhile.
         storage.remove(storage.join(output, SUCCESS_NAME))
     return done
@@ -95,7 +103,7 @@ def begin(
 
 def committed_records(plan: Plan, output: str) -> dict[str, LedgerRecord]:
     """Return the committed records of ``plan`` by shard name."""
-    ledger = read_ledger(output)
+    ledger = read_ledger(output, {shard.name for shard in plan.shards})
     missing = set(uncommitted(plan, ledger))
     return {shard.name: ledger[shard.name] for shard in plan.shards if shard.name not in missing}
 

@@ -16,6 +16,7 @@ from .config import ProtectConfig
 from .drive import check_running, drive
 from .estimate import estimate
 from .resume import check_places, find_plan
+from .slices import take_slice
 from .spec import RunSpec, WorkerSetup, package_version
 from .summary import RunSummary
 
@@ -41,7 +42,7 @@ def protect(config: ProtectConfig) -> RunSummary:
     spec = make_spec(config)
     plan, new = find_plan(spec.as_dict(), shards, config.output, _request(config))
     if config.dry_run:
-        return estimate(config, spec, plan, shards)
+        return estimate(config, spec, take_slice(plan, config.slice), shards)
     setup = WorkerSetup(spec, _surrogate_url(config), config.io_threads, config.device)
     return drive(config, setup, plan, shards, new=new)
 
