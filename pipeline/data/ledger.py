@@ -23,8 +23,9 @@ _FAILED = ".failed.json"
 class LedgerRecord:
     """Outcome of one shard.
 
-    ``input`` holds url, size and sha256; ``timings`` seconds by stage; ``passes`` forward and
-    backward passes a sample by kind; ``retries`` the storage operations that were repeated for it.
+    ``input`` holds url, size and sha256; ``timings`` seconds by stage; ``queues`` how many samples
+    stood in each queue on average; ``passes`` forward and backward passes a sample by kind;
+    ``retries`` the storage operations that were repeated for it.
     """
 
     shard: str
@@ -42,6 +43,7 @@ class LedgerRecord:
     attempts: int = 1
     retries: int = 0
     timings: dict[str, float] = field(default_factory=dict)
+    queues: dict[str, float] = field(default_factory=dict)
     passes: dict[str, float] = field(default_factory=dict)
     error: str | None = None
 

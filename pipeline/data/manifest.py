@@ -33,6 +33,7 @@ METADATA_KEYS = (
     "trigger_words",
     "epsilon",
     "surrogate_sha256",
+    "passes",
 )
 STATUSES = ("protected", "passed", "quarantined")
 
@@ -166,6 +167,10 @@ class ManifestWriter:
         if len(self._waiting) == ROW_GROUP:
             self._flush()
 
+    def add_metadata(self, metadata: Mapping[str, str]) -> None:
+        """Add text by key that is known only once the rows are, before `close`."""
+        self._parquet.add_key_value_metadata(dict(metadata))
+
     def close(self) -> tuple[str, int]:
         """End the file; return its (sha256, size in bytes)."""
         if self._waiting:
@@ -239,7 +244,11 @@ class ManifestReader:
         with self._readable():
             self._parquet = pq.ParquetFile(file)
             schema = self._parquet.schema_arrow
-            self.metadata = {k.decode(): v.decode() for k, v in (schema.metadata or {}).items()}
+            # Not the schema's own: what was added at the end of the file stands beside it.
+            entries = self._parquet.metadata.metadata or {}
+            self.metadata = {
+                k.decode(): v.decode() for k, v in entries.items() if k != b"ARROW:schema"
+            }
         found = self.metadata.get("manifest_version")
         if found != MANIFEST_VERSION:
             raise ViolationError(

@@ -6,11 +6,13 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
+from statistics import fmean
 
 from ..data import storage
 from ..data.ledger import SUCCESS_NAME, LedgerRecord, read_ledger
 from ..data.plan import read_plan
 from ..errors import UsageError
+from ..method.passes import Passes
 from .config import StatusConfig
 from .lease import read_leases
 
@@ -39,6 +41,10 @@ class StatusReport:
         seconds_left: estimate at that rate; None before the first.
         last_commit_seconds: time since the last commit; None before the first.
         passes: passes through the surrogate for each protected sample, by kind.
+        queues: samples that stood before and after the optimisation, on average: ``decoded`` and
+            ``optimised``.
+        waited: share of their time that the shards' optimisation waited for either queue; None
+            before the first shard.
         slowest: seconds by name of the slowest shards.
         repeated: number of attempts by name of each shard that needed more than one.
         runs: the runs that hold a lease on the output now.
@@ -59,6 +65,8 @@ class StatusReport:
     seconds_left: float | None = None
     last_commit_seconds: float | None = None
     passes: dict[str, float] = field(default_factory=dict)
+    queues: dict[str, float] = field(default_factory=dict)
+    waited: float | None = None
     slowest: dict[str, float] = field(default_factory=dict)
     repeated: dict[str, int] = field(default_factory=dict)
     runs: list[str] = field(default_factory=list)
@@ -77,6 +85,18 @@ class StatusReport:
             lines.append(
                 f"{self.samples_per_second:.1f} samples/s, "
                 f"last commit {self.last_commit_seconds:.0f} s ago"
+            )
+        if self.passes:
+            towers = Passes.by_tower(self.passes)
+            lines.append(
+                f"passes a sample: {towers['image']:.2f} image tower, {towers['text']:.2f} text "
+                f"tower (forward and backward; a forward alone counts a third)"
+            )
+        if self.waited is not None:
+            lines.append(
+                f"optimisation waited {self.waited:.1%} of the time; in its queues stood "
+                f"{self.queues['decoded']:.0f} decoded and {self.queues['optimised']:.0f} "
+                f"optimised samples"
             )
         if self.seconds_left:
             lines.append(f"about {self.seconds_left:.0f} s left at this rate")
@@ -117,6 +137,8 @@ def status(config: StatusConfig) -> StatusReport:
         retries=sum(r.retries for r in done),
         bytes=sum(r.shard_size for r in done),
         passes=_mean_passes(done),
+        queues=_mean_queues(done),
+        waited=_waited(done),
         slowest={r.shard: r.timings.get("seconds", 0.0) for r in slowest},
         repeated={r.shard: r.attempts for r in records if r.attempts > 1},
         runs=[str(lease) for lease in read_leases(config.output)],
@@ -139,6 +161,20 @@ def _with_rates(report: StatusReport, done: Sequence[LedgerRecord]) -> StatusRep
         seconds_left=span / len(recent) * left,
         last_commit_seconds=time.time() - last,
     )
+
+
+def _waited(done: Sequence[LedgerRecord]) -> float | None:
+    """Return the share of all shards' time in which the optimisation had to wait."""
+    timed = [r.timings for r in done if "wait_input" in r.timings]
+    whole = sum(times["seconds"] for times in timed)
+    waited = sum(times["wait_input"] + times["wait_output"] for times in timed)
+    return waited / whole if whole else None
+
+
+def _mean_queues(done: Sequence[LedgerRecord]) -> dict[str, float]:
+    """Average what stood in each queue over the shards."""
+    seen = [r.queues for r in done if r.queues]
+    return {name: fmean(queues[name] for queues in seen) for name in (seen[0] if seen else ())}
 
 
 def _mean_passes(done: Sequence[LedgerRecord]) -> dict[str, float]:

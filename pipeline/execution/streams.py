@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future
@@ -26,6 +27,10 @@ class Channel(Generic[T]):
     Args:
         depth: weight at which the writer has to wait.
         weigh: weight of an item; each counts at least 1.
+
+    Attributes:
+        reader_waited: seconds that the reader waited for items.
+        writer_waited: seconds that the writer waited for room.
     """
 
     def __init__(self, depth: int, weigh: Callable[[T], int] = _one) -> None:
@@ -37,6 +42,13 @@ class Channel(Generic[T]):
         self._finished = False
         self._cancelled = False
         self._error: BaseException | None = None
+        self.reader_waited = self.writer_waited = 0.0
+        self._taken = self._found = 0
+
+    @property
+    def mean_load(self) -> float:
+        """Weight that waited when an item was asked for, on average; 0 before the first."""
+        return self._found / max(self._taken, 1)
 
     def put(self, item: T) -> None:
         """Add ``item``, waiting for room.
@@ -45,7 +57,7 @@ class Channel(Generic[T]):
             Cancelled: the reader takes no more.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._load < self._depth or self._cancelled)
+            self.writer_waited += self._wait(lambda: self._load < self._depth or self._cancelled)
             if self._cancelled:
                 raise Cancelled
             self._items.append(item)
@@ -68,7 +80,11 @@ class Channel(Generic[T]):
     def __iter__(self) -> Iterator[T]:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._items or self._finished or self._cancelled)
+                self._found += self._load
+                self._taken += 1
+                self.reader_waited += self._wait(
+                    lambda: bool(self._items) or self._finished or self._cancelled
+                )
                 if not self._items:
                     if self._error is not None:
                         raise self._error
@@ -79,6 +95,14 @@ class Channel(Generic[T]):
             yield item
             # Not kept while the reader waits for the next one: an item can be a large image.
             del item
+
+    def _wait(self, until: Callable[[], bool]) -> float:
+        """Wait for ``until``; return the seconds that it took."""
+        if until():
+            return 0.0
+        started = time.perf_counter()
+        self._changed.wait_for(until)
+        return time.perf_counter() - started
 
 
 def ordered_map(
@@ -99,30 +123,34 @@ def ordered_map(
 
 
 class Prefetch(Generic[T]):
-    """Run ``items`` on a thread, at most ``depth`` ahead; a context manager that ends it."""
+    """Run ``items`` on a thread, at most ``depth`` ahead; a context manager that ends it.
+
+    Attributes:
+        channel: the queue between the thread and the reader.
+    """
 
     def __init__(self, items: Iterable[T], depth: int, weigh: Callable[[T], int] = _one) -> None:
         self._items = items
-        self._channel: Channel[T] = Channel(depth, weigh)
+        self.channel: Channel[T] = Channel(depth, weigh)
         self._thread = threading.Thread(target=self._run, name="prefetch", daemon=True)
 
     def _run(self) -> None:
         try:
             for item in self._items:
-                self._channel.put(item)
+                self.channel.put(item)
         except Cancelled:
             pass
         except BaseException as error:  # noqa: BLE001 - raised again in the reader's thread
-            self._channel.finish(error)
+            self.channel.finish(error)
         else:
-            self._channel.finish()
+            self.channel.finish()
 
     def __enter__(self) -> Iterator[T]:
         self._thread.start()
-        return iter(self._channel)
+        return iter(self.channel)
 
     def __exit__(self, *_: object) -> None:
-        self._channel.cancel()
+        self.channel.cancel()
         self._thread.join()
 
 
@@ -130,6 +158,9 @@ class Sink(Generic[T]):
     """Feed what is put to ``consume`` on a thread; a context manager that waits for it to end.
 
     When ``consume`` raises, the next `put` or the end of the ``with`` block raises the same error.
+
+    Attributes:
+        channel: the queue between the writer and the thread.
     """
 
     def __init__(
@@ -139,21 +170,21 @@ class Sink(Generic[T]):
         weigh: Callable[[T], int] = _one,
     ) -> None:
         self._consume = consume
-        self._channel: Channel[T] = Channel(depth, weigh)
+        self.channel: Channel[T] = Channel(depth, weigh)
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="sink", daemon=True)
 
     def _run(self) -> None:
         try:
-            self._consume(iter(self._channel))
+            self._consume(iter(self.channel))
         except BaseException as error:  # noqa: BLE001 - raised again in the writer's thread
             self._error = error
-            self._channel.cancel()
+            self.channel.cancel()
 
     def put(self, item: T) -> None:
         """Hand ``item`` over, waiting for room."""
         try:
-            self._channel.put(item)
+            self.channel.put(item)
         except Cancelled:
             self._thread.join()
             assert self._error is not None
@@ -165,10 +196,10 @@ class Sink(Generic[T]):
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
-            self._channel.finish()
+            self.channel.finish()
         else:
             # A cut stream must not look like a finished one to the consumer.
-            self._channel.finish(Cancelled())
+            self.channel.finish(Cancelled())
         self._thread.join()
         if kind is None and self._error is not None:
             raise self._error

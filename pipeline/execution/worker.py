@@ -32,7 +32,7 @@ from .samples import Change, Item, load_sample, publish_sample
 from .schedule import ShardTask, failed_record
 from .scratch import scratch_folder
 from .spec import RunSpec, WorkerSetup, canonical_json
-from .streams import Prefetch, Sink, ordered_map
+from .streams import Channel, Prefetch, Sink, ordered_map
 
 # An image above this fills several places of its batch: 128 places hold at most 1.6 GB of pixels.
 _PLACE_PIXELS = 1 << 22
@@ -50,11 +50,21 @@ class _Pass:
     passes: Passes = field(default_factory=Passes)
     optimise_seconds: float = 0.0
     retries_before: int = field(default_factory=retries)
+    timings: dict[str, float] = field(default_factory=dict)
+    queues: dict[str, float] = field(default_factory=dict)
     input: dict[str, object] = field(default_factory=dict)
     sha256: str = ""
     size: int = 0
     manifest_sha256: str = ""
     manifest_size: int = 0
+
+    def observe(self, decoded: Channel[Item], finished: Channel[Job]) -> None:
+        """Keep how full the queues before and after the optimiser were and how long it waited."""
+        self.queues = {"decoded": decoded.mean_load, "optimised": finished.mean_load}
+        self.timings = {
+            "wait_input": decoded.reader_waited,
+            "wait_output": finished.writer_waited,
+        }
 
 
 class ShardWorker:
@@ -139,19 +149,22 @@ class ShardWorker:
                     if sample is not None:
                         writer.write(sample)
 
+            prefetch = Prefetch(loaded, spec.batch_size, self._places)
             with (
-                Prefetch(loaded, spec.batch_size, self._places) as items,
+                prefetch as items,
                 Sink(write, spec.batch_size, lambda job: self._places(job[0])) as sink,
             ):
                 for index, batch in enumerate(form_batches(items, self._places, spec.batch_size)):
                     for job in self._optimise(shard.name, index, batch, result):
                         sink.put(job)
+            result.observe(prefetch.channel, sink.channel)
             if shard.size is not None and reader.size != shard.size:
                 raise ShardError(
                     f"{shard.url}: {reader.size} bytes came, {shard.size} were expected"
                 )
             result.input = {"url": shard.url, "sha256": reader.sha256, "size": reader.size}
             result.sha256, result.size = writer.close()
+            manifest.add_metadata({"passes": canonical_json(result.passes.as_dict())})
             result.manifest_sha256, result.manifest_size = manifest.close()
         return result
 
@@ -226,7 +239,9 @@ class ShardWorker:
                 "seconds": now - started,
                 "optimise": result.optimise_seconds,
                 "upload": now - uploading,
+                **result.timings,
             },
+            queues=result.queues,
             passes={kind: count / done for kind, count in result.passes.as_dict().items()},
         )
         write_record(task.output, record)

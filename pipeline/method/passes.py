@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 
@@ -30,6 +31,16 @@ class Passes:
         """Add the counts of ``other``."""
         for name, count in other.as_dict().items():
             setattr(self, name, getattr(self, name) + count)
+
+    @staticmethod
+    def by_tower(counts: Mapping[str, float]) -> dict[str, float]:
+        """Forward+backward passes through each tower, of counts by name as `as_dict` gives them."""
+        return {
+            tower: Passes.weigh(
+                counts.get(f"{tower}_forward", 0.0), counts.get(f"{tower}_backward", 0.0)
+            )
+            for tower in ("image", "text")
+        }
 
     def as_dict(self) -> dict[str, int]:
         """The four counts by name."""

@@ -90,7 +90,7 @@ def settled(files: Files) -> dict[str, object]:
     for name, data in files.items():
         if name.startswith(("_ledger/",)):
             record = json.loads(data)
-            for key in ("timings", "attempts", "retries"):
+            for key in ("timings", "queues", "attempts", "retries"):
                 del record[key]
             result[name] = record
         elif not name.startswith("_log/"):

@@ -137,3 +137,31 @@ def test_status_follows_a_run_while_it_goes_on(
     assert process.returncode == 0
     report = status(StatusConfig(str(output)))
     assert (report.complete, report.committed, report.runs) == (True, 30, [])
+
+
+def test_status_tells_passes_by_tower_and_whether_the_optimisation_had_to_wait(
+    tmp_path: Path,
+) -> None:
+    output = str(tmp_path)
+    shards = tuple(ShardInput(f"s{n}", f"/in/s{n}.tar") for n in range(2))
+    write_plan(output, Plan(shards, {}, config_hash({}), "1"))
+    assert status(StatusConfig(output)).waited is None
+    for number, samples in enumerate((100, 300)):
+        times = {"started": 0.0, "finished": 10.0, "seconds": 10.0, "wait_input": number * 1.0}
+        record = made(
+            f"s{number}",
+            0,
+            0,
+            samples=samples,
+            protected=samples,
+            timings={**times, "wait_output": 0.5},
+            queues={"decoded": 60.0 + number * 20, "optimised": 2.0},
+            passes={"image_forward": 3.0, "image_backward": 2.0 * number, "text_forward": 6.0},
+        )
+        write_record(output, record)
+    report = status(StatusConfig(output))
+    assert report.waited == pytest.approx(0.1)
+    assert "passes a sample: 2.00 image tower, 2.00 text tower" in str(report)
+    assert "waited 10.0% of the time" in str(report)
+    assert "stood 70 decoded and 2 optimised samples" in str(report)
+    assert json.loads(report.to_json())["queues"] == {"decoded": 70.0, "optimised": 2.0}

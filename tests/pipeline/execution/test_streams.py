@@ -103,3 +103,27 @@ def test_an_error_of_the_producer_does_not_look_like_the_end_to_the_consumer() -
     with pytest.raises(KeyboardInterrupt):
         produce()
     assert not finished
+
+
+def test_a_channel_knows_who_waited_and_how_much_stood_in_it() -> None:
+    def slowly() -> Iterator[int]:
+        for number in range(4):
+            time.sleep(0.02)
+            yield number
+
+    prefetch = Prefetch(slowly(), 8)
+    with prefetch as items:
+        assert list(items) == [0, 1, 2, 3]
+    assert prefetch.channel.reader_waited >= 0.05
+    assert prefetch.channel.writer_waited == 0
+    assert prefetch.channel.mean_load < 1
+
+    def consume(items: Iterator[int]) -> None:
+        for _ in items:
+            time.sleep(0.02)
+
+    with Sink(consume, 2) as sink:
+        for number in range(6):
+            sink.put(number)
+    assert sink.channel.writer_waited >= 0.05
+    assert sink.channel.mean_load >= 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -73,6 +74,11 @@ def test_a_shard_is_published_with_keys_order_and_other_members_kept(
     # 20 samples at 8 a batch: the short last one joins the second.
     assert [row.batch for row in rows] == [0] * 8 + [1] * 12
     assert record.passes["image_backward"] > 0
+    assert set(record.queues) == {"decoded", "optimised"}
+    assert 0 <= record.timings["wait_input"] <= record.timings["seconds"]
+    _, metadata = read_manifest(manifest_url(str(tmp_path / "out"), "shard-000"))
+    counted = json.loads(metadata["passes"])
+    assert {kind: count / 20 for kind, count in counted.items()} == record.passes
 
 
 def test_images_change_within_epsilon_and_captions_carry_the_manifests_trigger(
