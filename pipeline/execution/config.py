@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import KW_ONLY, dataclass
 from typing import Literal
 
-from ..method.config import Method, Part
+from ..method.config import Method, Part, Precision
 
 ImageFormat = Literal["png", "webp", "jpeg", "same"]
 ExecutorName = Literal["auto", "local", "ray"]
@@ -34,10 +34,16 @@ class ProtectConfig:
     """Largest change of a pixel, in 8-bit levels, 1 to 64."""
     steps: int | None = None
     """Gradient steps against each replayed surrogate; the method's own number when unset."""
+    effort: int | None = None
+    """Passes through the surrogate a sample may cost, 2 to 64; the least there is when unset."""
     shuffle: bool = True
     """Permute the captions inside the batch in each gradient step."""
     part: Part = "both"
     """What is published, for ablations of mem: both, the perturbed image or the trigger alone."""
+    precision: Precision = "auto"
+    """Precision of passes through the surrogate; auto is bf16 on a GPU, fp32 elsewhere."""
+    compile: bool = False
+    """Compile the surrogate, replayed as CUDA graphs: pays where gradient steps are taken."""
     batch_size: int = 128
     """Samples optimised together; part of what determines the output."""
     seed: int = 0

@@ -10,9 +10,11 @@ from ..errors import UsageError
 
 Method = Literal["mem", "em", "tap", "uap", "random"]
 Part = Literal["both", "image", "text"]
+Precision = Literal["auto", "fp32", "bf16"]
 
 MAX_EPSILON = 64
 MAX_TRIGGER_WORDS = 16
+MIN_EFFORT, MAX_EFFORT = 2, 64
 
 
 @dataclass(frozen=True)
@@ -27,21 +29,29 @@ class MemConfig:
         step_size: size of one PGD step, 8-bit levels (paper: 1).
         steps: PGD steps against each surrogate of the replayed sequence; when None 8 as in the
             paper, 40 for ``tap``, and none where a designed code or a ``uap`` is laid.
+        effort: forward+backward passes through the image tower that a sample may cost, 2 to 64;
+            they go into the choice of words where a code is designed, into PGD steps elsewhere.
+            The method's own steps when None.
         keep_code: PGD may shrink or grow a designed perturbation but never flip its sign.
         hotflip_candidates: words tried at each trigger position (paper: 16).
         shuffle: permute the captions inside the batch in each PGD step (paper: yes).
         part: what is published of a pair of perturbation and trigger: ``both``, or one of them
             for an ablation.
+        precision: of the surrogate's passes; ``auto`` is ``bf16`` on a GPU and ``fp32`` elsewhere.
+        compile: compile the surrogate, on a GPU.
     """
 
     method: Method = "mem"
     epsilon: int = 8
     step_size: int = 1
     steps: int | None = None
+    effort: int | None = None
     keep_code: bool = True
     hotflip_candidates: int = 16
     shuffle: bool = True
     part: Part = "both"
+    precision: Precision = "auto"
+    compile: bool = False
 
     def validate(self) -> None:
         """Raise UsageError for settings outside their range."""
@@ -51,6 +61,20 @@ class MemConfig:
             raise UsageError(f"part is {self.part}; only method mem has two parts to choose from")
         if self.step_size < 1 or (self.steps or 0) < 0 or self.hotflip_candidates < 1:
             raise UsageError("step-size and hotflip-candidates must be >= 1, steps >= 0")
+        if self.effort is not None:
+            self._check_effort(self.effort)
+
+    def _check_effort(self, effort: int) -> None:
+        if not MIN_EFFORT <= effort <= MAX_EFFORT:
+            raise UsageError(
+                f"effort is {effort}; it must be {MIN_EFFORT}..{MAX_EFFORT} passes a sample"
+            )
+        if self.steps is not None:
+            raise UsageError("steps and effort both tell how many passes to take; give one of them")
+        if self.method in ("random", "uap"):
+            raise UsageError(
+                f"method {self.method} takes no passes that effort could add to; leave it out"
+            )
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from torch import Tensor
 from ..errors import UsageError
 from ..seeds import derive_seed
 from .config import MemConfig
+from .effort import WordTrials, lay_code, steps, trials
 from .hotflip import search_triggers
 from .objective import info_nce
 from .passes import Passes
@@ -20,6 +21,7 @@ from .pgd import descend, permutation, targets
 from .pixels import PixelBatch
 from .surrogate import Fitted, Surrogate, image_digest
 from .tokens import insert_trigger
+from .tuning import tune
 
 if TYPE_CHECKING:
     from open_clip import CLIP
@@ -71,7 +73,11 @@ class BatchProtector:
         self.config = config
         self.surrogate = surrogate
         self.device = device
-        self.models = surrogate.models(device) if surrogate and config.method != "random" else []
+        self.models: list[CLIP] = []
+        if surrogate is not None and config.method != "random":
+            self.models = surrogate.models(device)
+            for model in self.models:
+                tune(model, surrogate.spec, device, config.precision, compiled=config.compile)
 
     def __call__(
         self, images: Sequence[Tensor], captions: Sequence[Sequence[str]], seed: int
@@ -181,16 +187,29 @@ class _Visit:
         vocabulary = self.surrogate.vocabulary
         choice = vocabulary.draw(len(self.source), self.generator)
         if self.surrogate.code is not None:
-            self.codes = []
-            for group, members in enumerate(self.pixels.members):
-                height, width = self.pixels.images[group].shape[-2:]
-                signs = self.surrogate.code.compose(choice[members], height, width).to(self.device)
-                self.codes.append(signs)
-                self.pixels.set_delta(group, signs * self.config.epsilon)
+            if self.config.effort is not None:
+                choice = self._choose_words(choice, self.config.effort)
+            self.codes = lay_code(self.pixels, self.surrogate.code, choice, self.config.epsilon)
         if self.surrogate.universal is not None:
             for group, images in enumerate(self.pixels.images):
                 self.pixels.set_delta(group, self._universal(images))
         return vocabulary.tokens(choice)
+
+    def _choose_words(self, choice: Tensor, effort: int) -> Tensor:
+        """Spend passes on other words than those drawn; see `WordTrials`."""
+        assert self.surrogate.code is not None
+        bodies = torch.stack([body[0] for body in self.bodies])
+        others = bodies[targets(len(bodies), derive_seed(self.seed, "words"))]
+        found = WordTrials(
+            self.models[-1],
+            self.pixels,
+            self.surrogate.code,
+            self.surrogate.vocabulary,
+            others,
+            self.config.epsilon,
+            self.passes,
+        )
+        return found.run(choice, trials(effort))
 
     def _universal(self, images: Tensor) -> Tensor:
         """Stretch the one perturbation over images of any size, without new levels."""
@@ -247,13 +266,13 @@ class _Visit:
     def _descend(self, model: CLIP, trigger: Tensor, round_index: int) -> list[int]:
         """Run the PGD steps of one visit; return their shuffle seeds."""
         config, codes = self.config, self.codes if self.config.keep_code else None
-        steps = config.steps
-        if steps is None:
-            steps = self._own_steps()
+        count = config.steps
+        if count is None:
+            count = self._own_steps()
         if config.method == "tap":
-            seeds = [derive_seed(self.seed, "targets")] * steps
+            seeds = [derive_seed(self.seed, "targets")] * count
         else:
-            seeds = [derive_seed(self.seed, "shuffle", round_index, step) for step in range(steps)]
+            seeds = [derive_seed(self.seed, "shuffle", round_index, step) for step in range(count)]
         for seed in seeds:
             tokens = insert_trigger(self._shuffled(seed), trigger.to(self.device))
             descend(model, self.pixels, tokens, config, codes, self.passes)
@@ -263,6 +282,8 @@ class _Visit:
         """Return the method's own number of PGD steps against each surrogate."""
         if self.codes is not None or self.config.method == "uap":
             return 0
+        if self.config.effort is not None:
+            return steps(self.config.effort, len(self.models))
         return TAP_STEPS if self.config.method == "tap" else PAPER_STEPS
 
     def _shuffled(self, seed: int) -> Tensor:

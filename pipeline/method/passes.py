@@ -23,7 +23,7 @@ class Passes:
     text_backward: int = 0
 
     @staticmethod
-    def weigh(forward: int, backward: int) -> float:
+    def weigh(forward: float, backward: float) -> float:
         """Forward+backward passes, a forward alone counted as a third (DESIGN section 8)."""
         return forward / 3 + backward * 2 / 3
 

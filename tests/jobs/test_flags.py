@@ -27,11 +27,11 @@ FLAGS = {
         --texture --trigger-words
     """,
     "protect": """
-        --batch-size --caption-fields --device --dry-run --epsilon --executor --gpus-per-worker
-        --grace-seconds --log-file --shard-timeout
+        --batch-size --caption-fields --compile --device --dry-run --effort --epsilon
+        --executor --gpus-per-worker --grace-seconds --log-file --shard-timeout
         --image-format --input --io-threads --join --max-attempts --max-pixels --max-quarantined
-        --method --output --owner --part --seed --shuffle --slice --steps --surrogate
-        --torch-threads --trigger-words --workers
+        --method --output --owner --part --precision --seed --shuffle --slice --steps
+        --surrogate --torch-threads --trigger-words --workers
     """,
     "verify": "--against --json --max-listed --max-pixels --output --threads",
     "evaluate": """
