@@ -97,7 +97,11 @@ def ray_cluster() -> Iterator[str]:
     """Address of a Ray cluster of two CPUs that this session runs; tests connect by RAY_ADDRESS."""
     ray = pytest.importorskip("ray")
     context = ray.init(
-        num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=100 << 20
+        address="local",
+        num_cpus=2,
+        include_dashboard=False,
+        log_to_driver=False,
+        object_store_memory=100 << 20,
     )
     try:
         yield context.address_info["gcs_address"]

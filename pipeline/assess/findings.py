@@ -7,6 +7,8 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from .sampling import ShardSample
+
 CODES = {
     "plan_damaged": "the plan's configuration does not hash to its config hash",
     "not_finished": "no _SUCCESS mark of this plan",
@@ -21,6 +23,7 @@ CODES = {
     "manifest_unreadable": "a manifest is missing or damaged",
     "manifest_changed": "a manifest has another size or sha256 than its record says",
     "manifest_foreign": "a manifest of another run, shard or surrogate",
+    "not_checked": "a shard whose check did not end: the store or the worker failed, or it hung",
     "row_invalid": "a manifest row that contradicts the run's configuration or its neighbours",
     "sample_missing": "a manifest row says published, the shard does not hold the sample",
     "sample_added": "a published sample without a manifest row, or one that was quarantined",
@@ -78,6 +81,8 @@ class VerifyReport:
         samples: published samples looked at.
         counts: violations by code, all of them.
         violations: the first ones, as many as were asked for.
+        seconds: how long it took.
+        sample: what the shards looked at tell of all; None when all were looked at.
     """
 
     output: str
@@ -86,10 +91,14 @@ class VerifyReport:
     samples: int
     counts: dict[str, int]
     violations: list[Violation]
+    seconds: float = 0.0
+    sample: ShardSample | None = None
 
     @property
     def exit_code(self) -> int:
-        """0 when every promise is kept, else 4."""
+        """0 when every promise is kept, 3 when all that is wrong is unchecked shards, else 4."""
+        if set(self.counts) == {"not_checked"}:
+            return 3
         return 4 if self.counts else 0
 
     def to_json(self) -> str:
@@ -108,14 +117,17 @@ class VerifyReport:
         )
         verdict = f"{total} violations" if total else "no violation"
         lines.append(f"{self.samples} samples in {self.shards} shards {compared}: {verdict}")
+        if self.sample is not None:
+            lines.append(str(self.sample))
         return "\n".join(lines)
 
 
 class Findings:
-    """Gathers violations; keeps the first ``limit`` and counts all."""
+    """Gathers violations; keeps the first ``limit`` and counts all. Small, and picklable."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, shard: str = "") -> None:
         self._limit = limit
+        self.shard = shard
         self.violations: list[Violation] = []
         self.counts: Counter[str] = Counter()
         self.samples = 0
@@ -126,3 +138,9 @@ class Findings:
         self.counts[code] += 1
         if len(self.violations) < self._limit:
             self.violations.append(Violation(code, shard, key, message))
+
+    def take_in(self, part: Findings) -> None:
+        """Add what was found in one shard."""
+        self.counts += part.counts
+        self.samples += part.samples
+        self.violations += part.violations[: self._limit - len(self.violations)]

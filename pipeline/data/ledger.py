@@ -143,22 +143,24 @@ def build_index(plan: Plan, ledger: Mapping[str, LedgerRecord]) -> dict[str, Any
     return {
         "__kind__": "wids-shard-index-v1",
         "wids_version": 1,
-        "shardlist": [
-            {
-                "url": f"{record.shard}.tar",
-                "nsamples": record.protected + record.passed,
-                "filesize": record.shard_size,
-                "sha256": record.shard_sha256,
-                "manifest": f"{MANIFEST_DIR}/{record.shard}.parquet",
-                "manifest_sha256": record.manifest_sha256,
-                "quarantined": record.quarantined,
-            }
-            for record in records
-        ],
+        "shardlist": [index_entry(record) for record in records],
         "samples": sum(record.samples for record in records),
         "quarantined": sum(record.quarantined for record in records),
         "config_hash": plan.config_hash,
         "version": plan.version,
+    }
+
+
+def index_entry(record: LedgerRecord) -> dict[str, Any]:
+    """Return what the index says of one committed shard."""
+    return {
+        "url": f"{record.shard}.tar",
+        "nsamples": record.protected + record.passed,
+        "filesize": record.shard_size,
+        "sha256": record.shard_sha256,
+        "manifest": f"{MANIFEST_DIR}/{record.shard}.parquet",
+        "manifest_sha256": record.manifest_sha256,
+        "quarantined": record.quarantined,
     }
 
 

@@ -33,7 +33,10 @@ FLAGS = {
         --method --output --owner --part --precision --seed --shuffle --slice --steps
         --surrogate --torch-threads --trigger-words --workers
     """,
-    "verify": "--against --json --max-listed --max-pixels --output --threads",
+    "verify": """
+        --against --executor --json --max-listed --max-pixels --output --sample-shards --seed
+        --shard-timeout --threads --workers
+    """,
     "evaluate": """
         --attack --batch-size --caption-fields --clean --context-length --device --epochs
         --eval-every --image-size --init --lr --max-pixels --model --output --plot

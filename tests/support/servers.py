@@ -19,7 +19,8 @@ _RAY = """
 import sys
 import ray
 context = ray.init(
-    num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=100 << 20
+    address="local", num_cpus=2, include_dashboard=False, log_to_driver=False,
+    object_store_memory=100 << 20,
 )
 print(context.address_info["gcs_address"], flush=True)
 sys.stdin.read()
