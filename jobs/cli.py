@@ -12,6 +12,7 @@ from cyclopts import App, CycloptsError, Parameter
 from .. import __version__
 from ..pipeline.errors import UnavailableError, UnlearnableError
 from ..pipeline.execution.stop import Interrupted, stop_on_signals
+from .help import FIRST, BriefFormatter, shown_default
 from .options import FileOptions, split_numbers, whole_numbers
 
 # Named as strings: a command's module is imported when the command runs, `--help` stays fast.
@@ -31,8 +32,12 @@ _COMMANDS = {
 }
 
 
-def build_app() -> App:
-    """Return the command line as a cyclopts app, its commands not yet imported."""
+def build_app(*, brief: bool = False) -> App:
+    """Return the command line as a cyclopts app, its commands not yet imported.
+
+    Args:
+        brief: let `--help` explain only the options that most runs need.
+    """
     app = App(
         name="unlearnable",
         help="Protected copies of image-caption corpora.",
@@ -41,10 +46,16 @@ def build_app() -> App:
         result_action="return_value",
         suppress_keyboard_interrupt=False,
         config=(split_numbers, whole_numbers),
-        default_parameter=Parameter(consume_multiple=True, negative_iterable=()),
+        default_parameter=Parameter(
+            consume_multiple=True, negative_iterable=(), show_default=shown_default
+        ),
     )
     for name, (target, summary) in _COMMANDS.items():
-        app.command(f"{__package__}.{target}", name=name, help=summary)
+        look = {"help_formatter": BriefFormatter(FIRST[name])} if brief and name in FIRST else {}
+        app.command(f"{__package__}.{target}", name=name, help=summary, **look)
+    app.register_install_completion_command(
+        help="Let the shell complete commands and options: bash, zsh or fish."
+    )
 
     app.meta.suppress_keyboard_interrupt = False
 
@@ -52,13 +63,17 @@ def build_app() -> App:
     def with_config(
         *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
         config: str | None = None,
+        help_all: Annotated[bool, Parameter(negative=(), show_default=False)] = False,
     ) -> object:
         """Protected copies of image-caption corpora.
 
         Args:
             *tokens: the command and its arguments.
             config: YAML file with options of the command; the command line wins over it.
+            help_all: Explain every option of the command.
         """
+        if help_all:
+            return build_app().meta([*tokens, "--help"], exit_on_error=False, print_error=False)
         if config is not None:
             app.config = (FileOptions(config), split_numbers, whole_numbers)
         result: object = app(tokens, exit_on_error=False, print_error=False)
@@ -77,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if argv is None else argv
     try:
         with stop_on_signals():
-            result = build_app().meta(arguments, exit_on_error=False, print_error=False)
+            result = build_app(brief=True).meta(arguments, exit_on_error=False, print_error=False)
     except CycloptsError as error:
         return _fail(_user_error(error))
     except UnlearnableError as error:

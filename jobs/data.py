@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from cyclopts import App
+from cyclopts import App, Parameter
 
 app = App(
-    name="data", help="Make shards from a corpus as its owner distributes it, or smaller shards."
+    name="data",
+    help="Make shards from a corpus as its owner distributes it, or smaller shards.",
+    # The pages of the documentation are made without the command line around this one.
+    default_parameter=Parameter(negative_iterable=()),
 )
 
 
