@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import App, CycloptsError, Parameter
 
@@ -51,12 +51,19 @@ def build_app(*, brief: bool = False) -> App:
         ),
     )
     for name, (target, summary) in _COMMANDS.items():
-        look = {"help_formatter": BriefFormatter(FIRST[name])} if brief and name in FIRST else {}
+        look: dict[str, Any] = {}
+        if brief and name in FIRST:
+            look["help_formatter"] = BriefFormatter(FIRST[name])
         app.command(f"{__package__}.{target}", name=name, help=summary, **look)
     app.register_install_completion_command(
         help="Let the shell complete commands and options: bash, zsh or fish."
     )
+    _take_general_options(app)
+    return app
 
+
+def _take_general_options(app: App) -> None:
+    """Take the options that every command has before its own are read."""
     app.meta.suppress_keyboard_interrupt = False
 
     @app.meta.default
@@ -78,8 +85,6 @@ def build_app(*, brief: bool = False) -> App:
             app.config = (FileOptions(config), split_numbers, whole_numbers)
         result: object = app(tokens, exit_on_error=False, print_error=False)
         return result
-
-    return app
 
 
 def main(argv: Sequence[str] | None = None) -> int:
