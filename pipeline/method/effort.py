@@ -7,7 +7,6 @@ white ground not at all, and some collide with other samples of the batch.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,6 +16,7 @@ from .passes import Passes
 from .patterns import PatternBook
 from .pixels import PixelBatch
 from .tokens import insert_trigger
+from .units import encode
 from .vocabulary import TriggerVocabulary
 
 if TYPE_CHECKING:
@@ -118,8 +118,8 @@ class WordTrials:
         """Return features [B, D] of the images and texts with the words ``choice``."""
         lay_code(self._pixels, self._code, choice, self._epsilon)
         tokens = insert_trigger(self._bodies, self._vocabulary.tokens(choice))
-        image = _encode(self._model.encode_image, self._pixels.model_input()[0])
-        text = _encode(self._model.encode_text, tokens.to(image.device))
+        image = encode(self._model.encode_image, self._pixels.model_input()[0])
+        text = encode(self._model.encode_text, tokens.to(image.device))
         self._passes.image_forward += len(choice)
         self._passes.text_forward += len(choice)
         return image, text
@@ -143,8 +143,3 @@ def pair_loss(image: Tensor, text: Tensor, images: Tensor, texts: Tensor, scale:
     by_image = (scale * image @ texts.T).masked_fill(itself, -torch.inf).logsumexp(1)
     by_text = (scale * text @ images.T).masked_fill(itself, -torch.inf).logsumexp(1)
     return (torch.logaddexp(own, by_image) + torch.logaddexp(own, by_text)) / 2 - own
-
-
-def _encode(tower: Callable[..., Tensor], rows: Tensor) -> Tensor:
-    with torch.no_grad():
-        return torch.cat([tower(unit, normalize=True) for unit in rows.split(32)])

@@ -22,6 +22,7 @@ from .pgd import climb_universal, descend
 from .pixels import PixelBatch
 from .surrogate import Surrogate, Weights, image_digest
 from .tokens import insert_trigger
+from .units import MicroBatch, encode
 from .vocabulary import corpus_vocabulary, full_vocabulary
 
 if TYPE_CHECKING:
@@ -100,6 +101,7 @@ class _Fit:
         self.bodies = [tokenizer(list(texts)) for texts in captions]
         self.generator = torch.Generator().manual_seed(config.seed)
         self.passes = Passes()
+        self.memory = MicroBatch()
         positions = config.positions
         self.code: PatternBook | None = None
         if config.published:
@@ -219,7 +221,7 @@ class _Fit:
             index = torch.randperm(len(self.images), generator=self.generator)[:count]
             pixels = PixelBatch(list(self.images[index].to(config.device)), self.spec)
             tokens = self._tokens(index, index)
-            delta = climb_universal(model, pixels, delta, tokens, config, self.passes)
+            delta = climb_universal(model, pixels, delta, tokens, config, self.passes, self.memory)
         return delta
 
     def _tokens(self, index: Tensor, captions_from: Tensor) -> Tensor:
@@ -269,7 +271,7 @@ class _Fit:
     def _search(self, model: CLIP, pixels: PixelBatch, index: Tensor) -> None:
         bodies = self._draw_bodies(index)
         with torch.no_grad():
-            image = model.encode_image(pixels.model_input()[0], normalize=True)
+            image = encode(model.encode_image, pixels.model_input()[0])
         self.passes.image_forward += len(index)
         device = self.config.device
         self.triggers[index] = search_triggers(
@@ -280,6 +282,7 @@ class _Fit:
             self.vocabulary.allowed(device),
             self.config.hotflip_candidates,
             self.passes,
+            self.memory,
         ).cpu()
 
     def _descend(self, model: CLIP, pixels: PixelBatch, index: Tensor) -> None:
@@ -292,4 +295,5 @@ class _Fit:
             source = index
             if config.shuffle and config.positions:
                 source = index[torch.randperm(len(index), generator=self.generator)]
-            descend(model, pixels, self._tokens(index, source), settings, codes, self.passes)
+            tokens = self._tokens(index, source)
+            descend(model, pixels, tokens, settings, codes, self.passes, self.memory)

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...kernels.hotflip_topk import hotflip_topk
 from .objective import info_nce, swap_loss
 from .passes import Passes
 from .tokens import insert_trigger
+from .units import MicroBatch, Slope, encode
 
 if TYPE_CHECKING:
     from open_clip import CLIP
@@ -33,19 +33,20 @@ class _EmbeddingTap:
         self._handle.remove()
 
 
-def _embedding_gradient(
-    model: CLIP, tokens: Tensor, image_features: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Return the loss gradient at every token embedding [B, L, E], and the text features."""
-    tap = _EmbeddingTap(model.token_embedding)
-    try:
-        features = model.encode_text(tokens, normalize=True)
-    finally:
-        tap.close()
-    loss = info_nce(image_features, features, model.logit_scale.exp()).sum()
-    assert tap.value is not None
-    (gradient,) = torch.autograd.grad(loss, tap.value)
-    return gradient, features.detach()
+def _by_embedding(model: CLIP, tokens: Tensor, image_features: Tensor, memory: MicroBatch) -> Slope:
+    """Differentiate the batch's loss by every token embedding [B, L, E]."""
+    scale = model.logit_scale.exp()
+
+    def forward(unit: Tensor) -> tuple[Tensor, Tensor]:
+        tap = _EmbeddingTap(model.token_embedding)
+        try:
+            features = model.encode_text(unit, normalize=True)
+        finally:
+            tap.close()
+        assert tap.value is not None
+        return tap.value, features
+
+    return memory.slope(forward, tokens, lambda text: info_nce(image_features, text, scale).sum())
 
 
 def search_triggers(
@@ -56,6 +57,7 @@ def search_triggers(
     allowed: Sequence[Tensor],
     candidates: int,
     passes: Passes,
+    memory: MicroBatch,
 ) -> Tensor:
     """Improve every sample's trigger, one position after the other, left to right.
 
@@ -70,6 +72,7 @@ def search_triggers(
         allowed: token ids each position may use, int64 [V_j] each.
         candidates: words tried at each position.
         passes: counts are added here.
+        memory: how many samples' activations are kept at once.
 
     Returns:
         int64 [B, k].
@@ -79,9 +82,8 @@ def search_triggers(
     table = model.token_embedding.weight.detach()
     batch, length = bodies.shape
     for position in range(chosen.shape[1]):
-        gradient, features = _embedding_gradient(
-            model, insert_trigger(bodies, chosen), image_features
-        )
+        found = _by_embedding(model, insert_trigger(bodies, chosen), image_features, memory)
+        gradient, features = found.gradient, found.features
         words = allowed[position]
         proposals = hotflip_topk(
             gradient[:, 1 + position, None], table, min(candidates, len(words)), words[None]
@@ -93,7 +95,7 @@ def search_triggers(
                 bodies[:, None].expand(-1, trial.shape[1], -1).reshape(-1, length),
                 trial.flatten(0, 1),
             )
-            encoded = F.normalize(model.encode_text(rows), dim=-1)
+            encoded = encode(model.encode_text, rows)
             losses = swap_loss(
                 image_features, features, encoded.view(batch, trial.shape[1], -1), scale
             )
@@ -101,6 +103,6 @@ def search_triggers(
             value, index = losses.min(dim=1)
             better = value < now
             chosen[better, position] = proposals[better, index[better]]
-        passes.text_forward += batch * (1 + trial.shape[1])
+        passes.text_forward += found.forward + batch * trial.shape[1]
         passes.text_backward += batch
     return chosen

@@ -22,6 +22,7 @@ from .pixels import PixelBatch
 from .surrogate import Fitted, Surrogate, image_digest
 from .tokens import insert_trigger
 from .tuning import tune
+from .units import MicroBatch, encode
 
 if TYPE_CHECKING:
     from open_clip import CLIP
@@ -73,6 +74,7 @@ class BatchProtector:
         self.config = config
         self.surrogate = surrogate
         self.device = device
+        self.memory = MicroBatch()
         self.models: list[CLIP] = []
         if surrogate is not None and config.method != "random":
             self.models = surrogate.models(device)
@@ -143,6 +145,7 @@ class _Visit:
     ) -> None:
         self.config, self.models, self.surrogate = owner.config, owner.models, surrogate
         self.device, self.seed, self.source = owner.device, seed, images
+        self.memory = owner.memory
         self.generator = torch.Generator().manual_seed(seed)
         self.pixels = PixelBatch([image.to(owner.device) for image in images], surrogate.spec)
         self.passes = Passes()
@@ -240,8 +243,8 @@ class _Visit:
         bodies = torch.stack([body[0] for body in self.bodies])
         tokens = bodies if trigger is None else insert_trigger(bodies, trigger)
         with torch.no_grad():
-            image = model.encode_image(self.pixels.model_input()[0], normalize=True)
-            text = model.encode_text(tokens.to(self.device), normalize=True)
+            image = encode(model.encode_image, self.pixels.model_input()[0])
+            text = encode(model.encode_text, tokens.to(self.device))
             loss = info_nce(image, text, model.logit_scale.exp())
         self.passes.image_forward += len(self.source)
         self.passes.text_forward += len(self.source)
@@ -249,7 +252,7 @@ class _Visit:
 
     def _search(self, model: CLIP, trigger: Tensor) -> Tensor:
         with torch.no_grad():
-            image = model.encode_image(self.pixels.model_input()[0], normalize=True)
+            image = encode(model.encode_image, self.pixels.model_input()[0])
         self.passes.image_forward += len(self.source)
         allowed = self.surrogate.vocabulary.allowed(self.device)
         found = search_triggers(
@@ -260,6 +263,7 @@ class _Visit:
             allowed,
             self.config.hotflip_candidates,
             self.passes,
+            self.memory,
         )
         return found.cpu()
 
@@ -275,7 +279,7 @@ class _Visit:
             seeds = [derive_seed(self.seed, "shuffle", round_index, step) for step in range(count)]
         for seed in seeds:
             tokens = insert_trigger(self._shuffled(seed), trigger.to(self.device))
-            descend(model, self.pixels, tokens, config, codes, self.passes)
+            descend(model, self.pixels, tokens, config, codes, self.passes, self.memory)
         return seeds
 
     def _own_steps(self) -> int:

@@ -12,6 +12,7 @@ from .config import FitConfig, MemConfig
 from .objective import info_nce
 from .passes import Passes
 from .pixels import PixelBatch
+from .units import MicroBatch, by_input, encode
 
 if TYPE_CHECKING:
     from open_clip import CLIP
@@ -37,6 +38,7 @@ def descend(
     config: MemConfig,
     codes: Sequence[Tensor] | None,
     passes: Passes,
+    memory: MicroBatch,
 ) -> None:
     """Take one PGD step that pulls every image towards its own trigger (paper, eq. 3).
 
@@ -47,16 +49,31 @@ def descend(
         config: step size and bound.
         codes: signs that perturbations must keep, one tensor for each image size, or None.
         passes: counts are added here.
+        memory: how many samples' activations are kept at once.
     """
-    with torch.no_grad():
-        text = model.encode_text(tokens, normalize=True)
     seen, leaves = pixels.step_input()
-    image = model.encode_image(seen, normalize=True)
-    loss = info_nce(image, text, model.logit_scale.exp()).sum()
-    pixels.step(torch.autograd.grad(loss, leaves), config.step_size, config.epsilon, codes)
-    passes.image_forward += len(tokens)
+    slopes = _slopes(model, seen, leaves, tokens, passes, memory)
+    pixels.step(slopes, config.step_size, config.epsilon, codes)
+
+
+def _slopes(
+    model: CLIP,
+    seen: Tensor,
+    leaves: Sequence[Tensor],
+    tokens: Tensor,
+    passes: Passes,
+    memory: MicroBatch,
+) -> Sequence[Tensor]:
+    """Differentiate the batch's loss by the ``leaves`` that the model input ``seen`` is made of."""
+    text, scale = encode(model.encode_text, tokens), model.logit_scale.exp()
+    found = memory.slope(
+        by_input(model.encode_image), seen, lambda image: info_nce(image, text, scale).sum()
+    )
+    passes.image_forward += found.forward
     passes.image_backward += len(tokens)
     passes.text_forward += len(tokens)
+    slope = found.gradient
+    return [slope] if leaves[0] is seen else torch.autograd.grad(seen, leaves, slope)
 
 
 def climb_universal(
@@ -66,6 +83,7 @@ def climb_universal(
     tokens: Tensor,
     config: FitConfig,
     passes: Passes,
+    memory: MicroBatch,
 ) -> Tensor:
     """Take one signed step of a perturbation common to all images, up the loss.
 
@@ -79,20 +97,15 @@ def climb_universal(
         tokens: int64 [B, L], each image's own caption.
         config: step size and bound.
         passes: counts are added here.
+        memory: how many samples' activations are kept at once.
 
     Returns:
         int8 [3, S, S], |delta| <= epsilon.
     """
     for group, images in enumerate(pixels.images):
         pixels.set_delta(group, delta.to(images.device).expand_as(images))
-    with torch.no_grad():
-        text = model.encode_text(tokens, normalize=True)
     seen, leaves = pixels.model_input()
-    image = model.encode_image(seen, normalize=True)
-    loss = info_nce(image, text, model.logit_scale.exp()).sum()
-    slope = torch.stack([g.sum(0) for g in torch.autograd.grad(loss, leaves)]).sum(0).cpu()
-    passes.image_forward += len(tokens)
-    passes.image_backward += len(tokens)
-    passes.text_forward += len(tokens)
+    slopes = _slopes(model, seen, leaves, tokens, passes, memory)
+    slope = torch.stack([g.sum(0) for g in slopes]).sum(0).cpu()
     moved = delta.to(torch.int16) + config.step_size * slope.sign().to(torch.int16)
     return moved.clamp_(-config.epsilon, config.epsilon).to(torch.int8)

@@ -17,6 +17,7 @@ from unlearnable.pipeline.method.objective import swap_loss
 from unlearnable.pipeline.method.passes import Passes
 from unlearnable.pipeline.method.surrogate import Surrogate
 from unlearnable.pipeline.method.tokens import insert_trigger
+from unlearnable.pipeline.method.units import MicroBatch
 from unlearnable.pipeline.method.vocabulary import leading_ids
 
 WORDS = [
@@ -245,7 +246,9 @@ def test_hotflip_with_all_words_as_candidates_finds_each_samples_best(
     start = words[torch.zeros(5, dtype=torch.int64)][:, None]
     generator = torch.Generator().manual_seed(0)
     features = torch.nn.functional.normalize(torch.randn(5, 128, generator=generator), dim=-1)
-    found = search_triggers(model, features, bodies, start, [words], len(words), Passes())
+    found = search_triggers(
+        model, features, bodies, start, [words], len(words), Passes(), MicroBatch()
+    )
     with torch.no_grad():
         now = model.encode_text(insert_trigger(bodies, start), normalize=True)
         rows = [insert_trigger(bodies, w.expand(5, 1)) for w in words]
