@@ -22,6 +22,7 @@ _COMMANDS = {
     "preview": ("preview:preview", "Show a few samples before and after, within a minute."),
     "protect": ("protect:protect", "Write a protected copy of a corpus, shard by shard."),
     "verify": ("verify:verify", "Check a protected copy from its published files alone."),
+    "publish": ("publish:publish", "Mark a verified copy as published."),
     "evaluate": ("evaluate:evaluate", "Train victims on corpora and compare what they learn."),
     "status": ("status:status", "Tell how far a run is, from its ledger alone."),
     "report": ("report:report", "Write one HTML page about a protected copy."),

@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-SOURCES = sorted(
+FILES = sorted(
     path for folder in ("pipeline", "kernels", "jobs") for path in (ROOT / folder).rglob("*.py")
 )
+# Files for other platforms, such as a DAG, lie in folders that are no packages: those load them.
+SOURCES = [path for path in FILES if (path.parent / "__init__.py").exists()]
 MAX_FILE_LINES = 350
 MAX_FUNCTION_LINES = 40
 
@@ -131,14 +133,14 @@ def test_dependencies_point_downwards(layer: str) -> None:
 
 
 def test_files_stay_short() -> None:
-    lengths = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in SOURCES}
+    lengths = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in FILES}
     assert {name: n for name, n in lengths.items() if n > MAX_FILE_LINES} == {}
 
 
 def test_functions_stay_short() -> None:
     long = {
         f"{path.relative_to(ROOT)}:{name}": lines
-        for path in SOURCES
+        for path in FILES
         for name, lines in functions(path)
         if lines > MAX_FUNCTION_LINES
     }

@@ -16,6 +16,7 @@ from .plan import Plan
 LEDGER_DIR = "_ledger"
 INDEX_NAME = "index.json"
 SUCCESS_NAME = "_SUCCESS"
+PUBLISHED_NAME = "_PUBLISHED"
 _FAILED = ".failed.json"
 
 

@@ -143,6 +143,16 @@ class FitRunConfig:
     """Images with more pixels are passed over."""
     torch_threads: int = 0
     """Threads of the tensor operations; 0 takes what the machine has."""
+    keep: bool = False
+    """Leave a surrogate that is there, fitted with these settings, as it is; a DAG needs that."""
+
+
+@dataclass(frozen=True)
+class PublishConfig:
+    """Mark a verified copy as published."""
+
+    output: str
+    """URL of the directory that `protect` wrote and `verify` passed."""
 
 
 @dataclass(frozen=True)

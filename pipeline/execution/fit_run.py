@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import json
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
@@ -12,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..data import storage
 from ..data.captions import read_captions
 from ..data.images import decode, image_member
 from ..data.plan import ShardInput, resolve_input
@@ -21,7 +23,7 @@ from ..method.config import FitConfig
 from ..method.fit import fit_surrogate
 from ..method.models import model_spec
 from ..seeds import derive_seed
-from .artifact import save_surrogate
+from .artifact import DESCRIPTION, load_surrogate, save_surrogate
 from .checkpoint import Checkpoint
 from .checks import check_caption_fields, check_least
 from .config import FitRunConfig
@@ -45,14 +47,18 @@ class FitSummary:
         sha256: names it in manifests.
         samples: samples it was fitted on.
         passed_over: samples that could not be used.
+        kept: whether it was there already.
     """
 
     output: str
     sha256: str
     samples: int
     passed_over: int
+    kept: bool = False
 
     def __str__(self) -> str:
+        if self.kept:
+            return f"{self.output}: surrogate {self.sha256[:12]} is there already and is kept"
         return (
             f"{self.output}: surrogate {self.sha256[:12]} fitted on {self.samples} samples, "
             f"{self.passed_over} passed over"
@@ -70,6 +76,8 @@ def fit(config: FitRunConfig) -> FitSummary:
     _check(config)
     settings = fit_settings(config)
     settings.validate()
+    if config.keep and storage.exists(storage.join(config.output, DESCRIPTION)):
+        return _kept(config, settings)
     shards = resolve_input(config.input)
     wanted = config.max_samples
     if wanted is None and config.schedule == "default":
@@ -90,7 +98,7 @@ def fit(config: FitRunConfig) -> FitSummary:
             surrogate = fit_surrogate(
                 images, captions, settings, _log_progress, state=kept.load(), keep=kept.save
             )
-        surrogate.meta |= {"input": config.input, "input_seed": config.seed}
+        surrogate.meta |= _choice_settings(config)
         sha256 = save_surrogate(surrogate, config.output)
         kept.remove()
     return FitSummary(config.output, sha256, len(images), chosen.passed_over)
@@ -113,6 +121,36 @@ def fit_settings(config: FitRunConfig) -> FitConfig:
         if (value := getattr(config, name, None)) is not None
     }
     return FitConfig(**options | {"device": choose_device(config.device)})
+
+
+def _choice_settings(config: FitRunConfig) -> dict[str, Any]:
+    return {
+        "input": config.input,
+        "input_seed": config.seed,
+        "max_samples": config.max_samples,
+        "caption_fields": list(config.caption_fields),
+    }
+
+
+def _kept(config: FitRunConfig, settings: FitConfig) -> FitSummary:
+    """Return the end of the fit that wrote what is at the output.
+
+    Raises:
+        UsageError: it is damaged, or was fitted with other settings.
+    """
+    surrogate, sha256 = load_surrogate(config.output)
+    asked = _choice_settings(config) | vars(settings) | {"blocklist": sorted(settings.blocklist)}
+    found = surrogate.meta | surrogate.meta["fit"]
+    # Where it is fitted is no setting of what is fitted; an unset texture is chosen by the fit.
+    left_out = {"device"} | ({"texture"} if settings.texture is None else set())
+    for name in sorted(asked.keys() - left_out):
+        if name in found and json.dumps(found[name]) != json.dumps(asked[name]):
+            raise UsageError(
+                f"{config.output} holds a surrogate that was fitted with {name} {found[name]!r}, "
+                f"this run has {asked[name]!r}; fit to another --output, or leave --keep out to "
+                f"replace it"
+            )
+    return FitSummary(config.output, sha256, int(found["samples"]), 0, kept=True)
 
 
 @dataclass(frozen=True, order=True)

@@ -6,7 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..data import storage
-from ..data.ledger import LEDGER_DIR, SUCCESS_NAME, LedgerRecord, read_ledger, uncommitted
+from ..data.ledger import (
+    LEDGER_DIR,
+    PUBLISHED_NAME,
+    SUCCESS_NAME,
+    LedgerRecord,
+    read_ledger,
+    uncommitted,
+)
 from ..data.manifest import MANIFEST_DIR
 from ..data.plan import Plan, ShardInput, config_hash, read_plan, write_plan
 from ..errors import UsageError
@@ -96,8 +103,9 @@ def begin(
     done = committed_records(part, output)
     check_committed_unchanged(shards, done)
     if alone and len(done) < len(part.shards):
-        # It may stand from before a record was removed; readers must not trust it meanwhile.
-        storage.remove(storage.join(output, SUCCESS_NAME))
+        # They may stand from before a record was removed; readers must not trust them meanwhile.
+        for mark in (PUBLISHED_NAME, SUCCESS_NAME):
+            storage.remove(storage.join(output, mark))
     return done
 
 

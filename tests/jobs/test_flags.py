@@ -17,8 +17,8 @@ FLAGS = {
     "data resize": "--format --out --size --source",
     "fit": """
         --batch-size --blocklist --caption-fields --coded-words --context-length --decoys --device
-        --epsilon --hotflip-rounds --image-size --input --max-pixels --max-samples --method --model
-        --output
+        --epsilon --hotflip-rounds --image-size --input --keep --max-pixels --max-samples --method
+        --model --output
         --pgd-steps --rounds --schedule --seed --shuffle --steps-per-round --texture
         --torch-threads --trigger-words --vocabulary
     """,
@@ -37,6 +37,7 @@ FLAGS = {
         --against --executor --json --max-listed --max-pixels --output --sample-shards --seed
         --shard-timeout --threads --workers
     """,
+    "publish": "--output",
     "evaluate": """
         --attack --batch-size --caption-fields --clean --context-length --device --epochs
         --eval-every --image-size --init --lr --max-pixels --model --output --plot

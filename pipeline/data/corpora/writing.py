@@ -1,7 +1,9 @@
-"""Write a whole corpus of shards, or nothing."""
+"""Write a whole corpus of shards, or nothing; a corpus that is there already is left as it is."""
 
 from __future__ import annotations
 
+import hashlib
+import logging
 import os
 import secrets
 import shutil
@@ -15,16 +17,19 @@ from ...errors import UsageError
 from .. import storage
 from ..shards import Sample, ShardWriter
 
+log = logging.getLogger(__name__)
+
 
 def write_corpus(
     out: str, splits: Mapping[str, Iterable[Sample]], samples_per_shard: int
 ) -> dict[str, int]:
     """Write ``OUT/<split>-000.tar`` and so on; return the number of samples by split.
 
-    A local folder appears under its name only when all of it is written.
+    A local folder appears under its name only when all of it is written. The same call again finds
+    the same bytes there and leaves them.
 
     Raises:
-        UsageError: the folder is not empty, no space, no permission.
+        UsageError: the folder holds something else, no space, no permission.
     """
     if samples_per_shard < 1:
         raise UsageError(f"samples_per_shard must be at least 1, not {samples_per_shard}")
@@ -37,10 +42,10 @@ def write_corpus(
 
 
 def refuse_existing(out: str) -> None:
-    """Raise UsageError when the folder ``out`` already holds something."""
+    """Raise UsageError when the folder ``out`` already holds something other than shards."""
     path = storage.local_path(out)
     names = storage.list_names(out) if path is None or not path.is_dir() else os.listdir(path)
-    if names or (path is not None and path.is_file()):
+    if any(not name.endswith(".tar") for name in names):
         raise UsageError(f"{out} is not an empty folder; delete it or choose another one")
 
 
@@ -58,30 +63,61 @@ def _write_split(folder: Path, split: str, samples: Iterable[Sample], size: int)
 def staged(out: str) -> Iterator[Path]:
     """Yield a local folder whose files are moved to ``out`` when the block succeeds.
 
-    When it fails, ``out`` holds none of them.
+    When it fails, ``out`` holds none of them. Files that ``out`` held before must be the same.
+
+    Raises:
+        UsageError: ``out`` holds another file.
     """
     path = storage.local_path(out)
     if path is None:
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch)
             yield folder
-            _upload(folder, out)
+            _upload(_missing(folder, out), out)
         return
     folder = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
     storage.make_folder(str(folder))
     try:
         yield folder
+        missing = _missing(folder, out)
         with storage.explained(path):
-            os.replace(folder, path)
+            if len(missing) == len(os.listdir(folder)):
+                os.replace(folder, path)
+            for file in missing if folder.exists() else ():
+                os.replace(file, path / file.name)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _upload(folder: Path, out: str) -> None:
+def _missing(folder: Path, out: str) -> list[Path]:
+    """Return the files of ``folder`` that ``out`` lacks, when those that it has are the same."""
+    made = {file.name: file for file in sorted(folder.iterdir())}
+    there = storage.list_names(out)
+    for name in there:
+        url = storage.join(out, name)
+        if name not in made or _sha256(str(made[name])) != _sha256(url):
+            raise UsageError(
+                f"{url} is there and is not what this command writes: the source or the options "
+                "have changed since; choose another folder, or delete this one"
+            )
+    if there:
+        log.info("%s: %d of %d shards are there already", out, len(there), len(made))
+    return [file for name, file in made.items() if name not in there]
+
+
+def _sha256(url: str) -> str:
+    digest = hashlib.sha256()
+    with storage.open_read(url) as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _upload(files: Iterable[Path], out: str) -> None:
     """Copy all files, or delete what was copied when one fails."""
     done: list[str] = []
     try:
-        for file in sorted(folder.iterdir()):
+        for file in files:
             url = storage.join(out, file.name)
             storage.put_file(file, url)
             done.append(url)

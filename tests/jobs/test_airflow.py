@@ -1,0 +1,283 @@
+"""The Airflow DAG in a real Airflow: what each exit code does to its task, again, and backfill."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from days import BAD, FIT, GOOD, MORE, PROTECT, UNLEARNABLE, make_days, published, repair, tree
+from platforms import environment
+
+DAGS = Path(__file__).resolve().parents[2] / "jobs" / "airflow"
+TASKS = ("convert", "fit", "protect", "verify", "publish")
+ENDED = frozenset(("success", "skipped", "failed", "upstream_failed"))
+
+pytestmark = pytest.mark.slow
+
+
+@dataclass(frozen=True)
+class Airflow:
+    """An Airflow of its own with its database, and the places that its DAG works on."""
+
+    programs: Path
+    home: Path
+    variables: dict[str, str]
+
+    def run(self, *line: str, **variables: str) -> tuple[int, str]:
+        done = subprocess.run(
+            [self.programs / "airflow", *line],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+            env=os.environ | self.variables | variables,
+            cwd=self.home,
+        )
+        return done.returncode, done.stdout
+
+    def day(self, day: str, **params: Any) -> tuple[int, str]:
+        return self.run("dags", "test", "unlearnable", day, "--conf", conf(**params))
+
+    def states(self, day: str) -> dict[str, tuple[str, int]]:
+        """State and number of attempts by task, in the last run of a day."""
+        uri = f"file:{self.home}/airflow.db?mode=ro"
+        query = """
+            select task_id, t.state, try_number from task_instance t join dag_run r using (run_id)
+            where r.id = (select max(id) from dag_run where logical_date like ? || '%')
+        """
+        with closing(sqlite3.connect(uri, uri=True)) as database:
+            return {name: (state, tries) for name, state, tries in database.execute(query, (day,))}
+
+
+def conf(**params: Any) -> str:
+    return json.dumps({"fit_options": FIT, "protect_options": PROTECT, **params})
+
+
+@pytest.fixture(scope="module")
+def airflow(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Airflow:
+    programs = environment(request.config, "airflow", "apache-airflow==3.3.2")
+    home = tmp_path_factory.mktemp("airflow")
+    found = Airflow(
+        programs,
+        home,
+        {
+            "AIRFLOW_HOME": str(home),
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            "AIRFLOW__CORE__DAGS_FOLDER": str(DAGS),
+            "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",
+            "UNLEARNABLE_COMMAND": str(UNLEARNABLE),
+            "UNLEARNABLE_SOURCE": str(home / "incoming"),
+            "UNLEARNABLE_TARGET": str(home / "made"),
+            "UNLEARNABLE_RETRY_SECONDS": "0",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "OMP_NUM_THREADS": "1",
+        },
+    )
+    code, told = found.run("db", "migrate")
+    assert code == 0, told
+    return found
+
+
+@pytest.fixture(scope="module")
+def incoming(airflow: Airflow, build_shards: Callable[..., Path]) -> Path:
+    return make_days(airflow.home / "incoming", build_shards)
+
+
+@pytest.fixture(scope="module")
+def pictures(airflow: Airflow, incoming: Path) -> Path:
+    """The same pictures as folders with a table, for the task `convert`."""
+    from unlearnable.pipeline.data.captions import read_captions
+    from unlearnable.pipeline.data.images import image_member
+    from unlearnable.pipeline.data.shards import open_shard
+
+    folder = airflow.home / "pictures" / GOOD
+    folder.mkdir(parents=True)
+    rows = ["image,caption"]
+    for shard in sorted((incoming / GOOD).glob("*.tar")):
+        with open_shard(str(shard)) as reader:
+            for sample in reader:
+                (folder / f"{sample.key}.png").write_bytes(image_member(sample).data)
+                rows.append(f"{sample.key}.png,{read_captions(sample)[0]}")
+    (folder / "captions.csv").write_text("\n".join(rows))
+    return folder
+
+
+def green(*skipped: str) -> dict[str, tuple[str, int]]:
+    return {task: ("skipped" if task in skipped else "success", 1) for task in TASKS}
+
+
+@pytest.fixture(scope="module")
+def made(airflow: Airflow, pictures: Path) -> Path:
+    """What the DAG made of a day of pictures."""
+    before = tree(pictures)
+    target = airflow.home / "made"
+    code, told = airflow.day(GOOD, kind="folder", source=str(pictures.parent), owner="The Museum")
+    assert code == 0, told
+    assert airflow.states(GOOD) == green()
+    assert tree(pictures) == before
+    return target
+
+
+def test_a_day_of_pictures_becomes_a_published_copy(made: Path) -> None:
+    copy = made / "protected" / GOOD
+    mark = published(copy)
+    assert mark is not None
+    assert mark["samples"] == 16
+    assert "The Museum" in (copy / "README.md").read_text()
+    assert (made / "shards" / GOOD / "train-000.tar").exists()
+
+
+def test_the_same_day_again_changes_nothing(airflow: Airflow, made: Path, pictures: Path) -> None:
+    before = {name: data for name, (_, data) in tree(made).items()}
+    shards = {name: time for name, (time, _) in tree(made).items() if name.endswith(".tar")}
+    code, told = airflow.day(GOOD, kind="folder", source=str(pictures.parent), owner="The Museum")
+    assert code == 0, told
+    assert airflow.states(GOOD) == green()
+    assert {name: data for name, (_, data) in tree(made).items()} == before
+    assert {n: time for n, (time, _) in tree(made).items() if n.endswith(".tar")} == shards
+
+
+def test_pictures_that_changed_turn_convert_red_at_once(
+    airflow: Airflow, made: Path, pictures: Path
+) -> None:
+    before = tree(made)
+    table = pictures / "captions.csv"
+    whole = table.read_text()
+    table.write_text(whole.replace("near", "far from"))
+    try:
+        code, told = airflow.day(GOOD, kind="folder", source=str(pictures.parent))
+    finally:
+        table.write_text(whole)
+    assert code == 1
+    states = airflow.states(GOOD)
+    assert states.pop("convert") == ("failed", 1)
+    assert {state for state, _ in states.values()} == {"upstream_failed"}
+    assert "is not what this command writes" in told
+    assert tree(made) == before
+
+
+def test_a_failing_shard_turns_protect_red_and_its_repair_green(
+    airflow: Airflow, incoming: Path
+) -> None:
+    before = tree(incoming)
+    copy = airflow.home / "made" / "protected" / BAD
+    code, told = airflow.day(BAD)
+    assert code == 1
+    assert airflow.states(BAD) == {
+        "convert": ("skipped", 1),
+        "fit": ("success", 1),
+        "protect": ("failed", 3),
+        "verify": ("upstream_failed", 0),
+        "publish": ("upstream_failed", 0),
+    }
+    assert (
+        "exit code 3, shards failed or too many samples are quarantined: failed: shard-001" in told
+    )
+    assert "copy the shard again" in told
+    assert published(copy) is None
+    assert tree(incoming) == before
+    first = (copy / "shard-000.tar").stat().st_mtime_ns
+
+    repair(incoming)
+    code, told = airflow.day(BAD)
+    assert code == 0, told
+    assert airflow.states(BAD) == green("convert")
+    assert published(copy) is not None
+    assert (copy / "shard-000.tar").stat().st_mtime_ns == first
+
+
+def test_a_violation_turns_verify_red_at_once(airflow: Airflow, made: Path, pictures: Path) -> None:
+    shard = made / "protected" / GOOD / "train-000.tar"
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[:-2048])
+    try:
+        code, told = airflow.day(GOOD, kind="folder", source=str(pictures.parent))
+    finally:
+        shard.write_bytes(whole)
+    assert code == 1
+    states = airflow.states(GOOD)
+    assert states["verify"] == ("failed", 1)
+    assert states["publish"][0] == "upstream_failed"
+    assert {states[task] for task in ("convert", "fit", "protect")} == {("success", 1)}
+    assert "exit code 4" in told
+
+
+@contextmanager
+def services(airflow: Airflow) -> Iterator[dict[str, str]]:
+    """Scheduler, DAG processor and API server, as in production; ended by their ids."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{free.getsockname()[1]}"
+    variables = {
+        "AIRFLOW__API__HOST": "127.0.0.1",
+        "AIRFLOW__API__PORT": url.rsplit(":", 1)[1],
+        "AIRFLOW__API__BASE_URL": url,
+        "AIRFLOW__API__WORKERS": "1",
+        "AIRFLOW__API_AUTH__JWT_SECRET": "a secret of this test, and of no other one",
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
+        "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+        "AIRFLOW__CORE__PARALLELISM": "2",
+    }
+    started = []
+    try:
+        for name, *more in (["api-server"], ["dag-processor"], ["scheduler", "--skip-serve-logs"]):
+            with (airflow.home / f"{name}.log").open("w") as log:
+                process = subprocess.Popen(
+                    [airflow.programs / "airflow", name, *more],
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    env=os.environ | airflow.variables | variables,
+                    cwd=airflow.home,
+                    start_new_session=True,
+                )
+            started.append(process)
+        yield variables
+    finally:
+        for process in started:
+            os.killpg(process.pid, signal.SIGTERM)
+        for process in started:
+            try:
+                process.wait(60)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def wait_for(airflow: Airflow, days: Sequence[str], seconds: float) -> dict[str, Any]:
+    """Return the states of days once every task of each has ended."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        found = {day: airflow.states(day) for day in days}
+        states = [state for day in found.values() for state, _ in day.values()]
+        if len(states) == len(days) * len(TASKS) and ENDED.issuperset(states):
+            return found
+        time.sleep(2)
+    raise AssertionError(found)
+
+
+def test_a_backfill_of_two_days_makes_two_partitions(airflow: Airflow, incoming: Path) -> None:
+    target = airflow.home / "backfilled"
+    before = tree(incoming)
+    first, last = MORE
+    with services(airflow) as variables:
+        code, told = airflow.run(
+            "backfill", "create", "--dag-id", "unlearnable", "--from-date", first,
+            "--to-date", last, "--dag-run-conf", conf(target=str(target)), **variables,
+        )  # fmt: skip
+        assert code == 0, told
+        found = wait_for(airflow, MORE, 1200)
+    assert found == {first: green("convert"), last: green("convert")}
+    assert sorted(path.name for path in (target / "protected").iterdir()) == [first, last]
+    assert all(published(target / "protected" / day) for day in MORE)
+    assert tree(incoming) == before
