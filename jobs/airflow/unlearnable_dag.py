@@ -28,7 +28,7 @@ RETRY_SECONDS = float(os.environ.get("UNLEARNABLE_RETRY_SECONDS", "300"))
 FINAL = (2, 4)
 FAILED = {
     2: "the request is wrong",
-    3: "shards failed or too many samples are quarantined",
+    3: "shards failed, or too many samples are quarantined",
     4: "violations were found",
     130: "interrupted; the next attempt goes on where it stopped",
     143: "ended by SIGTERM; the next attempt goes on where it stopped",

@@ -37,7 +37,8 @@ def publish_sidecars(
     In the table, the rows of samples in the shard get the ``sha256``, ``width`` and ``height`` of
     the published image and the published caption; the crawler's hash moves to ``source_sha256``.
     A quarantined sample has no hash and the status ``quarantined``. In the counts, ``successes``
-    becomes the number of published samples, as readers take it for the size of the shard.
+    becomes the number of published samples, as readers take it for the size of the shard, and
+    ``status_dict`` counts what the table's ``status`` says.
 
     Args:
         shard_url: the input shard; on a web server nothing is looked for.
@@ -132,4 +133,8 @@ def _convert_stats(data: bytes, rows: dict[str, dict[str, Any]], _: Sequence[str
         stats = {**stats, "source_successes": stats["successes"]}
         stats["successes"] = len(statuses) - quarantined
     stats["quarantined"] = quarantined
+    by_status = stats.get("status_dict")
+    if quarantined and isinstance(by_status, dict) and isinstance(by_status.get("success"), int):
+        moved = {"success": by_status["success"] - quarantined, "quarantined": quarantined}
+        stats["status_dict"] = by_status | moved
     return json.dumps(stats, indent=4).encode()

@@ -96,7 +96,7 @@ def test_table_and_counts_describe_what_is_published(
             assert new == {**old, "source_sha256": None}
     stats = json.loads((output / "00000_stats.json").read_text())
     assert (stats["successes"], stats["source_successes"], stats["quarantined"]) == (9, 10, 1)
-    assert stats["status_dict"] == {"success": 10}
+    assert stats["status_dict"] == {"success": 9, "quarantined": 1}
     assert verify(VerifyConfig(str(output), against=str(source))).exit_code == 0
 
 
