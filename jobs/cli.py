@@ -28,6 +28,7 @@ _COMMANDS = {
     "report": ("report:report", "Write one HTML page about a protected copy."),
     "retry": ("retry:retry", "Run the failed shards of a run again."),
     "restore": ("restore:restore", "Write the shards again with the triggers stripped."),
+    "paper": ("paper:paper", "Run a table of the MEM paper, cell by cell."),
     "bench": ("bench:bench", "Tell what protection costs on this machine."),
     "demo": ("demo:demo", "Show the whole way on emoji pictures, on 2 CPU cores."),
 }

@@ -66,11 +66,17 @@ class EvaluateConfig:
     clean: str = "clean"
     """Unprotected corpus in `train`; replace-caption, share, average-leaked and purify read it."""
     model: str = "tiny"
-    """The victim: tiny (64 px, for CPUs) or the name of any open_clip model."""
+    (
+        "The victim: tiny, tiny-deep, tiny-vit (64 px, for CPUs) or the name of any open_clip "
+        "model, from scratch or from `init`; or pretrained towers that are no CLIP (extra "
+        "`towers`): towers, or towers-frozen with trained projections."
+    )
     init: str | None = None
     """Weights that every victim starts from: URL of a .safetensors or .pt file made for `model`."""
     weights: str | None = None
     """URL of a folder for each victim's last weights, NAME-seedN.safetensors, for `init`."""
+    identities: bool = False
+    """Captions name identities: one-to-one retrieval, and accuracy of naming test pictures."""
     image_size: int | None = None
     """Side of the victim's square input in pixels; the model's own when unset."""
     context_length: int | None = None

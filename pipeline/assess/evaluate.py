@@ -143,6 +143,7 @@ def _victim_config(config: EvaluateConfig, seed: int) -> VictimConfig:
         seed=seed,
         init=config.init,
         init_sha256=None if config.init is None else checkpoint_digest(config.init),
+        identities=config.identities,
     )
     spec = victim.spec()
     sizes = {"image_size": spec.image_size, "context_length": spec.context_length}
@@ -267,6 +268,8 @@ def _compute(task: _Task) -> Cell:
         weights=task.weights,
     )
     counts = [len(texts) for texts in task.test.captions]
+    if victim.identities:
+        counts = [1] * len({texts[0] for texts in task.test.captions})
     return Cell(
         name=row.corpus,
         attack=row.attack_label,
@@ -280,7 +283,7 @@ def _compute(task: _Task) -> Cell:
         test_captions=sum(counts),
         seconds=round(run.seconds, 1),
         device=run.device,
-        versions=_versions(),
+        versions=package_versions(),
     )
 
 
@@ -297,7 +300,8 @@ def _report(wanted: _Wanted, point: EpochPoint) -> None:
     )
 
 
-def _versions() -> dict[str, str]:
+def package_versions() -> dict[str, str]:
+    """Return the versions that a result was made with, for its record."""
     packages = {name: version(name) for name in ("unlearnable", "torch", "open_clip_torch")}
     return packages | {"python": platform.python_version()}
 

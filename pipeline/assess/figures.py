@@ -27,7 +27,7 @@ _MARKERS = "osD^vP*X"
 _TITLES = {"i2t": "Image to text", "t2i": "Text to image"}
 GAIN = 16
 _COLUMNS = 8
-_INK, _SOFT = "#1d1d1f", "#6e6e73"
+INK, SOFT = "#1d1d1f", "#6e6e73"
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def plot_curves(results: Results, url: str) -> None:
         for number, name in enumerate(results.names):
             _draw_curve(axis, results, name, direction, number)
         level = direction_of(results.chance, direction).hit10
-        axis.axhline(level, color=_SOFT, linestyle="--", linewidth=1.2)
+        axis.axhline(level, color=SOFT, linestyle="--", linewidth=1.2)
         axis.annotate(
             f"chance {level:.1f}",
             (1.0, level),
@@ -65,10 +65,10 @@ def plot_curves(results: Results, url: str) -> None:
             xytext=(-4, 3),
             textcoords="offset points",
             ha="right",
-            color=_SOFT,
+            color=SOFT,
             fontsize=9,
         )
-        axis.set_title(_TITLES[direction], loc="left", fontsize=11, color=_INK)
+        axis.set_title(_TITLES[direction], loc="left", fontsize=11, color=INK)
         axis.set_xlabel("epoch")
         axis.set_ylim(bottom=0)
         axis.xaxis.get_major_locator().set_params(integer=True)
@@ -80,7 +80,7 @@ def plot_curves(results: Results, url: str) -> None:
     figure.legend(
         handles, labels, loc="outside upper center", ncols=min(6, len(labels)), frameon=False
     )
-    storage.write_bytes(url, _png(figure, dpi=150))
+    storage.write_bytes(url, png(figure, dpi=150))
 
 
 def contact_sheet(before: str, after: str, url: str, *, count: int = 6) -> None:
@@ -124,9 +124,9 @@ def sheet_png(shown: Sequence[Comparison]) -> bytes:
         _write_caption(cells[3], sample)
         if column == 0:
             cells[3].set_ylabel(
-                "published\ncaption", rotation=0, ha="right", va="top", y=0.98, color=_INK
+                "published\ncaption", rotation=0, ha="right", va="top", y=0.98, color=INK
             )
-    return _png(figure, dpi=130)
+    return png(figure, dpi=130)
 
 
 def comparisons(before: str, after: str, count: int) -> list[Comparison]:
@@ -198,7 +198,7 @@ def _show(axis: Any, pixels: Pixels, title: str) -> None:
     for spine in axis.spines.values():
         spine.set_color("#c7c7cc")
     if title:
-        axis.set_ylabel(title, rotation=0, ha="right", va="center", color=_INK)
+        axis.set_ylabel(title, rotation=0, ha="right", va="center", color=INK)
 
 
 def _write_caption(axis: Any, sample: Comparison) -> None:
@@ -216,7 +216,7 @@ def _write_caption(axis: Any, sample: Comparison) -> None:
     text["transform"] = axis.transAxes
     axis.text(0.5, 0.98, "\n".join(trigger), color="#b3261e", fontweight="bold", **text)
     blank = "\n" * len(trigger)
-    axis.text(0.5, 0.98, blank + "\n".join(textwrap.wrap(rest, 20)), color=_INK, **text)
+    axis.text(0.5, 0.98, blank + "\n".join(textwrap.wrap(rest, 20)), color=INK, **text)
 
 
 def require_matplotlib() -> None:
@@ -233,7 +233,8 @@ def new_figure(width: float, height: float) -> Any:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def _png(figure: Any, dpi: int) -> bytes:
+def png(figure: Any, dpi: int) -> bytes:
+    """Return a figure as a PNG."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi)
     return buffer.getvalue()

@@ -29,10 +29,14 @@ def text_table(results: Results) -> str:
 
 def markdown_table(results: Results) -> str:
     """Return the same table in Markdown."""
+    return "\n".join([_caption(results), "", *markdown_rows(results)]) + "\n"
+
+
+def markdown_rows(results: Results) -> list[str]:
+    """Return its lines without what stands above it."""
     heads = [f"{_ARROWS[direction]} {head}" for direction in DIRECTIONS for head in _HEADS]
     rows = [["corpus", "epoch", *heads], ["---", "---", *["---:"] * 8], *_rows(results)]
-    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
-    return "\n".join([_caption(results), "", *lines]) + "\n"
+    return ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
 
 
 def _caption(results: Results) -> str:

@@ -185,7 +185,12 @@ def _entry(cell: Cell) -> dict[str, Any]:
 def _cell(entry: dict[str, Any]) -> Cell:
     known = {key: value for key, value in entry.items() if key not in ("last", "best")}
     curve = [
-        EpochPoint(point["epoch"], point["train_loss"], _retrieval(point["retrieval"]))
+        EpochPoint(
+            point["epoch"],
+            point["train_loss"],
+            _retrieval(point["retrieval"]),
+            point.get("accuracy"),
+        )
         for point in entry["curve"]
     ]
     return Cell(**known | {"curve": curve, "chance": _retrieval(entry["chance"])})

@@ -85,6 +85,41 @@ def retrieval(image_features: Tensor, text_features: Tensor, owner: Tensor) -> R
     )
 
 
+class Identities:
+    """Test pictures whose captions name identities, several pictures of each.
+
+    Retrieval is one-to-one, on the first picture of each identity and its caption; every picture is
+    named by the nearest of all identities' captions (zero-shot prompts).
+
+    Args:
+        captions: of each picture; its first one names it.
+    """
+
+    def __init__(self, captions: list[list[str]]) -> None:
+        first: dict[str, int] = {}
+        for row, texts in enumerate(captions):
+            first.setdefault(texts[0], row)
+        self.first = torch.tensor(list(first.values()))
+        place = {text: number for number, text in enumerate(first)}
+        self.owner = torch.tensor([place[texts[0]] for texts in captions])
+
+    def score(self, images: Tensor, texts: Tensor) -> tuple[Retrieval, float]:
+        """Return retrieval and the per cent of pictures that are named right.
+
+        Args:
+            images: float [N, D], normalised.
+            texts: float [N, D], of each picture's first caption.
+        """
+        prompts = _finite(texts[self.first])
+        named = _stand(
+            _finite(images) @ prompts.T,
+            self.owner[:, None].to(images.device) == torch.arange(len(prompts)).to(images.device),
+        )
+        right = round(100 * float(named.reached(1).mean()), 6)
+        found = retrieval(images[self.first], prompts, torch.arange(len(prompts)))
+        return found, right
+
+
 def chance(captions: list[int]) -> Retrieval:
     """Return what random embeddings give, exactly, for images with that many captions each."""
     counts = torch.tensor(captions, dtype=torch.int64)

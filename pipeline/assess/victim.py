@@ -12,24 +12,20 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..method.models import (
-    ModelSpec,
-    build_model,
-    decay_groups,
-    get_tokenizer,
-    model_spec,
-    to_model_input,
-)
+from ..errors import UsageError
+from ..method.models import ModelSpec, decay_groups, to_model_input
 from ..seeds import derive_seed
+from .learners import build, spec_of, tokenizer_of
 from .pairs import Pairs
-from .retrieval import Retrieval, retrieval
+from .retrieval import Identities, Retrieval, retrieval
 from .start import load_weights, save_weights
+from .towers import Towers, image_features, text_features
 
 Augment = Callable[[Tensor], Tensor]
 """Changes a training batch, uint8 [B, 3, S, S], anew each time; random by torch's global state."""
@@ -49,6 +45,7 @@ class VictimConfig:
         eval_every: epochs between two tests; the last epoch is always tested.
         init: URL of the weights that it starts from; random ones when None.
         init_sha256: of that file.
+        identities: captions name identities; see :class:`.retrieval.Identities`.
     """
 
     model: str
@@ -63,28 +60,34 @@ class VictimConfig:
     seed: int
     init: str | None = None
     init_sha256: str | None = None
+    identities: bool = False
 
     def identity(self) -> dict[str, Any]:
         """Return what decides the curve, for the record of a cell."""
         known = {name: value for name, value in asdict(self).items() if name != "init"}
         if self.init is None:
             del known["init_sha256"]
+        if not self.identities:
+            del known["identities"]
         return known
 
     def spec(self) -> ModelSpec:
         """Return the input that the model reads."""
-        return model_spec(
-            self.model, image_size=self.image_size, context_length=self.context_length
-        )
+        return spec_of(self.model, self.image_size, self.context_length)
 
 
 @dataclass(frozen=True)
 class EpochPoint:
-    """A victim after ``epoch`` epochs; ``train_loss`` is that epoch's mean, None if not finite."""
+    """A victim after ``epoch`` epochs; ``train_loss`` is that epoch's mean, None if not finite.
+
+    Where captions name identities, ``accuracy`` is the per cent of test pictures that are named
+    right.
+    """
 
     epoch: int
     train_loss: float | None
     retrieval: Retrieval
+    accuracy: float | None = None
 
 
 @dataclass(frozen=True)
@@ -96,11 +99,15 @@ class VictimRun:
     device: str
 
 
+class _Inputs(Protocol):
+    def __getitem__(self, index: Tensor) -> Tensor: ...
+
+
 class _Captions:
     """Token ids of all captions, int64 [M, context], with the image that owns each."""
 
     def __init__(self, pairs: Pairs, spec: ModelSpec, device: torch.device) -> None:
-        tokenizer = get_tokenizer(spec.name, spec.context_length)
+        tokenizer = tokenizer_of(spec)
         counts = torch.tensor([len(texts) for texts in pairs.captions])
         self.counts = counts
         self.first = counts.cumsum(0) - counts
@@ -166,7 +173,7 @@ def train_victim(
             loss = trainer.run_epoch()
             if epoch % config.eval_every == 0 or epoch == config.epochs:
                 finite = round(loss, 6) if math.isfinite(loss) else None
-                curve.append(EpochPoint(epoch, finite, trainer.test()))
+                curve.append(EpochPoint(epoch, finite, *trainer.test()))
                 if progress is not None:
                     progress(curve[-1])
         if weights is not None:
@@ -185,29 +192,39 @@ class _Trainer:
     ) -> None:
         spec = config.spec()
         seed = derive_seed("victim weights", config.seed)
-        self.model: Any = build_model(
-            config.model,
-            image_size=config.image_size,
-            context_length=config.context_length,
-            seed=seed,
-        )
+        self.model: Any = build(spec, seed)
         if config.init is not None:
             load_weights(self.model, config.init)
         self.model.to(device)
         self.model.to(memory_format=torch.channels_last)
-        self.images = _Images(train, spec, device, augment)
+        self.bf16, self.device = config.precision == "bf16", device
+        self.images: _Inputs = _Images(train, spec, device, augment)
         self.captions = _Captions(train, spec, device)
-        self.test_images, self.test_captions = (
-            _Images(test, spec, device),
-            _Captions(test, spec, device),
-        )
+        self.test_images: _Inputs = _Images(test, spec, device)
+        self.test_captions = _Captions(test, spec, device)
+        self.identities = Identities(test.captions) if config.identities else None
+        if isinstance(self.model, Towers) and self.model.frozen:
+            if augment is not None:
+                raise UsageError("the inputs of frozen towers are read once: no attack augment")
+            self._read_features(train, test, spec.image_size)
         self.samples, self.test_samples = len(train), len(test)
         self.batch = min(config.batch_size, self.samples)
         self.steps = config.epochs * (self.samples // self.batch)
-        self.step, self.lr, self.device = 0, config.lr, device
-        self.bf16 = config.precision == "bf16"
+        self.step, self.lr = 0, config.lr
         self.optimizer = _optimizer(self.model, config)
         self.generator = torch.Generator().manual_seed(derive_seed("victim order", config.seed))
+
+    def _read_features(self, train: Pairs, test: Pairs, size: int) -> None:
+        """Put what frozen towers make of pictures and captions in their place."""
+        self.model.eval()
+        with self._autocast():
+            self.images = image_features(self.model, self.images, train, size).to(self.device)
+            self.test_images = image_features(self.model, self.test_images, test, size).to(
+                self.device
+            )
+            for captions, pairs in ((self.captions, train), (self.test_captions, test)):
+                features = text_features(self.model, captions.tokens, pairs)
+                captions.tokens = features.to(self.device)
 
     def run_epoch(self) -> float:
         """Train on every sample once, less an incomplete last batch; return mean loss."""
@@ -236,8 +253,8 @@ class _Trainer:
         return loss.detach()
 
     @torch.no_grad()
-    def test(self) -> Retrieval:
-        """Return the retrieval on the test set with all captions of its images."""
+    def test(self) -> tuple[Retrieval, float | None]:
+        """Return the retrieval on the test set with all captions, and the accuracy of naming."""
         self.model.eval()
         blocks = torch.arange(self.test_samples).split(_IMAGE_BLOCK)
         tokens = self.test_captions.tokens.split(_TEXT_BLOCK)
@@ -245,7 +262,9 @@ class _Trainer:
             images = [self.model.encode_image(self.test_images[block]) for block in blocks]
             texts = [self.model.encode_text(block) for block in tokens]
         unit = [F.normalize(torch.cat(parts).float(), dim=-1) for parts in (images, texts)]
-        return retrieval(unit[0], unit[1], self.test_captions.owner)
+        if self.identities is not None:
+            return self.identities.score(unit[0], unit[1][self.test_captions.first])
+        return retrieval(unit[0], unit[1], self.test_captions.owner), None
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16)

@@ -173,6 +173,7 @@ class _Fit:
                 progress("fit", round_index + 1, config.round_count)
             if keep is not None and config.published and round_index + 1 < config.round_count:
                 keep(self._state(curve, optimizer))
+        universal = self._universal() if config.method == "uap" else None
         meta = {
             "fit": {**vars(config), "blocklist": sorted(config.blocklist)},
             "samples": len(self.images),
@@ -182,7 +183,6 @@ class _Fit:
         if not config.published:
             return Surrogate(self.spec, self.vocabulary, sequence, self.code, meta=meta)
         if config.method in ("tap", "uap"):
-            universal = self._universal() if config.method == "uap" else None
             return Surrogate(
                 self.spec, self.vocabulary, sequence[-1:], universal=universal, meta=meta
             )

@@ -40,7 +40,7 @@ FLAGS = {
     "publish": "--output",
     "evaluate": """
         --attack --batch-size --caption-fields --clean --context-length --device --epochs
-        --eval-every --image-size --init --lr --max-pixels --model --output --plot
+        --eval-every --identities --image-size --init --lr --max-pixels --model --output --plot
         --precision --seeds --test --threads --train --weight-decay --weights --workers
     """,
     "status": "--json --output",
@@ -50,6 +50,10 @@ FLAGS = {
         --output --shard-timeout --surrogate --workers
     """,
     "restore": "--destination --output",
+    "paper": """
+        --device --dry-run --fit-input --init --input --measured --only --output --precision --scale
+        --seeds --table --test --threads
+    """,
     "bench": """
         --batch-size --device --image-size --model --only --plot --record --samples --scale
         --shards --torch-threads

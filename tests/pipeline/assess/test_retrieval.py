@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from unlearnable.pipeline.assess.retrieval import chance, retrieval
+from unlearnable.pipeline.assess.retrieval import Identities, chance, retrieval
 
 
 def simulate(captions: list[int], rounds: int, seed: int) -> tuple[list[float], list[float]]:
@@ -87,3 +87,18 @@ def test_blocks_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> Non
     whole = retrieval(images, texts, owner)
     monkeypatch.setattr("unlearnable.pipeline.assess.retrieval._BLOCK", 5)
     assert retrieval(images, texts, owner) == whole
+
+
+def test_identities_are_named_by_the_nearest_caption_and_retrieved_one_to_one() -> None:
+    captions = [["ann"], ["bob"], ["ann"], ["cid"], ["bob"]]
+    identities = Identities(captions)
+    prompts = torch.eye(3)[[0, 1, 0, 2, 1]]
+    images = torch.tensor([[1, 0, 0.1], [0, 1, 0.1], [0.2, 1, 0], [0, 0, 1.0], [0, 0.9, 0.1]])
+    images = torch.nn.functional.normalize(images, dim=1)
+    found, right = identities.score(images, prompts)
+    assert right == 80.0  # the third picture shows Ann and is taken for Bob
+    assert (found.i2t.hit1, found.t2i.hit1) == (100.0, 100.0)
+    assert chance([1] * 3).i2t.hit1 == pytest.approx(100 / 3, abs=1e-5)
+    collapsed, guessed = identities.score(torch.zeros(5, 3), torch.zeros(5, 3))
+    assert guessed == pytest.approx(100 / 3, abs=1e-5)
+    assert collapsed.i2t.hit1 == pytest.approx(100 / 3, abs=1e-5)
