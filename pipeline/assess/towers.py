@@ -101,7 +101,9 @@ class Towers(nn.Module):
         )
         path = weights.get_model_file_path()
         self.image_tower.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-        self.text_tower = _package("transformers").AutoModel.from_pretrained(_text_folder())
+        transformers = _package("transformers")
+        transformers.utils.logging.disable_progress_bar()
+        self.text_tower = transformers.AutoModel.from_pretrained(_text_folder())
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.image_head = nn.Linear(_IMAGE_FEATURES, _WIDTH, bias=False)

@@ -154,6 +154,7 @@ def test_measured_victims_are_taken_over_where_their_settings_agree(
         run.paper(replace(asked, measured=(str(tmp_path / "nothing.json"),)))
 
 
+@pytest.mark.slow
 def test_two_processes_share_the_cells_of_a_table(config: PaperConfig) -> None:
     line = command(config, "clean", "random", "default")
     both = [subprocess.Popen(line, stderr=subprocess.PIPE, text=True) for _ in range(2)]
