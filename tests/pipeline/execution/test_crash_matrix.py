@@ -14,12 +14,14 @@ from pathlib import Path
 
 import pytest
 from fault_proxy import FaultProxy, Request, no_fault, s3_behind_a_proxy
+from trusting_reader import TrustingReader
 
 pytestmark = pytest.mark.timeout(7200)
 
 Files = dict[str, bytes]
 SUPPORT = Path(__file__).parents[2] / "support"
 DEAD = 99
+SHARDS = 2
 OPTIONS = ["--method", "random", "--executor", "local", "--image-format", "png"]
 
 
@@ -64,7 +66,7 @@ def host() -> Iterator[Host]:
 
 @pytest.fixture(scope="module")
 def tiny(build_shards: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_shards(tmp_path_factory.mktemp("tiny") / "in", shards=2, samples=3, size=16)
+    return build_shards(tmp_path_factory.mktemp("tiny") / "in", shards=SHARDS, samples=3, size=16)
 
 
 def assert_ledger_is_true(files: Files) -> None:
@@ -120,18 +122,29 @@ def undisturbed(
     return settled(files), operations
 
 
+def local_reader(output: Path) -> TrustingReader:
+    def names() -> set[str]:
+        found = [*output.glob("*"), *output.glob("_ledger/*")]
+        return {str(path.relative_to(output)) for path in found}
+
+    return TrustingReader(names, lambda name: (output / name).read_bytes(), SHARDS)
+
+
 def crash_and_resume(
     host: Host, tiny: Path, folder: Path, expected: dict[str, object], stop: int, *, half: bool
-) -> None:
+) -> TrustingReader:
     output, log = folder / f"out-{stop}-{half}", folder / "log"
     command = ["protect", str(tiny), str(output), *OPTIONS]
-    code = host.run(command, log, watch=str(output), stop=stop, half=half)
-    assert code == DEAD, log.read_text()
-    assert_ledger_is_true(local_files(output))
-    assert host.run(command, log) == 0, log.read_text()
+    reader = local_reader(output)
+    with reader.reading():
+        code = host.run(command, log, watch=str(output), stop=stop, half=half)
+        assert code == DEAD, log.read_text()
+        assert_ledger_is_true(local_files(output))
+        assert host.run(command, log) == 0, log.read_text()
     files = local_files(output)
     assert_ledger_is_true(files)
     assert settled(files) == expected
+    return reader
 
 
 def test_a_death_at_some_operations(
@@ -150,11 +163,16 @@ def test_a_death_at_every_operation_on_local_files(
 ) -> None:
     """Death after an operation is death before the next one."""
     expected, operations = undisturbed
-    for stop, name in enumerate(operations):
-        crash_and_resume(host, tiny, tmp_path, expected, stop, half=False)
-        if name == "os.rename":
-            crash_and_resume(host, tiny, tmp_path, expected, stop, half=True)
-    print(f"{len(operations)} operations, {operations.count('os.rename')} of them also half done")
+    points = [(stop, False) for stop in range(len(operations))]
+    points += [(stop, True) for stop, name in enumerate(operations) if name == "os.rename"]
+    readers = [
+        crash_and_resume(host, tiny, tmp_path, expected, stop, half=half) for stop, half in points
+    ]
+    looks, trusted = sum(r.looks for r in readers), sum(r.trusted for r in readers)
+    halves = operations.count("os.rename")
+    print(f"{len(operations)} operations, {halves} of them also half done: {len(points)} deaths;")
+    print(f"a reader looked {looks} times and trusted {trusted} records")
+    assert trusted > len(points)
 
 
 @pytest.fixture(scope="module")
@@ -176,6 +194,23 @@ def s3_files(proxy: FaultProxy, prefix: str) -> Files:
     bucket = boto3.resource("s3", endpoint_url=direct).Bucket("crash")
     found = bucket.objects.filter(Prefix=prefix)
     return {item.key.removeprefix(prefix): item.get()["Body"].read() for item in found}
+
+
+def s3_reader(proxy: FaultProxy, prefix: str) -> TrustingReader:
+    import boto3
+
+    direct = f"http://127.0.0.1:{proxy.target}"
+    bucket = boto3.resource("s3", endpoint_url=direct).Bucket("crash")
+
+    def names() -> set[str]:
+        found = bucket.objects.filter(Prefix=prefix)
+        return {item.key.removeprefix(prefix) for item in found}
+
+    def read(name: str) -> bytes:
+        data: bytes = bucket.Object(prefix + name).get()["Body"].read()
+        return data
+
+    return TrustingReader(names, read, SHARDS)
 
 
 class Death:
@@ -219,18 +254,23 @@ def test_a_death_at_every_request_to_s3(
     images = {name: data for name, data in undisturbed[0].items() if name.endswith(".tar")}
     assert {name: data for name, data in expected.items() if name.endswith(".tar")} == images
     step = int(os.environ.get("CRASH_MATRIX_STEP", "1"))
-    deaths = 0
+    readers = []
     for stop in range(0, len(requests), step):
         faults = ["refuse", "lose-answer"]
         faults += ["cut-request"] if requests[stop].method in {"PUT", "POST"} else []
         for fault in faults:
             prefix = f"{fault}-{stop}"
-            code = s3_run(host, s3, prefix, log, Death(s3, stop, fault))
-            assert code == -signal.SIGKILL, (prefix, code, log.read_text())
-            assert_ledger_is_true(s3_files(s3, f"{prefix}/"))
-            assert s3_run(host, s3, prefix, log, None) == 0, (prefix, log.read_text())
+            reader = s3_reader(s3, f"{prefix}/")
+            with reader.reading():
+                code = s3_run(host, s3, prefix, log, Death(s3, stop, fault))
+                assert code == -signal.SIGKILL, (prefix, code, log.read_text())
+                assert_ledger_is_true(s3_files(s3, f"{prefix}/"))
+                assert s3_run(host, s3, prefix, log, None) == 0, (prefix, log.read_text())
             files = s3_files(s3, f"{prefix}/")
             assert_ledger_is_true(files)
             assert settled(files) == expected, prefix
-            deaths += 1
-    print(f"{len(requests)} requests, {deaths} deaths")
+            readers.append(reader)
+    looks, trusted = sum(r.looks for r in readers), sum(r.trusted for r in readers)
+    print(f"{len(requests)} requests, {len(readers)} deaths;")
+    print(f"a reader looked {looks} times and trusted {trusted} records")
+    assert trusted > len(readers)
