@@ -219,7 +219,7 @@ def _check_members(
         yield "member_changed", f"members {names}, expected {[m.name for m in expected]}"
         return
     for member, wanted in zip(published.members, expected, strict=True):
-        if member.data != wanted.data:
+        if (member.data, member.passed) != (wanted.data, wanted.passed):
             yield "member_changed", f"{member.name} is not the input's member with the trigger"
 
 

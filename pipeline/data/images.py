@@ -10,14 +10,12 @@ import numpy.typing as npt
 from PIL import Image
 
 from ..errors import SampleError, UsageError
-from .shards import Member, Sample
+from .members import IMAGE_EXTS, Member, last_ext
+from .shards import Sample
 
 Pixels = npt.NDArray[np.uint8]
 
 MAX_PIXELS = 64_000_000
-IMAGE_EXTS = frozenset(
-    {"png", "webp", "jpg", "jpeg", "jpe", "bmp", "gif", "tif", "tiff", "ppm", "pgm", "pnm"}
-)
 IMAGE_FORMATS = ("png", "webp", "jpeg")
 _FORMAT_OF_EXT = {"png": "png", "webp": "webp", "jpg": "jpeg", "jpeg": "jpeg", "jpe": "jpeg"}
 _EXT_OF_FORMAT = {"png": "png", "webp": "webp", "jpeg": "jpg"}
@@ -50,7 +48,7 @@ def image_member(sample: Sample) -> Member:
             others would be published as they are), or the sample's own ``problem``.
     """
     sample.check()
-    images = [member for member in sample.members if _last_ext(member.ext) in IMAGE_EXTS]
+    images = [member for member in sample.members if last_ext(member.ext) in IMAGE_EXTS]
     if not images:
         exts = ", ".join(member.ext for member in sample.members) or "nothing"
         raise SampleError("missing_image", f"{sample.key}: no image among its members ({exts})")
@@ -142,16 +140,16 @@ def output_ext(source_ext: str, image_format: str) -> str:
     """
     if image_format not in (*IMAGE_FORMATS, "same"):
         raise _unknown_format(image_format)
-    current = _FORMAT_OF_EXT.get(_last_ext(source_ext))
+    current = _FORMAT_OF_EXT.get(last_ext(source_ext))
     wanted = (current or "png") if image_format == "same" else image_format
     if wanted == current:
         return source_ext
-    return source_ext[: len(source_ext) - len(_last_ext(source_ext))] + _EXT_OF_FORMAT[wanted]
+    return source_ext[: len(source_ext) - len(last_ext(source_ext))] + _EXT_OF_FORMAT[wanted]
 
 
 def format_of_ext(ext: str) -> str:
     """Return the format that :func:`encode` writes for an extension from :func:`output_ext`."""
-    return _FORMAT_OF_EXT[_last_ext(ext)]
+    return _FORMAT_OF_EXT[last_ext(ext)]
 
 
 def replace_image(
@@ -208,7 +206,3 @@ def _unknown_format(name: str) -> UsageError:
     return UsageError(
         f"unknown image format {name!r}: choose one of {', '.join(IMAGE_FORMATS)} or same"
     )
-
-
-def _last_ext(ext: str) -> str:
-    return ext.rsplit(".", 1)[-1].lower()

@@ -12,6 +12,7 @@ from ..errors import ShardError, UsageError
 from . import storage
 from .manifest import MANIFEST_DIR
 from .plan import Plan
+from .typed_json import parse
 
 LEDGER_DIR = "_ledger"
 INDEX_NAME = "index.json"
@@ -174,8 +175,8 @@ def _read(url: str) -> LedgerRecord | None:
 
 def _parse(url: str, data: bytes) -> LedgerRecord:
     try:
-        return LedgerRecord(**json.loads(data))
-    except (TypeError, ValueError) as error:
+        return parse(LedgerRecord, data)
+    except ValueError as error:
         raise UsageError(
             f"{url} is not a ledger record ({error}); delete it and run the same command again"
         ) from error

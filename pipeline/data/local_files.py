@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 from ..errors import UsageError
 
+_HOLE = 1 << 16
 _WRITE_REMEDY = {
     errno.ENOSPC: "no space left; free some, then run the same command again to resume",
     errno.EDQUOT: "the disk quota is used up; free some space, then run the same command again",
@@ -57,3 +58,11 @@ def replace_file(path: Path, fill: Callable[[BinaryIO], object]) -> None:
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
+
+
+def write_sparse(file: BinaryIO, data: bytes) -> None:
+    """Write ``data``, a large block of zeros as a hole: end with ``file.truncate()``."""
+    if len(data) >= _HOLE and not data[0] and not data[-1] and not data.strip(b"\0"):
+        file.seek(len(data), os.SEEK_CUR)
+    else:
+        file.write(data)

@@ -161,6 +161,8 @@ def read_plan(output: str) -> Plan | None:
         return None
     try:
         file = pq.ParquetFile(io.BytesIO(data))
+        if not file.schema_arrow.equals(_SCHEMA):
+            raise ValueError("its columns are not those of a plan")
         metadata = {
             key.decode(): value.decode()
             for key, value in (file.schema_arrow.metadata or {}).items()
@@ -173,12 +175,13 @@ def read_plan(output: str) -> Plan | None:
             )
         return Plan(
             shards=tuple(_shards_of(file)),
-            config=json.loads(metadata["config"]),
+            config=_json_object(metadata["config"]),
             config_hash=metadata["config_hash"],
             version=metadata["version"],
-            request=json.loads(metadata.get("request", "{}")),
+            request=_json_object(metadata.get("request", "{}")),
         )
-    except (pa.ArrowException, KeyError, TypeError, ValueError) as error:
+    # Arrow reports some damages as OSError.
+    except (pa.ArrowException, KeyError, OSError, RecursionError, ValueError) as error:
         if isinstance(error, UsageError):
             raise
         raise UsageError(
@@ -189,7 +192,18 @@ def read_plan(output: str) -> Plan | None:
 def _shards_of(file: pq.ParquetFile) -> Iterator[ShardInput]:
     for batch in file.iter_batches(_CHUNK):
         columns = [batch.column(name).to_pylist() for name in _SCHEMA.names]
-        yield from map(ShardInput, *columns)
+        for shard in map(ShardInput, *columns):
+            # Files are written under the name: whoever changed the plan must not choose where.
+            if "/" in shard.name or "\0" in shard.name or not _is_usable(shard.name):
+                raise ValueError(f"it has a shard named {shard.name[:80]!r}")
+            yield shard
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    value = json.loads(text)
+    if not isinstance(value, dict):
+        raise ValueError("its configuration is no JSON object")
+    return value
 
 
 def _inspect(url: str, listed: Mapping[str, Mapping[str, dict[str, Any]]]) -> ShardInput:
@@ -206,11 +220,15 @@ def _inspect(url: str, listed: Mapping[str, Mapping[str, dict[str, Any]]]) -> Sh
 
 def _shard_name(url: str) -> str:
     name = storage.base_name(url).removesuffix(".tar")
-    if not name or name.startswith(".") or name.endswith(".failed"):
+    if not _is_usable(name):
         raise UsageError(
             f"{url} cannot be a shard: its name is empty, hidden or ends in .failed; rename it"
         )
     return name
+
+
+def _is_usable(name: str) -> bool:
+    return bool(name) and not name.startswith(".") and not name.endswith(".failed")
 
 
 def _canonical_json(config: Mapping[str, Any]) -> str:

@@ -9,6 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from ..errors import SampleError, UsageError
 from . import storage
@@ -62,7 +64,11 @@ def resize_corpus(url: str, out: str, size: int = 64, image_format: str = "png")
     with staged(out) as folder, ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
         for shard in shards:
             change = partial(_resize, shard=shard, size=size, image_format=image_format)
-            with open_shard(shard.url) as reader, ShardWriter(folder / f"{shard.name}.tar") as tar:
+            with (
+                TemporaryDirectory() as passed,
+                open_shard(shard.url, folder=Path(passed)) as reader,
+                ShardWriter(folder / f"{shard.name}.tar") as tar,
+            ):
                 for chunk in _chunks(reader):
                     for sample in pool.map(change, chunk):
                         tar.write(sample)

@@ -10,25 +10,23 @@ import tarfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
 from ..errors import SampleError, ShardError
 from . import storage
+from .members import Member, is_read, pass_on
 from .tar_stream import Entry, TarStream
+
+__all__ = [
+    "Limits", "Member", "Sample", "ShardReader", "ShardWriter", "open_shard", "split_name",
+    "write_shard",
+]  # fmt: skip
 
 _BLOCK = 512
 _KEYED = re.compile(r"((?:.*/)?[^./]+)\.([^/]*)", re.DOTALL)
 _METADATA = re.compile(r"__[^/]*__(/.*)?", re.DOTALL)
-
-
-@dataclass(frozen=True)
-class Member:
-    """One file of a sample: its name in the archive, its extension in lower case, its bytes."""
-
-    name: str
-    ext: str
-    data: bytes
 
 
 @dataclass(frozen=True)
@@ -55,11 +53,16 @@ class Sample:
 
 @dataclass(frozen=True)
 class Limits:
-    """What one sample of an untrusted shard may hold (bytes, bytes, count)."""
+    """What one sample of an untrusted shard may hold in memory (bytes, bytes), and how many files.
+
+    Files that are neither image nor caption are passed on, whatever their size: those above
+    ``pass_on_bytes`` are never held in memory and do not count.
+    """
 
     max_member_bytes: int = 256 << 20
     max_sample_bytes: int = 512 << 20
     max_members: int = 64
+    pass_on_bytes: int = 1 << 20
 
 
 def split_name(name: str) -> tuple[str, str] | None:
@@ -71,8 +74,19 @@ def split_name(name: str) -> tuple[str, str] | None:
 
 
 @contextmanager
-def open_shard(url: str, limits: Limits | None = None) -> Iterator[ShardReader]:
-    """Open the shard at ``url``. Raises ShardError when it is missing or may not be read."""
+def open_shard(
+    url: str, limits: Limits | None = None, folder: Path | None = None
+) -> Iterator[ShardReader]:
+    """Open the shard at ``url``.
+
+    Args:
+        url: where it is.
+        limits: what a sample may hold.
+        folder: local folder for large files that are passed on, for who writes the samples again.
+
+    Raises:
+        ShardError: it is missing or may not be read.
+    """
     try:
         stream = storage.open_read(url)
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -88,7 +102,7 @@ def open_shard(url: str, limits: Limits | None = None) -> Iterator[ShardReader]:
             f"{url}: the shard cannot be read ({error}); check its access rights"
         ) from error
     with stream:
-        yield ShardReader(stream, limits or Limits(), url)
+        yield ShardReader(stream, limits or Limits(), url, folder)
 
 
 class ShardReader:
@@ -102,9 +116,16 @@ class ShardReader:
         ShardError: repeated or interleaved keys, and what :class:`TarStream` raises.
     """
 
-    def __init__(self, stream: BinaryIO, limits: Limits, name: str = "shard") -> None:
+    def __init__(
+        self,
+        stream: BinaryIO,
+        limits: Limits,
+        name: str = "shard",
+        folder: Path | None = None,
+    ) -> None:
         self._tar = TarStream(stream, name)
         self._limits = limits
+        self._folder = folder
         self.ignored = 0
 
     @property
@@ -146,18 +167,23 @@ class ShardReader:
 
     def _take(self, current: _Pending, ext: str, entry: Entry) -> None:
         limits = self._limits
+        passed = not is_read(ext) and entry.size > limits.pass_on_bytes
         fits = entry.size <= limits.max_member_bytes
         fits &= current.bytes + entry.size <= limits.max_sample_bytes
-        if fits and len(current.exts) < limits.max_members:
+        if (fits or passed) and len(current.exts) < limits.max_members:
             current.exts.add(ext)
+            if passed:
+                content = pass_on(entry.chunks(), self._folder)
+                current.members.append(Member(entry.name, ext, passed=content))
+                return
             current.bytes += entry.size
             current.members.append(Member(entry.name, ext, entry.read()))
             return
         current.problem = SampleError(
             "sample_too_large",
             f"{current.key}: {entry.name} exceeds the limits of a sample "
-            f"({limits.max_member_bytes} bytes a member, {limits.max_sample_bytes} bytes "
-            f"and {limits.max_members} members in all)",
+            f"({limits.max_member_bytes} bytes an image or caption file, {limits.max_sample_bytes} "
+            f"bytes in memory and {limits.max_members} files in all)",
         )
 
 
@@ -181,11 +207,12 @@ class ShardWriter:
         """Append the members of ``sample`` in their order."""
         for member in sample.members:
             info = tarfile.TarInfo(member.name)
-            info.size, info.mtime, info.mode = len(member.data), 0, 0o644
+            info.size, info.mtime, info.mode = member.size, 0, 0o644
             # PAX_FORMAT writes a plain USTAR header wherever one suffices.
             self._put(info.tobuf(tarfile.PAX_FORMAT, "utf-8", "strict"))
-            self._put(member.data)
-            self._put(bytes(-len(member.data) % _BLOCK))
+            for chunk in member.chunks():
+                self._put(chunk)
+            self._put(bytes(-member.size % _BLOCK))
 
     def close(self) -> tuple[str, int]:
         """End the archive; return its (sha256, size in bytes)."""
@@ -221,7 +248,7 @@ class ShardWriter:
         self._hash.update(data)
         self._size += len(data)
         with storage.explained(self._path):
-            self._file.write(data)
+            storage.write_sparse(self._file, data)
 
 
 def write_shard(path: str | os.PathLike[str], samples: Iterable[Sample]) -> tuple[str, int]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ..errors import ShardError
@@ -27,6 +28,8 @@ _MANIFEST_COLUMNS = (
     "key", "status", "reason", "input_sha256", "output_sha256", "width", "height", "trigger_text",
 )  # fmt: skip
 _SOURCE_SHA256 = "source_sha256"
+_MAX_ROWS = 10_000_000
+_MAX_BYTES = 1 << 30
 
 
 def publish_sidecars(
@@ -81,7 +84,7 @@ def _read(url: str) -> bytes | None:
 def _convert_table(
     data: bytes, rows: dict[str, dict[str, Any]], fields: Sequence[str]
 ) -> bytes | None:
-    table = pq.read_table(io.BytesIO(data))
+    table = _read_table(data)
     if "key" not in table.column_names or not pa.types.is_string(table.schema.field("key").type):
         return None
     found = [rows.get(key) for key in table["key"].to_pylist()]
@@ -101,6 +104,42 @@ def _convert_table(
     buffer = io.BytesIO()
     pq.write_table(table, buffer)
     return buffer.getvalue()
+
+
+def _read_table(data: bytes) -> pa.Table:
+    """Read a Parquet file that may be made to exhaust memory.
+
+    Raises:
+        ValueError, pa.ArrowException: it cannot be read, or is too large when it is unpacked.
+    """
+    try:
+        columns = pq.ParquetFile(io.BytesIO(data)).metadata.schema
+        leaves = [columns.column(place) for place in range(len(columns))]
+        texts = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]
+        # A text that is kept once and repeated in every row is only unpacked where that is asked.
+        packed = pq.ParquetFile(io.BytesIO(data), read_dictionary=texts)
+        if packed.metadata.num_rows > _MAX_ROWS:
+            raise ValueError(f"{packed.metadata.num_rows} rows")
+        size = sum(map(_unpacked_size, packed.read(use_threads=False).columns))
+        if size > _MAX_BYTES:
+            raise ValueError(f"{size} bytes when it is unpacked")
+        return pq.read_table(io.BytesIO(data), use_threads=False)
+    # Arrow reports some damages as OSError.
+    except OSError as error:
+        raise ValueError(str(error)) from error
+
+
+def _unpacked_size(column: pa.ChunkedArray) -> int:
+    """Bytes that the values of a column take when each stands for itself."""
+    size = 0
+    for part in column.chunks:
+        size += part.nbytes
+        while pa.types.is_list(part.type) or pa.types.is_large_list(part.type):
+            part = part.flatten()  # noqa: PLW2901 - level by level
+        if pa.types.is_dictionary(part.type) and pa.types.is_string(part.type.value_type):
+            lengths = pc.binary_length(part.dictionary)
+            size += pc.sum(pc.take(lengths, part.indices)).as_py() or 0
+    return size
 
 
 def _value(name: str, value: Any, row: dict[str, Any]) -> Any:

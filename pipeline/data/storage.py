@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from collections.abc import Callable
 from functools import partial
 from typing import Any, BinaryIO, TypeVar, cast
@@ -16,14 +15,14 @@ from typing import Any, BinaryIO, TypeVar, cast
 import fsspec
 
 from ..errors import UsageError
-from .local_files import explained, replace_file
+from .local_files import explained, replace_file, write_sparse
 from .transient import ResumingStream, retried
 from .urls import base_name, is_http, join, local_path, refuse_secrets
 
 __all__ = [
     "base_name", "exists", "explained", "glob", "identity", "is_folder", "is_http", "is_inside",
     "join", "list_identities", "list_names", "local_path", "make_folder", "open_read", "put_file",
-    "read_bytes", "refuse_secrets", "remove", "size", "sweep", "write_bytes",
+    "read_bytes", "refuse_secrets", "remove", "size", "sweep", "write_bytes", "write_sparse",
 ]  # fmt: skip
 
 T = TypeVar("T")
@@ -113,11 +112,17 @@ def put_file(source: str | os.PathLike[str], url: str) -> None:
     path = local_path(url)
     if path is not None:
         with open(source, "rb") as origin:
-            replace_file(path, lambda file: shutil.copyfileobj(origin, file, 1 << 20))
+            replace_file(path, lambda file: _copy(origin, file))
     else:
         _put_remote(
             url, os.path.getsize(source), lambda fs, remote: fs.put_file(os.fspath(source), remote)
         )
+
+
+def _copy(origin: BinaryIO, file: BinaryIO) -> None:
+    while chunk := origin.read(1 << 20):
+        write_sparse(file, chunk)
+    file.truncate()
 
 
 def make_folder(url: str) -> None:

@@ -12,6 +12,7 @@ from ..errors import ShardError
 
 _BLOCK = 512
 _CHUNK = 1 << 16
+_PIECE = 1 << 20
 _MAX_HEADER = 1 << 20
 _MAX_NAME = 1024
 _EXTENDED_HEADERS = (
@@ -28,12 +29,16 @@ _DAMAGE = (tarfile.TarError, ValueError, RecursionError)
 class Entry(NamedTuple):
     """A regular file: its name, its declared size in bytes, and a function that reads it.
 
-    ``read`` works until the next entry is asked for; an entry that is not read is skipped.
+    ``chunks`` works until the next entry is asked for; an entry that is not read is skipped.
     """
 
     name: str
     size: int
-    read: Callable[[], bytes]
+    chunks: Callable[[], Iterator[bytes]]
+
+    def read(self) -> bytes:
+        """Return the whole content."""
+        return b"".join(self.chunks())
 
 
 class TarStream:
@@ -82,7 +87,7 @@ class TarStream:
                 tar.members.clear()  # type: ignore[attr-defined]
                 self._check_member(info)
                 if info.isreg():
-                    yield Entry(info.name, info.size, partial(self._read, tar, info))
+                    yield Entry(info.name, info.size, partial(self._chunks, tar, info))
             self._check_end(tar.offset)
 
     def _next(self, tar: tarfile.TarFile) -> tarfile.TarInfo | None:
@@ -93,11 +98,12 @@ class TarStream:
                 f"truncated or damaged near byte {tar.offset} ({error}); copy the shard again"
             ) from error
 
-    def _read(self, tar: tarfile.TarFile, info: tarfile.TarInfo) -> bytes:
+    def _chunks(self, tar: tarfile.TarFile, info: tarfile.TarInfo) -> Iterator[bytes]:
         file = tar.extractfile(info)
         assert file is not None, "regular files have content"
         try:
-            return file.read()
+            while chunk := file.read(_PIECE):
+                yield chunk
         except tarfile.TarError as error:
             raise self.error(f"truncated inside {info.name!r}; copy the shard again") from error
 

@@ -63,6 +63,4 @@ def _probe(shard: ShardInput, spec: RunSpec) -> tuple[int, int, int]:
 
 
 def _tar_bytes(sample: Sample) -> int:
-    return sum(
-        _TAR_BLOCK + -(-len(member.data) // _TAR_BLOCK) * _TAR_BLOCK for member in sample.members
-    )
+    return sum(_TAR_BLOCK + -(-member.size // _TAR_BLOCK) * _TAR_BLOCK for member in sample.members)

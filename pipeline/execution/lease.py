@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Literal
 
 from ..data import storage
+from ..data.typed_json import parse
 from ..errors import UsageError
 from .stop import StopFlag
 
@@ -33,6 +34,7 @@ LEASE_DIR = "_lease"
 LEASE_SECONDS = 120.0
 HEARTBEAT_SECONDS = 20.0
 _POLL_SECONDS = 0.5
+_LONGEST = 86_400.0
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,8 @@ class Lease:
     @property
     def live(self) -> bool:
         """Whether it has not expired and its process is not known to be dead."""
-        if time.time() >= self.expires:
+        # One that would hold for days was not written by a run: it must not block the output.
+        if not 0 < self.expires - time.time() < _LONGEST:
             return False
         return self.machine != _machine() or _is_running(self.pid, self.process)
 
@@ -84,8 +87,8 @@ def read_leases(output: str) -> list[Lease]:
     leases = []
     for name in storage.list_names(folder):
         # One that vanished has ended; one that cannot be read protects nobody.
-        with suppress(FileNotFoundError, TypeError, ValueError):
-            leases.append(Lease(**json.loads(storage.read_bytes(storage.join(folder, name)))))
+        with suppress(FileNotFoundError, ValueError):
+            leases.append(parse(Lease, storage.read_bytes(storage.join(folder, name))))
     return sorted((lease for lease in leases if lease.live), key=lambda lease: lease.run)
 
 

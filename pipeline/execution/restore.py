@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 from ..data import storage
 from ..data.captions import strip_trigger
@@ -68,7 +69,7 @@ class RestoreWorker:
     def _transform(self, shard: ShardInput, record: LedgerRecord, path: str) -> LedgerRecord:
         with (
             self._rows(record) as rows,
-            open_shard(shard.url) as reader,
+            open_shard(shard.url, folder=Path(path).parent) as reader,
             ShardWriter(path) as writer,
         ):
             count = 0

@@ -34,8 +34,11 @@ from .scratch import scratch_folder
 from .spec import RunSpec, WorkerSetup, canonical_json
 from .streams import Channel, Prefetch, Sink, ordered_map
 
-# An image above this fills several places of its batch: 128 places hold at most 1.6 GB of pixels.
+# A sample above these fills several places of its batch: 128 places hold at most 1.6 GB of pixels,
+# as much of files in memory, and 4 GB on the local disk of large files that are passed on.
 _PLACE_PIXELS = 1 << 22
+_PLACE_BYTES = 3 * _PLACE_PIXELS
+_PLACE_PASSED = 1 << 25
 
 _SHARD, _MANIFEST = "shard.tar", "manifest.parquet"
 
@@ -135,7 +138,7 @@ class ShardWorker:
         window = 2 * self._io_threads
         with (
             ThreadPoolExecutor(self._io_threads, "io", torch.set_num_threads, (1,)) as pool,
-            open_shard(shard.url) as reader,
+            open_shard(shard.url, folder=folder) as reader,
             ShardWriter(folder / _SHARD) as writer,
             ManifestWriter(folder / _MANIFEST, self._metadata(shard.name)) as manifest,
         ):
@@ -172,8 +175,14 @@ class ShardWorker:
         """Places of a batch that ``item`` fills."""
         if item.content is None:
             return 0
-        pixels = item.content.image.shape[1] * item.content.image.shape[2]
-        return min(self._spec.batch_size, -(-pixels // _PLACE_PIXELS))
+        members = item.content.sample.members
+        held = sum(len(member.data) for member in members)
+        loads = (
+            item.content.image.shape[1] * item.content.image.shape[2] / _PLACE_PIXELS,
+            held / _PLACE_BYTES,
+            (sum(member.size for member in members) - held) / _PLACE_PASSED,
+        )
+        return min(self._spec.batch_size, math.ceil(max(loads)))
 
     def _publish(self, job: Job) -> tuple[ManifestRow, Sample | None]:
         tokenizer = self._surrogate.tokenizer if self._surrogate is not None else None

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from ...errors import UsageError
-from ..images import IMAGE_EXTS
+from ..members import IMAGE_EXTS
 from ..shards import Member, Sample
 from .source import is_image, plain_key, read_image, source_folder
 from .tables import CaptionRow, find_table, read_table

@@ -11,7 +11,7 @@ from typing import Any
 
 from ...errors import UsageError
 from .. import storage
-from ..images import IMAGE_EXTS
+from ..members import IMAGE_EXTS
 from .writing import refuse_existing
 
 

@@ -1,0 +1,116 @@
+"""The files of a sample: those that are read, and those that are only passed on."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import uuid
+import weakref
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from . import storage
+
+IMAGE_EXTS = frozenset(
+    {"png", "webp", "jpg", "jpeg", "jpe", "bmp", "gif", "tif", "tiff", "ppm", "pgm", "pnm"}
+)
+_CAPTION_EXTS = ("txt", "json")
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Passed:
+    """Content of a member that is passed on and never held in memory.
+
+    Two are equal when their content is. The file, where there is one, goes with the last reference.
+
+    Attributes:
+        size: bytes.
+        sha256: hex digest.
+        path: local file that holds it; None when nobody meant to write it again.
+    """
+
+    size: int
+    sha256: str
+    path: Path | None = field(default=None, compare=False)
+
+    def chunks(self) -> Iterator[bytes]:
+        """Yield the content piece by piece."""
+        assert self.path is not None, "the shard was opened without a folder for what is passed on"
+        with self.path.open("rb") as file:
+            while chunk := file.read(_CHUNK):
+                yield chunk
+
+
+@dataclass(frozen=True)
+class Member:
+    """One file of a sample.
+
+    Attributes:
+        name: its path in the archive.
+        ext: its extension in lower case.
+        data: its content; empty when it is ``passed``.
+        passed: content of a large file that is neither image nor caption.
+    """
+
+    name: str
+    ext: str
+    data: bytes = b""
+    passed: Passed | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes of the content."""
+        return len(self.data) if self.passed is None else self.passed.size
+
+    def chunks(self) -> Iterator[bytes]:
+        """Yield the content piece by piece."""
+        if self.passed is None:
+            yield self.data
+        else:
+            yield from self.passed.chunks()
+
+
+def last_ext(ext: str) -> str:
+    """Return the last part of an extension: that of ``left.png`` is ``png``."""
+    return ext.rsplit(".", 1)[-1].lower()
+
+
+def is_read(ext: str) -> bool:
+    """Whether a member of this extension is an image or holds captions."""
+    return last_ext(ext) in IMAGE_EXTS or ext in _CAPTION_EXTS
+
+
+def pass_on(chunks: Iterable[bytes], folder: Path | None) -> Passed:
+    """Take content in without holding it; into a file in ``folder`` when there is one.
+
+    Raises:
+        UsageError: no space.
+    """
+    digest, size = hashlib.sha256(), 0
+    if folder is None:
+        for chunk in chunks:
+            digest.update(chunk)
+            size += len(chunk)
+        return Passed(size, digest.hexdigest())
+    path = folder / f"{uuid.uuid4().hex}.member"
+    try:
+        with path.open("xb") as file:
+            for chunk in chunks:
+                digest.update(chunk)
+                size += len(chunk)
+                with storage.explained(path):
+                    storage.write_sparse(file, chunk)
+            with storage.explained(path):
+                file.truncate()
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+    passed = Passed(size, digest.hexdigest(), path)
+    weakref.finalize(passed, _remove, os.fspath(path))
+    return passed
+
+
+def _remove(path: str) -> None:
+    Path(path).unlink(missing_ok=True)
