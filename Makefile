@@ -9,7 +9,7 @@ ENVIRONMENT := .venv/installed
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo docs test test-slow check lint format typecheck bench clean
+.PHONY: help demo docs test test-slow check lint format typecheck bench bench-gpu clean
 
 help:
 	@echo "make demo       the whole way on emoji pictures (about 15 minutes on 2 cores)"
@@ -18,6 +18,7 @@ help:
 	@echo "make check      ruff and mypy"
 	@echo "make docs       the documentation as a site: build/docs/site/index.html"
 	@echo "make bench      measure speed on this machine (about 15 minutes on 2 cores)"
+	@echo "make bench-gpu  the same on a GPU, with RN50 and ViT-B-32 at 224 px"
 	@echo "make clean      remove what make made"
 
 .venv/installed: pyproject.toml constraints.txt
@@ -59,6 +60,14 @@ docs: $(ENVIRONMENT)
 
 bench: $(ENVIRONMENT)
 	$(BIN)/unlearnable bench --record docs/results/bench.csv --plot docs/results/bench.png
+
+bench-gpu: $(ENVIRONMENT)
+	for model in RN50 ViT-B-32; do \
+		$(BIN)/unlearnable bench --device cuda --model $$model --only startup,method,io,limit \
+			--samples 512 --record docs/results/bench-gpu.csv || exit 1; \
+	done
+	$(BIN)/unlearnable bench --device cuda --only kernels \
+		--record docs/results/bench-gpu.csv --plot docs/results/bench-gpu.png
 
 clean:
 	rm -rf .venv .typecheck .mypy_cache .pytest_cache .ruff_cache build dist demo bench *.egg-info

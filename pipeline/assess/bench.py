@@ -64,7 +64,7 @@ def _named(figures: list[Figure], config: BenchConfig) -> list[Figure]:
         return figures
     return [
         Figure(f.section, f"{config.model}, {f.case}", f.metric, f.value, f.unit)
-        if f.section in {"method", "io", "limit", "workers"}
+        if f.section in {"method", "io", "limit", "workers", "startup"}
         else f
         for f in figures
     ]
@@ -76,7 +76,7 @@ def _run(section: str, config: BenchConfig, device: str) -> Iterator[Figure]:
         from .bench_kernels import bench_kernels
 
         return bench_kernels(device, scale=config.scale)
-    from . import bench_method, bench_shards
+    from . import bench_method, bench_shards, bench_startup
 
     settings = bench_method.fit_settings(config.model, config.image_size, device, config.batch_size)
     parts: dict[str, Callable[[], Iterator[Figure]]] = {
@@ -84,6 +84,7 @@ def _run(section: str, config: BenchConfig, device: str) -> Iterator[Figure]:
         "limit": partial(bench_method.bench_limit, settings),
         "io": partial(bench_shards.bench_io, settings, config.samples),
         "workers": partial(bench_shards.bench_workers, settings, config.samples),
+        "startup": partial(bench_startup.bench_startup, settings),
         "driver": partial(bench_shards.bench_driver, config.shards),
     }
     return parts[section]()

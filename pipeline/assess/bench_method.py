@@ -16,7 +16,7 @@ from ..method.models import get_tokenizer, model_spec
 from ..method.passes import Passes
 from ..method.surrogate import Surrogate
 from ..method.vocabulary import safe_words
-from .bench_record import Figure, seconds, wall
+from .bench_record import Figure, side_by_side, spent
 
 # The published schedule takes 200 steps of 128 samples a round over 30,000 pairs (Flickr8K): as
 # many passes a sample with any number of samples when the steps follow the samples.
@@ -77,50 +77,51 @@ def bench_schedules(settings: FitConfig, samples: int) -> Iterator[Figure]:
         yield Figure("method", "paper / default", f"fit spread over {pairs}", ratio, "ratio")
 
 
-def bench_limit(settings: FitConfig, steps: int = 8) -> Iterator[Figure]:
-    """(iii) The optimiser against the same passes through the bare model."""
+def bench_limit(settings: FitConfig, steps: int = 8, rounds: int = 5) -> Iterator[Figure]:
+    """(iii) The optimiser against the same passes through the bare model, called in turn."""
     size = model_spec(settings.model, image_size=settings.image_size).image_size
     corpus = make_corpus(settings.batch_size, size)
     surrogate = untrained(corpus, settings)
-    bare = _bare_passes(surrogate, corpus, settings.device)
     for name, config in (("default", MemConfig()), (f"{steps} steps", MemConfig(steps=steps))):
         protector = BatchProtector(surrogate, config, settings.device)
-        images, captions = list(corpus.images), corpus.captions
-        passes = protector(images, captions, 0).passes
-        run = partial(protector, images, captions, 0)
-        taken = min(wall(run, settings.device) for _ in range(3))
-        limit = (
-            passes.image_backward * bare["image step"]
-            + (passes.image_forward - passes.image_backward) * bare["image forward"]
-            + passes.text_forward * bare["text forward"]
-        )
-        yield Figure("limit", name, "optimiser", taken / len(images) * 1e3, "ms/sample")
-        yield Figure("limit", name, "bare model", limit / len(images) * 1e3, "ms/sample")
+        run = partial(protector, list(corpus.images), corpus.captions, 0)
+        bare = _bare_passes(protector, corpus, run().passes)
+        bare()
+        taken, limit = side_by_side([run, bare], settings.device, rounds)
+        each = 1e3 / len(corpus.images)
+        yield Figure("limit", name, "optimiser", taken * each, "ms/sample")
+        yield Figure("limit", name, "bare model", limit * each, "ms/sample")
         yield Figure("limit", name, "share of the limit", limit / taken, "share")
 
 
-def _bare_passes(surrogate: Surrogate, corpus: Corpus, device: str) -> dict[str, float]:
-    """Seconds a sample of each kind of pass."""
-    model = surrogate.models(device)[-1]
+def _bare_passes(protector: BatchProtector, corpus: Corpus, passes: Passes) -> Callable[[], None]:
+    """Return a function that sends the batch through the model as often as ``passes`` says."""
+    assert protector.surrogate is not None
+    surrogate, model = protector.surrogate, protector.models[-1]
     size = surrogate.spec.image_size
-    seen = torch.randn(len(corpus.images), 3, size, size, device=device)
+    seen = torch.randn(len(corpus.images), 3, size, size, device=protector.device)
     seen = seen.contiguous(memory_format=torch.channels_last)
-    tokens = surrogate.tokenizer([texts[0] for texts in corpus.captions]).to(device)
+    tokens = surrogate.tokenizer([texts[0] for texts in corpus.captions]).to(protector.device)
+    steps, forwards, texts = (
+        count // len(seen)
+        for count in (
+            passes.image_backward,
+            passes.image_forward - passes.image_backward,
+            passes.text_forward,
+        )
+    )
 
-    def forward() -> None:
+    def run() -> None:
+        for _ in range(steps):
+            leaf = seen.detach().requires_grad_(True)
+            torch.autograd.grad(model.encode_image(leaf, normalize=True).sum(), leaf)
         with torch.no_grad():
-            model.encode_image(seen, normalize=True)
+            for _ in range(forwards):
+                model.encode_image(seen, normalize=True)
+            for _ in range(texts):
+                model.encode_text(tokens, normalize=True)
 
-    def step() -> None:
-        leaf = seen.detach().requires_grad_(True)
-        torch.autograd.grad(model.encode_image(leaf, normalize=True).sum(), leaf)
-
-    def text() -> None:
-        with torch.no_grad():
-            model.encode_text(tokens, normalize=True)
-
-    kinds = {"image forward": forward, "image step": step, "text forward": text}
-    return {kind: seconds(run, device) / len(seen) for kind, run in kinds.items()}
+    return run
 
 
 def protect_all(
@@ -140,7 +141,7 @@ def _fit(corpus: Corpus, config: FitConfig) -> tuple[float, Surrogate]:
     def run() -> None:
         made.append(fit_surrogate(corpus.images, corpus.captions, config))
 
-    return wall(run, config.device), made[0]
+    return spent(run, config.device), made[0]
 
 
 def _protect(surrogate: Surrogate, corpus: Corpus, settings: FitConfig) -> tuple[float, Passes]:
@@ -151,7 +152,7 @@ def _protect(surrogate: Surrogate, corpus: Corpus, settings: FitConfig) -> tuple
         found = protect_all(protector, list(corpus.images), corpus.captions, settings.batch_size)
         passes.append(found)
 
-    taken = wall(run, settings.device)
+    taken = spent(run, settings.device)
     return taken, passes[0]
 
 
@@ -160,7 +161,3 @@ def _passes(case: str, passes: Passes, samples: int) -> Iterator[Figure]:
         forward, backward = (getattr(passes, f"{tower}_{way}") for way in ("forward", "backward"))
         each = Passes.weigh(forward, backward) / samples
         yield Figure("method", case, f"{tower} passes a sample", each, "count")
-
-
-def _keep(made: list[Surrogate], fit: Callable[[], Surrogate]) -> None:
-    made.append(fit())

@@ -7,10 +7,11 @@ import io
 import os
 import platform
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from importlib import metadata
 from pathlib import Path
+from statistics import median
 
 import torch
 
@@ -91,10 +92,22 @@ def read_latest(path: str) -> tuple[list[Figure], str]:
     return [figure for figure, _ in latest.values()], ", ".join(devices)
 
 
+def clock(device: str) -> float:
+    """Return seconds that only differences have a meaning of.
+
+    On a CPU the processor time of this process: others may compute beside it. On a GPU the time on
+    the wall once the device has done its work.
+    """
+    if device.startswith("cuda"):
+        torch.cuda.synchronize(device)
+        return time.perf_counter()
+    return time.process_time()
+
+
 def seconds(function: Callable[[], object], device: str, *, least: float = 0.2) -> float:
     """Return the median time of a call, at least three calls and ``least`` seconds long.
 
-    On a GPU Triton's own timer, which empties the cache before each call.
+    By `clock`; on a GPU Triton's own timer, which empties the cache before each call.
     """
     if device.startswith("cuda"):
         from triton.testing import do_bench
@@ -103,19 +116,35 @@ def seconds(function: Callable[[], object], device: str, *, least: float = 0.2) 
     function()
     taken: list[float] = []
     while len(taken) < 3 or sum(taken) < least:
-        started = time.perf_counter()
-        function()
-        taken.append(time.perf_counter() - started)
-    return sorted(taken)[len(taken) // 2]
+        taken.append(spent(function, device))
+    return median(taken)
 
 
 def wall(function: Callable[[], object], device: str) -> float:
-    """Return the time of one call, the device's work included."""
+    """Return the time of one call on the wall, the device's work included."""
     started = time.perf_counter()
     function()
     if device.startswith("cuda"):
         torch.cuda.synchronize(device)
     return time.perf_counter() - started
+
+
+def spent(function: Callable[[], object], device: str) -> float:
+    """Return the time of one call by `clock`."""
+    started = clock(device)
+    function()
+    return clock(device) - started
+
+
+def side_by_side(
+    functions: Sequence[Callable[[], object]], device: str, rounds: int
+) -> list[float]:
+    """Return the median time of each function, all of them called in turn ``rounds`` times.
+
+    What changes slowly on a machine (heat, neighbours) then meets them all alike.
+    """
+    taken = [[spent(function, device) for function in functions] for _ in range(rounds)]
+    return [median(column) for column in zip(*taken, strict=True)]
 
 
 def _processor() -> str:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from statistics import median
 
 from ..data.images import encode
 from ..data.ledger import LedgerRecord, read_ledger, write_record
@@ -31,6 +32,7 @@ from .bench_method import Corpus, make_corpus, protect_all, untrained
 from .bench_record import Figure, wall
 
 _STEPS = 8
+_ROUNDS = 3
 
 
 def write_corpus(corpus: Corpus, folder: Path, shards: int) -> None:
@@ -61,21 +63,43 @@ def bench_io(settings: FitConfig, samples: int) -> Iterator[Figure]:
         save_surrogate(surrogate, str(folder / "surrogate"))
         for case, steps in (("default", None), (f"{_STEPS} steps", _STEPS)):
             protector = BatchProtector(surrogate, MemConfig(steps=steps), settings.device)
-            images = list(corpus.images)
+            yield from _io(case, folder, corpus, protector, settings, steps)
 
-            def alone(protector: BatchProtector = protector, images: list = images) -> None:  # type: ignore[type-arg]
-                protect_all(protector, images, corpus.captions, settings.batch_size)
 
-            wall(alone, settings.device)
-            optimiser = wall(alone, settings.device)
-            output = str(folder / f"out-{case}")
-            protect(_config(folder, output, settings, steps=steps))
-            (record,) = read_ledger(output).values()
-            whole, inside = record.timings["seconds"], record.timings["optimise"]
-            yield Figure("io", case, "worker", whole / samples * 1e3, "ms/sample")
-            yield Figure("io", case, "optimiser alone", optimiser / samples * 1e3, "ms/sample")
-            yield Figure("io", case, "optimiser in the worker", inside / samples * 1e3, "ms/sample")
-            yield Figure("io", case, "lost to everything else", 1 - optimiser / whole, "share")
+def _io(
+    case: str,
+    folder: Path,
+    corpus: Corpus,
+    protector: BatchProtector,
+    settings: FitConfig,
+    steps: int | None,
+) -> Iterator[Figure]:
+    """Measure the optimiser alone and the whole worker in turn; the shortest of each counts."""
+    images, samples = list(corpus.images), len(corpus.images)
+
+    def alone() -> None:
+        protect_all(protector, images, corpus.captions, settings.batch_size)
+
+    alone()
+    walls, records = [], []
+    for attempt in range(_ROUNDS):
+        walls.append(wall(alone, settings.device))
+        output = str(folder / f"out-{case}-{attempt}")
+        protect(_config(folder, output, settings, steps=steps))
+        records += list(read_ledger(output).values())
+    optimiser = min(walls)
+    best = min((record.timings for record in records), key=lambda times: times["seconds"])
+    yield Figure("io", case, "worker", best["seconds"] / samples * 1e3, "ms/sample")
+    yield Figure("io", case, "optimiser alone", optimiser / samples * 1e3, "ms/sample")
+    yield Figure("io", case, "lost to everything else", 1 - optimiser / best["seconds"], "share")
+    inside = best["optimise"] / samples * 1e3
+    yield Figure("io", case, "optimiser in the worker", inside, "ms/sample")
+    waited = best["wait_input"] + best["wait_output"]
+    yield Figure("io", case, "optimiser waited", waited / best["seconds"], "share")
+    mine = median(record.timings["optimise_cpu"] for record in records)
+    others = median(record.timings["cpu"] for record in records) - mine
+    # Below 1 a second core can hide it all, whatever else this machine was doing.
+    yield Figure("io", case, "processor time of everything else", others / mine, "ratio")
 
 
 def bench_workers(settings: FitConfig, samples: int) -> Iterator[Figure]:
@@ -84,7 +108,7 @@ def bench_workers(settings: FitConfig, samples: int) -> Iterator[Figure]:
         return
     size = model_spec(settings.model, image_size=settings.image_size).image_size
     corpus = make_corpus(samples, size)
-    rates = {}
+    rates, mine, whole = {}, {}, {}
     with tempfile.TemporaryDirectory(prefix="unlearnable-bench-") as name:
         folder = Path(name)
         write_corpus(corpus, folder / "in", 8)
@@ -99,8 +123,14 @@ def bench_workers(settings: FitConfig, samples: int) -> Iterator[Figure]:
             # From the first shard to the last: starting actors and models is not counted.
             span = max(t["finished"] for t in timings) - min(t["started"] for t in timings)
             rates[workers] = samples / span
+            mine[workers] = median(t["optimise_cpu"] for t in timings)
+            whole[workers] = median(t["cpu"] for t in timings)
             yield Figure("workers", str(workers), "rate", rates[workers], "samples/s")
     yield Figure("workers", "2 / 1", "speed-up", rates[2] / rates[1], "ratio")
+    # One worker is as fast as its optimiser, its other threads run on the second core; two workers
+    # fill both cores with all they do.
+    free = 2 * mine[1] / whole[2]
+    yield Figure("workers", "2 / 1", "speed-up by processor time", free, "ratio")
 
 
 def _config(

@@ -110,7 +110,7 @@ class EvaluateConfig:
 
 
 # The parts of a bench, in the order they run.
-BENCH_SECTIONS = ("method", "io", "limit", "kernels", "workers", "driver")
+BENCH_SECTIONS = ("startup", "method", "io", "limit", "kernels", "workers", "driver")
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ class BenchConfig:
 
     _: KW_ONLY
     only: tuple[str, ...] = BENCH_SECTIONS
-    """Parts to run, with commas: method, io, limit, kernels, workers, driver."""
+    """Parts to run, with commas: startup, method, io, limit, kernels, workers, driver."""
     record: str | None = None
     """CSV file that the figures are added to, with device and versions."""
     plot: str | None = None

@@ -52,6 +52,8 @@ class _Pass:
     counts: Counter[str] = field(default_factory=Counter)
     passes: Passes = field(default_factory=Passes)
     optimise_seconds: float = 0.0
+    optimise_cpu: float = 0.0
+    cpu_before: float = field(default_factory=time.process_time)
     retries_before: int = field(default_factory=retries)
     timings: dict[str, float] = field(default_factory=dict)
     queues: dict[str, float] = field(default_factory=dict)
@@ -194,13 +196,14 @@ class ShardWorker:
         changes: Iterator[Change] = iter(())
         if contents:
             seed = derive_seed(self._spec.seed, shard, index)
-            started = time.perf_counter()
+            started, processor = time.perf_counter(), time.thread_time()
             found = self._protect(
                 [content.image for content in contents],
                 [content.captions for content in contents],
                 seed,
             )
             result.optimise_seconds += time.perf_counter() - started
+            result.optimise_cpu += time.thread_time() - processor
             result.passes.add(found.passes)
             changes = self._changes(found, index, seed)
         for item in batch:
@@ -247,6 +250,8 @@ class ShardWorker:
                 "finished": now,
                 "seconds": now - started,
                 "optimise": result.optimise_seconds,
+                "optimise_cpu": result.optimise_cpu,
+                "cpu": time.process_time() - result.cpu_before,
                 "upload": now - uploading,
                 **result.timings,
             },

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import time
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,14 @@ import torch
 from unlearnable.pipeline.assess import bench
 from unlearnable.pipeline.assess.bench import run_bench
 from unlearnable.pipeline.assess.bench_chart import GOALS, against_goals
-from unlearnable.pipeline.assess.bench_record import Figure, append, here, read_latest, seconds
+from unlearnable.pipeline.assess.bench_record import (
+    Figure,
+    append,
+    here,
+    read_latest,
+    seconds,
+    side_by_side,
+)
 from unlearnable.pipeline.assess.bench_shards import drive_idle
 from unlearnable.pipeline.assess.config import BENCH_SECTIONS, BenchConfig
 from unlearnable.pipeline.errors import UsageError
@@ -35,10 +43,26 @@ def test_figures_are_added_with_device_and_versions(tmp_path: Path) -> None:
     assert devices == rows[0]["device"]
 
 
-def test_the_time_of_a_call_is_that_of_the_call() -> None:
-    import time
+def test_the_time_of_a_call_is_that_of_the_processor() -> None:
+    def busy() -> None:
+        until = time.process_time() + 0.02
+        while time.process_time() < until:
+            pass
 
-    assert 0.01 <= seconds(lambda: time.sleep(0.01), "cpu", least=0.0) < 5
+    assert 0.02 <= seconds(busy, "cpu", least=0.0) < 5
+    assert seconds(lambda: time.sleep(0.05), "cpu", least=0.0) < 0.05
+
+
+def test_functions_side_by_side_meet_the_same_machine() -> None:
+    calls: list[str] = []
+
+    def long() -> None:
+        calls.append("long")
+        sum(range(400_000))
+
+    taken = side_by_side([lambda: calls.append("short"), long], "cpu", rounds=3)
+    assert taken[1] > taken[0] >= 0
+    assert calls == ["short", "long"] * 3
 
 
 def test_kernels_are_measured_and_equal_their_references(tmp_path: Path) -> None:
@@ -85,7 +109,7 @@ def test_settings_that_cannot_be_are_refused(change: dict[str, object], message:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("section", ["method", "io", "limit"])
+@pytest.mark.parametrize("section", ["startup", "method", "io", "limit"])
 def test_parts_that_run_the_method(section: str) -> None:
     figures = lines(only=(section,), samples=16, batch_size=16, image_size=32)
     assert {f.section for f in figures} == {section}

@@ -23,6 +23,7 @@ from unlearnable.pipeline.execution.run import make_spec
 from unlearnable.pipeline.execution.schedule import ShardTask
 from unlearnable.pipeline.execution.spec import WorkerSetup
 from unlearnable.pipeline.execution.worker import make_worker
+from unlearnable.pipeline.method import models
 from unlearnable.pipeline.method.models import get_tokenizer
 from unlearnable.pipeline.method.vocabulary import leading_ids
 
@@ -79,6 +80,24 @@ def test_a_shard_is_published_with_keys_order_and_other_members_kept(
     _, metadata = read_manifest(manifest_url(str(tmp_path / "out"), "shard-000"))
     counted = json.loads(metadata["passes"])
     assert {kind: count / 20 for kind, count in counted.items()} == record.passes
+
+
+def test_a_worker_builds_its_models_once_for_all_shards(
+    corpus: Path, surrogate: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = str(tmp_path / "out")
+    config = ProtectConfig(str(corpus), output, surrogate=surrogate)
+    worker = make_worker(WorkerSetup(make_spec(config), surrogate, io_threads=2, device="cpu"))
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a model is built on a shard's time")
+
+    monkeypatch.setattr(models, "build_model", refuse)
+    monkeypatch.setattr("unlearnable.pipeline.method.surrogate.build_model", refuse)
+    shards = resolve_input(str(corpus))[:2]
+    records = [worker.run(ShardTask(shard, output)) for shard in shards]
+    assert [record.status for record in records] == ["committed"] * 2
+    assert all(record.timings["cpu"] >= record.timings["optimise_cpu"] for record in records)
 
 
 def test_images_change_within_epsilon_and_captions_carry_the_manifests_trigger(
