@@ -20,6 +20,7 @@ def insert_trigger(bodies: Tensor, trigger_ids: Tensor) -> Tensor:
     """
     length = bodies.shape[1]
     rows = torch.cat([bodies[:, :1], trigger_ids, bodies[:, 1:]], dim=1)[:, :length].clone()
-    cut = ~(rows == END_TOKEN).any(dim=1)
-    rows[cut, -1] = END_TOKEN
+    # Not by a mask as an index, whose size a GPU would have to tell first.
+    whole = (rows == END_TOKEN).any(dim=1)
+    rows[:, -1] = torch.where(whole, rows[:, -1], END_TOKEN)
     return rows
