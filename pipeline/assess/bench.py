@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -18,6 +19,8 @@ def run_bench(config: BenchConfig, show: Callable[[str], object] = print) -> lis
     Raises:
         UsageError: no such part, or a setting out of range.
     """
+    sections = tuple(name for part in config.only for name in part.split(","))
+    config = replace(config, only=sections)
     _check(config)
     device = config.device
     if device == "auto":

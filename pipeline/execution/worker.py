@@ -256,7 +256,7 @@ class ShardWorker:
                 **result.timings,
             },
             queues=result.queues,
-            passes={kind: count / done for kind, count in result.passes.as_dict().items()},
+            passes={kind: count / done for kind, count in vars(result.passes).items()},
         )
         write_record(task.output, record)
         return record

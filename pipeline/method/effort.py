@@ -16,6 +16,7 @@ from .passes import Passes
 from .patterns import PatternBook
 from .pixels import PixelBatch
 from .tokens import insert_trigger
+from .transfer import send
 from .units import encode
 from .vocabulary import TriggerVocabulary
 
@@ -111,6 +112,7 @@ class WordTrials:
             better = pair_loss(rival_image, rival_text, image, text, scale) < now
             image = torch.where(better[:, None], rival_image, image)
             text = torch.where(better[:, None], rival_text, text)
+            # The one place where the host waits: it lays out the next patterns.
             choice = torch.where(better.cpu()[:, None], rival, choice)
         return choice
 
@@ -119,7 +121,7 @@ class WordTrials:
         lay_code(self._pixels, self._code, choice, self._epsilon)
         tokens = insert_trigger(self._bodies, self._vocabulary.tokens(choice))
         image = encode(self._model.encode_image, self._pixels.model_input()[0])
-        text = encode(self._model.encode_text, tokens.to(image.device))
+        text = encode(self._model.encode_text, send(tokens, str(image.device)))
         self._passes.image_forward += len(choice)
         self._passes.text_forward += len(choice)
         return image, text

@@ -18,7 +18,7 @@ from .models import build_model, decay_groups, get_tokenizer, model_spec, to_mod
 from .objective import info_nce
 from .passes import Passes
 from .patterns import TEXTURES, PatternBook
-from .pgd import climb_universal, descend
+from .pgd import climb_universal, descend, encode_texts
 from .pixels import PixelBatch
 from .surrogate import Surrogate, Weights, image_digest
 from .tokens import insert_trigger
@@ -295,5 +295,5 @@ class _Fit:
             source = index
             if config.shuffle and config.positions:
                 source = index[torch.randperm(len(index), generator=self.generator)]
-            tokens = self._tokens(index, source)
-            descend(model, pixels, tokens, settings, codes, self.passes, self.memory)
+            text = encode_texts(model, self._tokens(index, source), self.passes)
+            descend(model, pixels, text, settings, codes, self.passes, self.memory)

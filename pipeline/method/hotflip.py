@@ -102,7 +102,9 @@ def search_triggers(
             now = info_nce(image_features, features, scale)
             value, index = losses.min(dim=1)
             better = value < now
-            chosen[better, position] = proposals[better, index[better]]
-        passes.text_forward += found.forward + batch * trial.shape[1]
+            best = proposals.gather(1, index[:, None])[:, 0]
+            chosen[:, position] = torch.where(better, best, chosen[:, position])
+        passes.text_forward += batch * (1 + trial.shape[1])
+        passes.again += found.again
         passes.text_backward += batch
     return chosen

@@ -17,10 +17,11 @@ from .effort import WordTrials, lay_code, steps, trials
 from .hotflip import search_triggers
 from .objective import info_nce
 from .passes import Passes
-from .pgd import descend, permutation, targets
+from .pgd import descend, encode_texts, permutation, targets
 from .pixels import PixelBatch
 from .surrogate import Fitted, Surrogate, image_digest
 from .tokens import insert_trigger
+from .transfer import send
 from .tuning import tune
 from .units import MicroBatch, encode
 
@@ -147,7 +148,7 @@ class _Visit:
         self.device, self.seed, self.source = owner.device, seed, images
         self.memory = owner.memory
         self.generator = torch.Generator().manual_seed(seed)
-        self.pixels = PixelBatch([image.to(owner.device) for image in images], surrogate.spec)
+        self.pixels = PixelBatch(images, surrogate.spec, owner.device)
         self.passes = Passes()
         tokenizer = surrogate.tokenizer
         self.bodies = [tokenizer(list(texts)) for texts in captions]
@@ -159,7 +160,7 @@ class _Visit:
         before = self._losses(last, trigger=None)
         trigger = self._start()
         seeds = []
-        known = [self.surrogate.fitted.get(image_digest(image)) for image in self.source]
+        known = self._known()
         if not all(known) or not known:
             for round_index, model in enumerate(self.models):
                 if self.codes is None and trigger.shape[1]:
@@ -167,16 +168,21 @@ class _Visit:
                 seeds += self._descend(model, trigger, round_index)
         self._take_fitted(known, trigger)
         trigger = self._publish(trigger)
-        after = self._losses(last, trigger)
+        losses = torch.stack([before, self._losses(last, trigger)]).double().tolist()
         return ProtectedBatch(
-            delta=[delta.cpu() for delta in self.pixels.split_deltas()],
+            delta=self.pixels.split_deltas(),
             trigger_ids=trigger.tolist(),
             trigger_text=self.surrogate.vocabulary.texts(trigger),
-            loss_before=before.tolist(),
-            loss_after=after.tolist(),
+            loss_before=losses[0],
+            loss_after=losses[1],
             shuffle_seeds=seeds,
             passes=self.passes if count else Passes(),
         )
+
+    def _known(self) -> list[Fitted | None]:
+        """Return what fit has found for these very images."""
+        fitted = self.surrogate.fitted
+        return [fitted.get(image_digest(image)) if fitted else None for image in self.source]
 
     def _publish(self, trigger: Tensor) -> Tensor:
         """Drop the part that an ablation leaves out; return the trigger that is published."""
@@ -234,21 +240,20 @@ class _Visit:
                     trigger[index] = entry[1]
 
     def _draw_bodies(self) -> Tensor:
-        """Pick one caption of each image, int64 [B, L]."""
+        """Pick one caption of each image, int64 [B, L], on the host."""
         picks = [int(torch.randint(0, len(b), (1,), generator=self.generator)) for b in self.bodies]
         rows = [body[pick] for body, pick in zip(self.bodies, picks, strict=True)]
-        return torch.stack(rows).to(self.device)
+        return torch.stack(rows)
 
     def _losses(self, model: CLIP, trigger: Tensor | None) -> Tensor:
         bodies = torch.stack([body[0] for body in self.bodies])
         tokens = bodies if trigger is None else insert_trigger(bodies, trigger)
         with torch.no_grad():
             image = encode(model.encode_image, self.pixels.model_input()[0])
-            text = encode(model.encode_text, tokens.to(self.device))
+            text = encode_texts(model, send(tokens, self.device), self.passes)
             loss = info_nce(image, text, model.logit_scale.exp())
         self.passes.image_forward += len(self.source)
-        self.passes.text_forward += len(self.source)
-        return loss.double().cpu()
+        return loss
 
     def _search(self, model: CLIP, trigger: Tensor) -> Tensor:
         with torch.no_grad():
@@ -258,8 +263,8 @@ class _Visit:
         found = search_triggers(
             model,
             image,
-            self._draw_bodies(),
-            trigger.to(self.device),
+            send(self._draw_bodies(), self.device),
+            send(trigger, self.device),
             allowed,
             self.config.hotflip_candidates,
             self.passes,
@@ -277,10 +282,20 @@ class _Visit:
             seeds = [derive_seed(self.seed, "targets")] * count
         else:
             seeds = [derive_seed(self.seed, "shuffle", round_index, step) for step in range(count)]
+        text = None
         for seed in seeds:
-            tokens = insert_trigger(self._shuffled(seed), trigger.to(self.device))
-            descend(model, self.pixels, tokens, config, codes, self.passes, self.memory)
+            if text is None or not self._captions_stay():
+                tokens = insert_trigger(self._shuffled(seed), trigger)
+                text = encode_texts(model, send(tokens, self.device), self.passes)
+            descend(model, self.pixels, text, config, codes, self.passes, self.memory)
         return seeds
+
+    def _captions_stay(self) -> bool:
+        """Tell whether every step sees each image beside the same caption."""
+        if self.config.method == "tap":
+            return True
+        shuffled = self.config.shuffle and self.config.method != "em"
+        return not shuffled and all(len(body) == 1 for body in self.bodies)
 
     def _own_steps(self) -> int:
         """Return the method's own number of PGD steps against each surrogate."""
@@ -292,7 +307,7 @@ class _Visit:
 
     def _shuffled(self, seed: int) -> Tensor:
         if self.config.method == "tap":
-            firsts = torch.stack([body[0] for body in self.bodies]).to(self.device)
+            firsts = torch.stack([body[0] for body in self.bodies])
             return firsts[targets(len(firsts), seed)]
         bodies = self._draw_bodies()
         if self.config.method == "em" or not self.config.shuffle:

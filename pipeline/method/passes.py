@@ -15,12 +15,15 @@ class Passes:
         image_backward: samples sent backward through it.
         text_forward: texts sent forward through the text tower.
         text_backward: texts sent backward through it.
+        again: samples sent forward a second time because memory was short; in none of the others,
+            which depend on the method alone.
     """
 
     image_forward: int = 0
     image_backward: int = 0
     text_forward: int = 0
     text_backward: int = 0
+    again: int = 0
 
     @staticmethod
     def weigh(forward: float, backward: float) -> float:
@@ -29,7 +32,7 @@ class Passes:
 
     def add(self, other: Passes) -> None:
         """Add the counts of ``other``."""
-        for name, count in other.as_dict().items():
+        for name, count in vars(other).items():
             setattr(self, name, getattr(self, name) + count)
 
     @staticmethod
@@ -43,5 +46,5 @@ class Passes:
         }
 
     def as_dict(self) -> dict[str, int]:
-        """The four counts by name."""
-        return dict(vars(self))
+        """The counts that depend on the method alone, by name."""
+        return {name: count for name, count in vars(self).items() if name != "again"}

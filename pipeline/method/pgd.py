@@ -31,10 +31,16 @@ def targets(count: int, seed: int) -> Tensor:
     return result
 
 
+def encode_texts(model: CLIP, tokens: Tensor, passes: Passes) -> Tensor:
+    """Return the features [B, D] of ``tokens`` (int64 [B, L]); counts the pass."""
+    passes.text_forward += len(tokens)
+    return encode(model.encode_text, tokens)
+
+
 def descend(
     model: CLIP,
     pixels: PixelBatch,
-    tokens: Tensor,
+    text: Tensor,
     config: MemConfig,
     codes: Sequence[Tensor] | None,
     passes: Passes,
@@ -45,14 +51,14 @@ def descend(
     Args:
         model: the surrogate, frozen.
         pixels: images and perturbations, changed in place.
-        tokens: int64 [B, L], each sample's trigger in front of the caption the shuffle gave it.
+        text: features [B, D] of each sample's trigger in front of the caption the shuffle gave it.
         config: step size and bound.
         codes: signs that perturbations must keep, one tensor for each image size, or None.
         passes: counts are added here.
         memory: how many samples' activations are kept at once.
     """
     seen, leaves = pixels.step_input()
-    slopes = _slopes(model, seen, leaves, tokens, passes, memory)
+    slopes = _slopes(model, seen, leaves, text, passes, memory)
     pixels.step(slopes, config.step_size, config.epsilon, codes)
 
 
@@ -60,18 +66,16 @@ def _slopes(
     model: CLIP,
     seen: Tensor,
     leaves: Sequence[Tensor],
-    tokens: Tensor,
+    text: Tensor,
     passes: Passes,
     memory: MicroBatch,
 ) -> Sequence[Tensor]:
     """Differentiate the batch's loss by the ``leaves`` that the model input ``seen`` is made of."""
-    text, scale = encode(model.encode_text, tokens), model.logit_scale.exp()
+    scale = model.logit_scale.exp()
     found = memory.slope(
         by_input(model.encode_image), seen, lambda image: info_nce(image, text, scale).sum()
     )
-    passes.image_forward += found.forward
-    passes.image_backward += len(tokens)
-    passes.text_forward += len(tokens)
+    passes.add(Passes(image_forward=len(seen), image_backward=len(seen), again=found.again))
     slope = found.gradient
     return [slope] if leaves[0] is seen else torch.autograd.grad(seen, leaves, slope)
 
@@ -105,7 +109,8 @@ def climb_universal(
     for group, images in enumerate(pixels.images):
         pixels.set_delta(group, delta.to(images.device).expand_as(images))
     seen, leaves = pixels.model_input()
-    slopes = _slopes(model, seen, leaves, tokens, passes, memory)
+    text = encode_texts(model, tokens, passes)
+    slopes = _slopes(model, seen, leaves, text, passes, memory)
     slope = torch.stack([g.sum(0) for g in slopes]).sum(0).cpu()
     moved = delta.to(torch.int16) + config.step_size * slope.sign().to(torch.int16)
     return moved.clamp_(-config.epsilon, config.epsilon).to(torch.int8)

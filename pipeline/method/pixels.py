@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ...kernels.pgd_step import pgd_step, pgd_step_input
 from .models import ModelSpec, to_model_input
+from .transfer import send
 
 
 class PixelBatch:
@@ -17,15 +18,17 @@ class PixelBatch:
     Args:
         images: uint8 [3, H, W] each.
         spec: the model that looks at them.
+        device: where they are worked on; the images may lie there already.
     """
 
-    def __init__(self, images: Sequence[Tensor], spec: ModelSpec) -> None:
+    def __init__(self, images: Sequence[Tensor], spec: ModelSpec, device: str = "cpu") -> None:
         self.spec = spec
         by_size: dict[tuple[int, ...], list[int]] = {}
         for index, image in enumerate(images):
             by_size.setdefault(tuple(image.shape), []).append(index)
         self.members = list(by_size.values())
-        self.images = [torch.stack([images[i] for i in group]) for group in self.members]
+        stacks = [torch.stack([images[i] for i in group]) for group in self.members]
+        self.images = [stack if stack.is_cuda else send(stack, device) for stack in stacks]
         self.deltas = [torch.zeros_like(group, dtype=torch.int8) for group in self.images]
         self.order = torch.tensor([i for group in self.members for i in group]).argsort()
         sides = [tuple(group.shape[-2:]) for group in self.images]
@@ -91,8 +94,8 @@ class PixelBatch:
             self.deltas[index], self._ahead = moved, (moved, seen, _changes(moved))
 
     def split_deltas(self) -> list[Tensor]:
-        """Perturbations in the order the images came in, int8 [3, H, W] each."""
-        flat = [delta for group in self.deltas for delta in group]
+        """Perturbations in the order the images came in, int8 [3, H, W] each, on the host."""
+        flat = [delta for group in self.deltas for delta in group.cpu()]
         return [flat[i].contiguous() for i in self.order.tolist()]
 
 

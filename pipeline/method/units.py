@@ -41,12 +41,12 @@ class Slope:
     Attributes:
         gradient: [B, ...], by what was asked for.
         features: [B, D].
-        forward: samples that went forward, those that went twice counted twice.
+        again: samples that went forward a second time.
     """
 
     gradient: Tensor
     features: Tensor
-    forward: int
+    again: int
 
 
 def by_input(tower: Tower) -> Forward:
@@ -135,4 +135,4 @@ def _slope(
         found.append(torch.autograd.grad(feature, leaf, direction)[0])
         del leaf, feature
     again = sum(len(part) for part in parts[held:])
-    return Slope(torch.cat(found), features.detach(), len(features) + again)
+    return Slope(torch.cat(found), features.detach(), again)

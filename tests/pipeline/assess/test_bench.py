@@ -98,6 +98,7 @@ def test_the_driver_commits_shards_without_work() -> None:
     ("change", "message"),
     [
         ({"only": ("speed",)}, "no part 'speed'"),
+        ({"only": ("limit,speed",)}, "no part 'speed'"),
         ({"plot": "a.png"}, "give both"),
         ({"samples": 1}, "samples must be"),
         ({"shards": (0,)}, "shards must be"),

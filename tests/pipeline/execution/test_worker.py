@@ -79,7 +79,7 @@ def test_a_shard_is_published_with_keys_order_and_other_members_kept(
     assert 0 <= record.timings["wait_input"] <= record.timings["seconds"]
     _, metadata = read_manifest(manifest_url(str(tmp_path / "out"), "shard-000"))
     counted = json.loads(metadata["passes"])
-    assert {kind: count / 20 for kind, count in counted.items()} == record.passes
+    assert {kind: count / 20 for kind, count in counted.items()} | {"again": 0} == record.passes
 
 
 def test_a_worker_builds_its_models_once_for_all_shards(
