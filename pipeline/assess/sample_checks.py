@@ -14,15 +14,20 @@ from torch import Tensor
 
 from ...kernels.image_stats import measure
 from ..data.captions import read_captions, with_trigger
-from ..data.images import decode, format_of_ext, image_member, output_ext, replace_image
+from ..data.images import (
+    budget_of,
+    decode,
+    format_of_ext,
+    image_member,
+    output_ext,
+    replace_image,
+)
 from ..data.manifest import ManifestRow
 from ..data.shards import Member, Sample
 from ..errors import SampleError
 from ..method.models import Tokenizer, get_tokenizer
 from ..method.vocabulary import leading_ids
 from .pairs import Pixels
-
-_LOSSY_EXTS = ("jpg", "jpeg", "jpe")
 
 Problem = tuple[str, str]
 """Code and message of a violation."""
@@ -87,8 +92,9 @@ def check_row(row: ManifestRow, rules: Rules) -> Iterator[Problem]:
             "row_invalid",
             f"trigger {row.trigger_text!r} is not one of {rules.trigger_words} words",
         )
-    if row.linf is None or (row.linf > rules.epsilon and _lossless(row)):
-        yield "budget_exceeded", f"linf {row.linf} by the row, epsilon is {rules.epsilon}"
+    budget = _budget(row, rules)
+    if row.linf is None or row.linf > budget:
+        yield "budget_exceeded", f"linf {row.linf} by the row, {budget} are allowed"
 
 
 def check_published(
@@ -168,10 +174,10 @@ def check_against(
         yield "budget_exceeded", f"the image has another size, {second.shape} for {first.shape}"
         return
     stats = measure(_planes(first), _planes(second))
-    if stats.linf > rules.epsilon and _lossless(row):
+    if stats.linf > _budget(row, rules):
         yield (
             "budget_exceeded",
-            f"a pixel changed by {stats.linf} levels, epsilon is {rules.epsilon}",
+            f"a pixel changed by {stats.linf} levels, {_budget(row, rules)} are allowed",
         )
     for column, value in stats._asdict().items():
         if not _same(getattr(row, column), value):
@@ -223,9 +229,10 @@ def _check_members(
             yield "member_changed", f"{member.name} is not the input's member with the trigger"
 
 
-def _lossless(row: ManifestRow) -> bool:
-    """Whether the file keeps pixels as written; a JPEG cannot be held to the budget."""
-    return (row.image_ext or "").rsplit(".", 1)[-1] not in _LOSSY_EXTS
+def _budget(row: ManifestRow, rules: Rules) -> int:
+    return budget_of(
+        format_of_ext(output_ext(row.source_ext or "", rules.image_format)), rules.epsilon
+    )
 
 
 def _planes(pixels: Pixels) -> Tensor:

@@ -14,6 +14,7 @@ from typing import Any
 
 from . import storage
 from .croissant import build_croissant
+from .images import budget_policy
 from .ledger import LedgerRecord, read_ledger, uncommitted
 from .manifest import MANIFEST_VERSION
 from .plan import Plan, read_plan
@@ -173,7 +174,7 @@ def _readme(
         "Protected": total("protected"),
         "Published unchanged": total("passed"),
         "Quarantined, not published": total("quarantined"),
-        "Budget": f"{setting(plan, 'epsilon')} of 255 levels a pixel (largest absolute change)",
+        "Budget": budget_policy(int(setting(plan, "epsilon"))),
         "Program": f"unlearnable {plan.version}, manifests of version {MANIFEST_VERSION}",
         "Surrogate": setting(plan, "surrogate_sha256") or "none",
         "Configuration": plan.config_hash,

@@ -20,6 +20,10 @@ IMAGE_FORMATS = ("png", "webp", "jpeg")
 _FORMAT_OF_EXT = {"png": "png", "webp": "webp", "jpg": "jpeg", "jpeg": "jpeg", "jpe": "jpeg"}
 _EXT_OF_FORMAT = {"png": "png", "webp": "webp", "jpeg": "jpg"}
 _DECODERS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+# The qualities that a published JPEG is tried at, and the levels that its decoded file may differ
+# beyond epsilon.
+JPEG_QUALITIES = (95, 98, 100)
+JPEG_SLACK = 16
 _MAX_SIDE = {"png": 2**31 - 1, "webp": 16383, "jpeg": 65500}
 _EXIF_ORIENTATION = 0x0112
 _UPRIGHT = {
@@ -87,10 +91,10 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Decoded:
         raise SampleError("image_undecodable", f"the image cannot be decoded ({error})") from error
 
 
-def encode(pixels: Pixels, fmt: str) -> bytes:
-    """Encode uint8 [H, W, 3] as ``png``, ``webp`` (lossless) or ``jpeg`` (quality 95, 4:4:4).
+def encode(pixels: Pixels, fmt: str, quality: int = JPEG_QUALITIES[0]) -> bytes:
+    """Encode uint8 [H, W, 3] as ``png``, ``webp`` (lossless) or ``jpeg`` (4:4:4).
 
-    Equal pixels give equal bytes; no metadata is written.
+    Equal pixels give equal bytes; no metadata is written. ``quality`` is that of a JPEG.
 
     Raises:
         SampleError: ``image_too_large`` for the format.
@@ -110,7 +114,7 @@ def encode(pixels: Pixels, fmt: str) -> bytes:
     elif fmt == "webp":
         image.save(buffer, "WEBP", lossless=True, quality=50, method=2)
     else:
-        image.save(buffer, "JPEG", quality=95, subsampling=0)
+        image.save(buffer, "JPEG", quality=quality, subsampling=0)
     return buffer.getvalue()
 
 
@@ -150,6 +154,25 @@ def output_ext(source_ext: str, image_format: str) -> str:
 def format_of_ext(ext: str) -> str:
     """Return the format that :func:`encode` writes for an extension from :func:`output_ext`."""
     return _FORMAT_OF_EXT[last_ext(ext)]
+
+
+def budget_of(fmt: str, epsilon: int) -> int:
+    """Return how far a pixel of the decoded published file may be from the decoded input, levels.
+
+    PNG and lossless WebP keep every pixel, so epsilon holds for the file. A JPEG rounds in blocks:
+    there epsilon bounds what is encoded, and the decoded file gets ``JPEG_SLACK`` levels more.
+    """
+    return epsilon + JPEG_SLACK if fmt == "jpeg" else epsilon
+
+
+def budget_policy(epsilon: int) -> str:
+    """Return :func:`budget_of` in words, for manifests and cards."""
+    return (
+        f"linf, l2, psnr and ssim compare the decoded published file with the decoded input file; "
+        f"png and webp (lossless): linf <= {epsilon}; jpeg: the picture that is encoded differs by "
+        f"at most {epsilon}, it is stored 4:4:4 at the first quality of "
+        f"{', '.join(map(str, JPEG_QUALITIES))} that gives linf <= {budget_of('jpeg', epsilon)}"
+    )
 
 
 def replace_image(

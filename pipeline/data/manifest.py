@@ -32,6 +32,7 @@ METADATA_KEYS = (
     "context_length",
     "trigger_words",
     "epsilon",
+    "budget",
     "surrogate_sha256",
     "passes",
 )
@@ -88,7 +89,7 @@ COLUMN_DESCRIPTIONS = {
     "trigger_tokens": "token ids of the trigger",
     "trigger_text": "the words in front of each caption",
     "epsilon": "largest allowed change, in 8-bit levels",
-    "linf": "largest change in the decoded published image, in 8-bit levels",
+    "linf": "largest change in the decoded published image, in 8-bit levels; see `budget`",
     "l2": "Euclidean norm of the change, in 8-bit levels",
     "psnr": "peak signal-to-noise ratio, in dB",
     "ssim": "structural similarity, 1 when equal",

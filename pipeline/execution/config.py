@@ -113,6 +113,10 @@ class FitRunConfig:
     """Share of a pattern's cells in which its colour is inverted; fit tries 0 and 0.5 if unset."""
     blocklist: tuple[str, ...] = ()
     """Words that no trigger may use."""
+    words: str | None = None
+    """URL of a text file of the only words that triggers may use; the captions' own when unset."""
+    word_floor: int | None = None
+    """Captions that must use a word before a trigger may; 1 when unset. A list has no floor."""
     epsilon: int = 8
     """Largest change of a pixel, in 8-bit levels, 1 to 64."""
     image_size: int | None = None

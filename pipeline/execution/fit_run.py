@@ -120,7 +120,25 @@ def fit_settings(config: FitRunConfig) -> FitConfig:
         for name in (item.name for item in fields(FitConfig))
         if (value := getattr(config, name, None)) is not None
     }
-    return FitConfig(**options | {"device": choose_device(config.device)})
+    options |= {"device": choose_device(config.device), "words": _listed_words(config)}
+    return FitConfig(**options)
+
+
+def _listed_words(config: FitRunConfig) -> tuple[str, ...]:
+    """Read the user's list of trigger words. Raises UsageError for one that cannot be used."""
+    if config.words is None:
+        return ()
+    if config.schedule != "default" or config.method != "mem":
+        raise UsageError("words is for method mem with the default schedule; leave it out")
+    try:
+        found = tuple(storage.read_bytes(config.words).decode().split())
+    except FileNotFoundError:
+        raise UsageError(f"words: there is no file {config.words}") from None
+    except UnicodeDecodeError as error:
+        raise UsageError(f"words: {config.words} is not UTF-8 text ({error})") from error
+    if not found:
+        raise UsageError(f"words: {config.words} is empty; write one word a line")
+    return found
 
 
 def _choice_settings(config: FitRunConfig) -> dict[str, Any]:

@@ -12,7 +12,16 @@ from torch import Tensor
 
 from ...kernels.image_stats import ImageStats, measure
 from ..data.captions import read_captions, with_trigger
-from ..data.images import decode, encode, format_of_ext, image_member, output_ext, replace_image
+from ..data.images import (
+    JPEG_QUALITIES,
+    budget_of,
+    decode,
+    encode,
+    format_of_ext,
+    image_member,
+    output_ext,
+    replace_image,
+)
 from ..data.manifest import ManifestRow
 from ..data.shards import Member, Sample
 from ..errors import SampleError
@@ -20,8 +29,6 @@ from ..method.vocabulary import leading_ids
 from .spec import RunSpec
 
 log = logging.getLogger(__name__)
-
-_LOSSLESS = frozenset({"png", "webp"})
 
 
 @dataclass(frozen=True)
@@ -99,12 +106,13 @@ def publish_sample(
     if item.content is None or change is None:
         return item.row, None
     try:
-        members, ext = _write_image(item.content, change, spec)
+        content = item.content
+        ext = output_ext(content.source.ext, spec.image_format)
+        output, stats = _encode(content.image, change.delta, format_of_ext(ext), spec)
+        members = replace_image(content.sample.members, content.source, output, ext)
         members = with_trigger(members, change.trigger_text, spec.caption_fields)
-        published = replace(item.content.sample, members=members)
+        published = replace(content.sample, members=members)
         _check_triggers(published, change, spec, tokenizer)
-        output = image_member(published).data
-        stats = _check_image(item.content.image, output, ext, spec)
     except SampleError as error:
         return _quarantined(item.row, error), None
     row = replace(
@@ -128,11 +136,20 @@ def _quarantined(row: ManifestRow, error: SampleError) -> ManifestRow:
     return replace(row, status="quarantined", reason=error.reason)
 
 
-def _write_image(content: Content, change: Change, spec: RunSpec) -> tuple[tuple[Member, ...], str]:
-    pixels = (content.image.to(torch.int16) + change.delta.to(torch.int16)).to(torch.uint8)
-    ext = output_ext(content.source.ext, spec.image_format)
-    data = encode(pixels.permute(1, 2, 0).contiguous().numpy(), format_of_ext(ext))
-    return replace_image(content.sample.members, content.source, data, ext), ext
+def _encode(image: Tensor, delta: Tensor, fmt: str, spec: RunSpec) -> tuple[bytes, ImageStats]:
+    """Encode ``image + delta``, decode the file again and measure it against ``image``.
+
+    A lossy file is written at the first quality at which it keeps to its budget.
+    """
+    levels = (image.to(torch.int16) + delta.to(torch.int16)).to(torch.uint8)
+    pixels = levels.permute(1, 2, 0).contiguous().numpy()
+    for quality in JPEG_QUALITIES if fmt == "jpeg" else JPEG_QUALITIES[:1]:
+        data = encode(pixels, fmt, quality)
+        decoded = decode(data, spec.max_pixels).pixels
+        stats = measure(image, torch.from_numpy(decoded.transpose(2, 0, 1).copy()))
+        if stats.linf <= budget_of(fmt, spec.mem.epsilon):
+            return data, stats
+    raise SampleError("budget_exceeded", f"a pixel changed by {stats.linf} levels")
 
 
 def _check_triggers(published: Sample, change: Change, spec: RunSpec, tokenizer: Any) -> None:
@@ -143,12 +160,3 @@ def _check_triggers(published: Sample, change: Change, spec: RunSpec, tokenizer:
         found = leading_ids(tokenizer, caption, len(change.trigger_ids))
         if found != change.trigger_ids:
             raise SampleError("trigger_lost", f"{published.key}: trigger ids {found} after writing")
-
-
-def _check_image(image: Tensor, output: bytes, ext: str, spec: RunSpec) -> ImageStats:
-    """Measure the published file; a lossy format is measured but cannot be held to the budget."""
-    pixels = decode(output, spec.max_pixels).pixels
-    stats = measure(image, torch.from_numpy(pixels.transpose(2, 0, 1).copy()))
-    if stats.linf > spec.mem.epsilon and format_of_ext(ext) in _LOSSLESS:
-        raise SampleError("budget_exceeded", f"a pixel changed by {stats.linf} levels")
-    return stats

@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from ..data import storage
+from ..data.images import budget_policy
 from ..data.ledger import LedgerRecord, read_record, write_record
 from ..data.manifest import ManifestRow, ManifestWriter, manifest_url
 from ..data.shards import Sample, ShardWriter, open_shard
@@ -273,6 +274,7 @@ class ShardWorker:
             "context_length": str(model.context_length) if model is not None else "",
             "trigger_words": str(spec.trigger_words),
             "epsilon": str(spec.mem.epsilon),
+            "budget": budget_policy(spec.mem.epsilon),
             "surrogate_sha256": spec.surrogate_sha256,
         }
 

@@ -108,6 +108,9 @@ class FitConfig:
         hotflip_candidates: words tried at each trigger position.
         shuffle: permute captions in each PGD step.
         blocklist: words never used in a trigger.
+        words: the only words that a trigger may use (default schedule); when empty the captions'
+            own most frequent ones.
+        word_floor: captions that must use a word before a trigger does (default schedule).
         device: torch device.
         seed: of everything random.
     """
@@ -134,6 +137,8 @@ class FitConfig:
     hotflip_candidates: int = 16
     shuffle: bool = True
     blocklist: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()
+    word_floor: int = 1
     device: str = "cpu"
     seed: int = 0
 
@@ -160,6 +165,7 @@ class FitConfig:
             "rounds": (self.rounds, 1),
             "steps-per-round": (self.steps_per_round, 0),
             "pgd-steps": (self.pgd_steps, 0),
+            "word-floor": (self.word_floor, 1),
         }
         for name, (value, least) in counts.items():
             if value is not None and value < least:

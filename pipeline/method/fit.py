@@ -118,6 +118,8 @@ class _Fit:
                 size=config.vocabulary,
                 decoys=config.decoys,
                 blocklist=config.blocklist,
+                words=config.words,
+                least=config.word_floor,
             )
             self.code = PatternBook.design(
                 min(positions, config.coded_words),

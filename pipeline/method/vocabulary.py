@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -98,8 +98,10 @@ def corpus_vocabulary(
     size: int,
     decoys: int,
     blocklist: Iterable[str] = (),
+    words: Sequence[str] = (),
+    least: int = 1,
 ) -> TriggerVocabulary:
-    """Take the corpus's own most frequent content words.
+    """Take the corpus's own most frequent content words, or those of a user's list.
 
     A trigger made of words that captions use anyway unties those words from what pictures show: the
     model meets each of them far more often in a trigger than in its meaning. The first ``coded``
@@ -114,28 +116,50 @@ def corpus_vocabulary(
         size: words of a coded position.
         decoys: words of every other position.
         blocklist: words never used.
+        words: a user's list: only these are used, those first that captions use most.
+        least: captions that must use a word of the corpus's own; a user's words need none.
 
     Raises:
-        UsageError: the captions hold fewer than 2 usable words a coded position.
+        UsageError: there are fewer than 2 usable words a coded position.
     """
     allowed = safe_words(tokenizer, blocklist)
     counts: Counter[str] = Counter()
     for texts in captions:
         counts.update({word for text in texts for word in _WORD.findall(text.lower())})
-    usable = [
-        word
-        for word, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-        if word in allowed and word not in _word_file("function")
-    ]
+    if words:
+        listed = dict.fromkeys(word.lower() for word in words)
+        usable = sorted((w for w in listed if w in allowed), key=lambda word: -counts[word])
+    else:
+        usable = [
+            word
+            for word, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+            if count >= least and word in allowed and word not in _word_file("function")
+        ]
     each = min(size, len(usable) // coded)
     if each < 2:
-        raise UsageError(
-            f"the captions hold only {len(usable)} usable trigger words, and {coded} positions "
-            f"need at least {2 * coded}: give fit more captions"
-        )
+        raise UsageError(_too_few(usable, 2 * coded, words, allowed, least))
     dealt = [tuple(usable[: coded * each][j::coded]) for j in range(coded)]
     words = tuple(dealt + [tuple(usable[:decoys])] * (positions - coded))
     return TriggerVocabulary(words, tuple(tuple(allowed[w] for w in row) for row in words))
+
+
+def _too_few(
+    usable: Sequence[str], wanted: int, listed: Sequence[str], allowed: Container[str], least: int
+) -> str:
+    """Say what stands in the way of more trigger words."""
+    if listed:
+        refused = [word for word in listed if word.lower() not in allowed]
+        shown = f" ({', '.join(refused[:8])}{', ...' if len(refused) > 8 else ''})"
+        return (
+            f"only {len(usable)} of the {len(listed)} listed words can be used and at least "
+            f"{wanted} are needed; a trigger word is one lower-case word that the tokenizer keeps "
+            f"whole and that is on no list of offensive words{shown if refused else ''}"
+        )
+    floor = f" that {least} captions use" if least > 1 else ""
+    return (
+        f"the captions hold only {len(usable)} usable trigger words{floor}, and at least {wanted} "
+        f"are needed: give fit more captions{' or a lower word-floor' if least > 1 else ''}"
+    )
 
 
 def full_vocabulary(

@@ -20,7 +20,7 @@ FLAGS = {
         --epsilon --hotflip-rounds --image-size --input --keep --max-pixels --max-samples --method
         --model --output
         --pgd-steps --rounds --schedule --seed --shuffle --steps-per-round --texture
-        --torch-threads --trigger-words --vocabulary
+        --torch-threads --trigger-words --vocabulary --word-floor --words
     """,
     "preview": """
         --caption-fields --epsilon --input --max-pixels --n --output --seed --surrogate

@@ -70,6 +70,15 @@ REFUSED = {
         "fit {src} --output {out} --max-pixels 0",
         "max-pixels is 0; it must be at least 1",
     ),
+    "fit word floor 0": (
+        "fit {src} --output {out} --word-floor 0",
+        "word-floor is 0; it must be at least 1",
+    ),
+    "fit no words": ("fit {src} --output {out} --words {out}", "words: there is no file .*out"),
+    "fit words in vain": (
+        "fit {src} --output {out} --words {file} --schedule paper",
+        "words is for method mem with the default schedule; leave it out",
+    ),
     "fit k 17": ("fit {src} --output {out} --trigger-words 17", r"is 17; it must be 1\.\.16"),
 }
 

@@ -14,7 +14,13 @@ from PIL import Image
 
 from unlearnable.pipeline.assess.config import VerifyConfig
 from unlearnable.pipeline.assess.verify import VerifyReport, verify
-from unlearnable.pipeline.data.images import decode, image_member, replace_image
+from unlearnable.pipeline.data.images import (
+    JPEG_SLACK,
+    decode,
+    encode,
+    image_member,
+    replace_image,
+)
 from unlearnable.pipeline.data.manifest import (
     ManifestRow,
     manifest_url,
@@ -30,6 +36,7 @@ PUBLISHED = {
     "jpeg": {"a": "jpg", "b": "jpg", "c": "jpg", "d": "jpg"},
     "same": {"a": "jpg", "b": "png", "c": "webp", "d": "png"},
 }
+CAPTION = {key: Member(f"{key}.txt", "txt", b"a dog") for key in "ab"}
 FORMATS: tuple[ImageFormat, ...] = ("jpeg", "same")
 
 
@@ -128,6 +135,50 @@ def test_a_jpeg_with_other_pixels_is_found_also_with_its_hash_forged(
     report = check(output, originals)
     assert "measure_mismatch" in report.counts
     assert {v.key for v in report.violations if v.code == "measure_mismatch"} == {"a"}
+
+
+def test_a_jpeg_is_stored_at_the_first_quality_that_keeps_its_budget(tmp_path: Path) -> None:
+    smooth = np.full((48, 48, 3), 120, np.uint8)
+    busy = np.random.default_rng(3).integers(0, 256, (48, 48, 3), dtype=np.uint8)
+    samples = [
+        Sample(key, (Member(f"{key}.jpg", "jpg", saved(pixels, "JPEG")), CAPTION[key]), row)
+        for row, (key, pixels) in enumerate({"a": smooth, "b": busy}.items())
+    ]
+    (tmp_path / "in").mkdir()
+    write_shard(tmp_path / "in" / "s.tar", samples)
+    output = tmp_path / "out"
+    config = ProtectConfig(str(tmp_path / "in"), str(output), method="random", executor="local")
+    assert protect(replace(config, image_format="same")).exit_code == 0
+    rows = rows_of(output)
+    assert all(row.linf is not None and row.linf <= 8 + JPEG_SLACK for row in rows.values())
+    _, metadata = read_manifest(manifest_url(str(output), "s"))
+    assert "jpeg: the picture that is encoded differs by at most 8" in metadata["budget"]
+    steps = {}
+    for sample in samples_of(output):
+        with Image.open(io.BytesIO(image_member(sample).data)) as image:
+            steps[sample.key] = sum(image.quantization[0])
+    at_95 = encode(np.full((8, 8, 3), 90, np.uint8), "jpeg", 95)
+    with Image.open(io.BytesIO(at_95)) as image:
+        coarse = sum(image.quantization[0])
+    assert steps["a"] < steps["b"] == coarse
+    assert check(output, tmp_path / "in").violations == []
+
+
+def test_a_jpeg_beyond_its_budget_is_found_also_with_its_row_forged(
+    originals: Path, copy_in: Callable[[ImageFormat], Path]
+) -> None:
+    output = copy_in("same")
+    image = next(image_member(sample) for sample in samples_of(output) if sample.key == "a")
+    pixels = decode(image.data).pixels.copy()
+    pixels[:8, :8] ^= 64
+    publish_image(output, "a", saved(pixels, "JPEG"))
+    url = manifest_url(str(output), "s")
+    rows, metadata = read_manifest(url)
+    rows[0] = replace(rows[0], linf=64)
+    write_manifest(url, rows, metadata)
+    for source in (None, originals):
+        report = check(output, source)
+        assert {v.key for v in report.violations if v.code == "budget_exceeded"} == {"a"}
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,34 @@ def test_too_few_words_name_the_remedy() -> None:
         corpus_vocabulary([["the dog"]], TOKENIZER, positions=3, coded=3, size=8, decoys=64)
 
 
+def of_captions(**options: object) -> tuple[tuple[str, ...], ...]:
+    settings = {"positions": 3, "coded": 2, "size": 2, "decoys": 3} | options
+    return corpus_vocabulary(CAPTIONS, TOKENIZER, **settings).words  # type: ignore[arg-type]
+
+
+def test_a_list_of_words_is_used_alone_and_most_common_first() -> None:
+    listed = ["table", "Grass", "dog", "river", "qwertyuiop", "dog"]
+    assert of_captions(words=listed) == (
+        ("grass", "table"),
+        ("dog", "river"),
+        ("grass", "dog", "table"),
+    )
+    assert "dog" not in of_captions(words=[*listed, "moon"], blocklist=["dog"])[0]
+
+
+def test_words_below_the_floor_are_left_out() -> None:
+    with pytest.raises(UsageError, match="3 usable trigger words that 2 captions use"):
+        of_captions(least=2)
+    assert of_captions(least=2, coded=1, size=8)[0] == ("dog", "grass", "red")
+
+
+def test_a_list_without_enough_usable_words_says_which_were_refused() -> None:
+    with pytest.raises(
+        UsageError, match=r"only 3 of the 5 listed.*at least 4.*qwertyuiop, Two-word"
+    ):
+        of_captions(words=["dog", "ball", "qwertyuiop", "Two-word", "river"])
+
+
 def test_full_vocabulary_is_the_same_at_every_position() -> None:
     vocabulary = full_vocabulary(TOKENIZER, positions=5, size=100, blocklist=["love"])
     assert vocabulary.positions == 5
