@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import KW_ONLY, dataclass
 from typing import Literal
 
-from ..method.config import Method, Part, Precision
+from ..method.config import PIXEL_BUDGET, Method, Part, Precision
 
 ImageFormat = Literal["png", "webp", "jpeg", "same"]
 ExecutorName = Literal["auto", "local", "ray"]
@@ -38,6 +38,10 @@ class ProtectConfig:
     """Passes through the surrogate a sample may cost, 2 to 64; the least there is when unset."""
     shuffle: bool = True
     """Permute the captions inside the batch in each gradient step."""
+    views: tuple[str, ...] = ()
+    """Random views that gradient steps average over, with commas: crop, resize, flip, jpeg."""
+    pixel_budget: int = PIXEL_BUDGET
+    """Native pixels handled at once as floats; a batch holds at most about four times as many."""
     part: Part = "both"
     """What is published, for ablations of mem: both, the perturbed image or the trigger alone."""
     precision: Precision = "auto"
@@ -49,7 +53,7 @@ class ProtectConfig:
     seed: int = 0
     """Seed of the run; with a shard's name and a batch's number it fixes every random choice."""
     image_format: ImageFormat = "png"
-    """Format of the published images; `same` keeps each image's own. Jpeg exceeds epsilon."""
+    """Format of published images; `same` keeps each one's own. A JPEG may exceed epsilon by 16."""
     caption_fields: tuple[str, ...] = ("caption", "captions")
     """Fields of a sample's .json member that hold captions (the .txt member always does)."""
     max_pixels: int = 64_000_000
@@ -96,7 +100,7 @@ class FitRunConfig:
     output: str
     """URL of the folder that the surrogate artifact is written to."""
     model: str = "tiny"
-    """The surrogate: tiny (64 px, for CPUs) or the name of any open_clip model."""
+    """tiny (64 px, for CPUs) or any open_clip model; several, with commas, take turns."""
     method: Literal["mem", "em", "tap", "uap"] = "mem"
     """mem, or a baseline: em (images alone), tap (towards other captions), uap (one for all)."""
     schedule: Schedule = "default"
@@ -111,6 +115,8 @@ class FitRunConfig:
     """Words that a decoy may be, the captions' most frequent; 64 when unset."""
     texture: float | None = None
     """Share of a pattern's cells in which its colour is inverted; fit tries 0 and 0.5 if unset."""
+    views: tuple[str, ...] = ()
+    """Random views that it is fitted on, with commas: crop, resize, flip, jpeg."""
     blocklist: tuple[str, ...] = ()
     """Words that no trigger may use."""
     words: str | None = None

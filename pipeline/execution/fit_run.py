@@ -21,7 +21,7 @@ from ..data.shards import Sample, open_shard
 from ..errors import SampleError, ShardError, UsageError
 from ..method.config import FitConfig
 from ..method.fit import fit_surrogate
-from ..method.models import model_spec
+from ..method.learners import common_spec
 from ..seeds import derive_seed
 from .artifact import DESCRIPTION, load_surrogate, save_surrogate
 from .checkpoint import Checkpoint
@@ -82,7 +82,7 @@ def fit(config: FitRunConfig) -> FitSummary:
     wanted = config.max_samples
     if wanted is None and config.schedule == "default":
         wanted = DEFAULT_SAMPLES
-    side = model_spec(config.model, image_size=config.image_size).image_size
+    side = common_spec(config.model, image_size=config.image_size).image_size
     with stop_on_signals():
         chosen = choose_samples(shards, config, side, wanted)
         if len(chosen.picks) < 2:

@@ -95,6 +95,11 @@ def load_sample(sample: Sample, shard: str, spec: RunSpec) -> Item:
     return Item(row, Content(sample, source, image, captions))
 
 
+def stored_format(content: Content, spec: RunSpec) -> str:
+    """Return the format that the published image of a sample will have."""
+    return format_of_ext(output_ext(content.source.ext, spec.image_format))
+
+
 def publish_sample(
     item: Item, change: Change | None, spec: RunSpec, tokenizer: Any
 ) -> tuple[ManifestRow, Sample | None]:

@@ -63,7 +63,8 @@ class RunSpec:
             KeyError, TypeError: it is none, or one of another release.
         """
         fields = dict(values)
-        fields["mem"] = MemConfig(**fields["mem"])
+        mem = dict(fields["mem"])
+        fields["mem"] = MemConfig(**mem | {"views": tuple(mem.get("views", ()))})
         fields["caption_fields"] = tuple(fields["caption_fields"])
         return cls(**fields)
 

@@ -29,16 +29,17 @@ from ..seeds import derive_seed
 from .artifact import load_surrogate
 from .batches import form_batches
 from .checks import check_device_name
-from .samples import Change, Item, load_sample, publish_sample
+from .samples import Change, Item, load_sample, publish_sample, stored_format
 from .schedule import ShardTask, failed_record
 from .scratch import scratch_folder
 from .spec import RunSpec, WorkerSetup, canonical_json
 from .streams import Channel, Prefetch, Sink, ordered_map
 
-# A sample above these fills several places of its batch: 128 places hold at most 1.6 GB of pixels,
-# as much of files in memory, and 4 GB on the local disk of large files that are passed on.
-_PLACE_PIXELS = 1 << 22
-_PLACE_BYTES = 3 * _PLACE_PIXELS
+# A batch holds the pixels of this many budgets; larger images fill several of its places.
+_BATCH_BUDGETS = 4
+# So do large files beside them: 128 places hold at most 1.6 GB of files in memory, and 4 GB on the
+# local disk of large files that are passed on.
+_PLACE_BYTES = 3 << 22
 _PLACE_PASSED = 1 << 25
 
 _SHARD, _MANIFEST = "shard.tar", "manifest.parquet"
@@ -178,14 +179,16 @@ class ShardWorker:
         """Places of a batch that ``item`` fills."""
         if item.content is None:
             return 0
+        size = self._spec.batch_size
         members = item.content.sample.members
         held = sum(len(member.data) for member in members)
+        pixels = item.content.image.shape[1] * item.content.image.shape[2]
         loads = (
-            item.content.image.shape[1] * item.content.image.shape[2] / _PLACE_PIXELS,
+            pixels / max(1, _BATCH_BUDGETS * self._spec.mem.pixel_budget // size),
             held / _PLACE_BYTES,
             (sum(member.size for member in members) - held) / _PLACE_PASSED,
         )
-        return min(self._spec.batch_size, math.ceil(max(loads)))
+        return min(size, math.ceil(max(loads)))
 
     def _publish(self, job: Job) -> tuple[ManifestRow, Sample | None]:
         tokenizer = self._surrogate.tokenizer if self._surrogate is not None else None
@@ -202,6 +205,7 @@ class ShardWorker:
                 [content.image for content in contents],
                 [content.captions for content in contents],
                 seed,
+                [stored_format(content, self._spec) == "jpeg" for content in contents],
             )
             result.optimise_seconds += time.perf_counter() - started
             result.optimise_cpu += time.thread_time() - processor

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..errors import UsageError
+from .views import check_views
 
 Method = Literal["mem", "em", "tap", "uap", "random"]
 Part = Literal["both", "image", "text"]
 Precision = Literal["auto", "fp32", "bf16"]
 
 MAX_EPSILON = 64
+PIXEL_BUDGET = 1 << 24
 MAX_TRIGGER_WORDS = 16
 MIN_EFFORT, MAX_EFFORT = 2, 64
 
@@ -35,6 +37,8 @@ class MemConfig:
         keep_code: PGD may shrink or grow a designed perturbation but never flip its sign.
         hotflip_candidates: words tried at each trigger position (paper: 16).
         shuffle: permute the captions inside the batch in each PGD step (paper: yes).
+        views: random transformations (see `views.KINDS`) that PGD steps average over.
+        pixel_budget: native pixels that are floats at once; a larger image is alone.
         part: what is published of a pair of perturbation and trigger: ``both``, or one of them
             for an ablation.
         precision: of the surrogate's passes; ``auto`` is ``bf16`` on a GPU and ``fp32`` elsewhere.
@@ -49,6 +53,8 @@ class MemConfig:
     keep_code: bool = True
     hotflip_candidates: int = 16
     shuffle: bool = True
+    views: tuple[str, ...] = ()
+    pixel_budget: int = PIXEL_BUDGET
     part: Part = "both"
     precision: Precision = "auto"
     compile: bool = False
@@ -61,6 +67,9 @@ class MemConfig:
             raise UsageError(f"part is {self.part}; only method mem has two parts to choose from")
         if self.step_size < 1 or (self.steps or 0) < 0 or self.hotflip_candidates < 1:
             raise UsageError("step-size and hotflip-candidates must be >= 1, steps >= 0")
+        if self.pixel_budget < 1:
+            raise UsageError(f"pixel-budget is {self.pixel_budget}; it must be at least 1")
+        check_views(self.views)
         if self.effort is not None:
             self._check_effort(self.effort)
 
@@ -86,7 +95,7 @@ class FitConfig:
             ``tap`` and ``uap`` train on clean pairs.
         schedule: ``default`` starts perturbations from the code of their trigger words;
             ``paper`` is the published alternation over all given samples.
-        model: ``tiny`` or any open_clip architecture.
+        model: ``tiny`` or any open_clip architecture, or several with commas, which take turns.
         image_size: model input side, pixels; the model's own where None.
         context_length: caption tokens; the model's own where None.
         trigger_words: words in front of a caption (MEM-3: 3, MEM-5: 5).
@@ -107,6 +116,8 @@ class FitConfig:
             quarter of the rounds (paper: 5 of 20).
         hotflip_candidates: words tried at each trigger position.
         shuffle: permute captions in each PGD step.
+        views: random transformations (see `views.KINDS`) that the surrogate is trained on and that
+            PGD steps average over.
         blocklist: words never used in a trigger.
         words: the only words that a trigger may use (default schedule); when empty the captions'
             own most frequent ones.
@@ -136,6 +147,7 @@ class FitConfig:
     hotflip_rounds: int | None = None
     hotflip_candidates: int = 16
     shuffle: bool = True
+    views: tuple[str, ...] = ()
     blocklist: tuple[str, ...] = ()
     words: tuple[str, ...] = ()
     word_floor: int = 1
@@ -152,6 +164,7 @@ class FitConfig:
             raise UsageError(f"epsilon is {self.epsilon}; it must be 1..{MAX_EPSILON} 8-bit levels")
         if self.batch_size < 2 or self.vocabulary < 2 or self.coded_words < 1:
             raise UsageError("batch-size and vocabulary must be >= 2, coded-words >= 1")
+        check_views(self.views)
         if self.texture is not None and not 0 <= self.texture <= 1:
             raise UsageError(f"texture is {self.texture}; it must be a share from 0 to 1")
         if self.image_size is not None and self.image_size < 16:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,8 @@ from torch import Tensor
 from ..seeds import derive_seed
 from .config import FitConfig, MemConfig
 from .hotflip import search_triggers
-from .models import build_model, decay_groups, get_tokenizer, model_spec, to_model_input
+from .learners import Learners, common_spec
+from .models import get_tokenizer, to_model_input
 from .objective import info_nce
 from .passes import Passes
 from .patterns import TEXTURES, PatternBook
@@ -23,6 +24,7 @@ from .pixels import PixelBatch
 from .surrogate import Surrogate, Weights, image_digest
 from .tokens import insert_trigger
 from .units import MicroBatch, encode
+from .views import Views
 from .vocabulary import corpus_vocabulary, full_vocabulary
 
 if TYPE_CHECKING:
@@ -94,10 +96,10 @@ class _Fit:
         self, images: Tensor, captions: Sequence[Sequence[str]], config: FitConfig
     ) -> None:
         self.config, self.images = config, images
-        self.spec = model_spec(
+        self.spec = common_spec(
             config.model, image_size=config.image_size, context_length=config.context_length
         )
-        tokenizer: Any = get_tokenizer(config.model, self.spec.context_length)
+        tokenizer: Any = get_tokenizer(self.spec.name, self.spec.context_length)
         self.bodies = [tokenizer(list(texts)) for texts in captions]
         self.generator = torch.Generator().manual_seed(config.seed)
         self.passes = Passes()
@@ -128,12 +130,8 @@ class _Fit:
                 derive_seed("textures", config.seed),
             )
         self.deltas, self.triggers = self._start()
-        self.model = build_model(
-            config.model,
-            image_size=self.spec.image_size,
-            context_length=self.spec.context_length,
-            seed=config.seed,
-        ).to(device=config.device, memory_format=torch.channels_last)
+        self.learners = Learners(config, self.spec)
+        self.views = Views(config.views)
 
     def _start(self) -> tuple[Tensor, Tensor]:
         choice = self.vocabulary.draw(len(self.images), self.generator)
@@ -156,25 +154,20 @@ class _Fit:
         keep: Callable[[State], None] | None = None,
     ) -> Surrogate:
         config = self.config
-        optimizer = torch.optim.AdamW(
-            decay_groups(self.model, config.weight_decay), lr=config.learning_rate
-        )
         sequence: list[Weights] = []
         curve: list[float] = []
         if state is not None:
-            curve = self._restore(state, optimizer)
+            curve = self._restore(state)
         for round_index in range(len(curve), config.round_count):
-            curve.append(self._train(optimizer))
-            sequence.append(
-                {k: v.detach().cpu().clone() for k, v in self.model.state_dict().items()}
-            )
+            curve.append(self._train())
+            sequence += self.learners.weights()
             search = round_index < config.search_rounds
             if config.visit_steps or search:
                 self._visit(search)
             if progress is not None:
                 progress("fit", round_index + 1, config.round_count)
             if keep is not None and config.published and round_index + 1 < config.round_count:
-                keep(self._state(curve, optimizer))
+                keep(self._state(curve))
         universal = self._universal() if config.method == "uap" else None
         meta = {
             "fit": {**vars(config), "blocklist": sorted(config.blocklist)},
@@ -182,48 +175,47 @@ class _Fit:
             "curve": curve,
             "passes": self.passes.as_dict(),
         }
-        if not config.published:
-            return Surrogate(self.spec, self.vocabulary, sequence, self.code, meta=meta)
-        if config.method in ("tap", "uap"):
-            return Surrogate(
-                self.spec, self.vocabulary, sequence[-1:], universal=universal, meta=meta
-            )
-        fitted = {
-            image_digest(image): (delta, trigger)
-            for image, delta, trigger in zip(self.images, self.deltas, self.triggers, strict=True)
-        }
-        return Surrogate(self.spec, self.vocabulary, sequence[-1:], fitted=fitted, meta=meta)
+        parts: dict[str, Any] = {"code": self.code, "universal": universal}
+        if config.published:
+            sequence = sequence[-len(self.learners.models) :]
+        if config.published and config.method not in ("tap", "uap"):
+            found = zip(self.images, self.deltas, self.triggers, strict=True)
+            parts["fitted"] = {image_digest(i): (delta, trigger) for i, delta, trigger in found}
+        architectures = self.learners.names * (len(sequence) // len(self.learners.names))
+        return Surrogate(
+            self.spec, self.vocabulary, sequence, **parts, architectures=architectures, meta=meta
+        )
 
-    def _state(self, curve: list[float], optimizer: torch.optim.Optimizer) -> State:
+    def _state(self, curve: list[float]) -> State:
         return {
             "curve": curve,
-            "model": self.model.state_dict(),
-            "optimizer": optimizer.state_dict(),
+            "learners": self.learners.state(),
             "deltas": self.deltas,
             "triggers": self.triggers,
             "generator": self.generator.get_state(),
             "passes": self.passes.as_dict(),
         }
 
-    def _restore(self, state: State, optimizer: torch.optim.Optimizer) -> list[float]:
+    def _restore(self, state: State) -> list[float]:
         """Take up a state; return the loss of each round that is behind it."""
-        self.model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
+        self.learners.restore(state["learners"])
         self.deltas, self.triggers = state["deltas"], state["triggers"]
         self.generator.set_state(state["generator"])
         self.passes = Passes(**state["passes"])
         return list(state["curve"])
 
     def _universal(self) -> Tensor:
-        """Climb the loss of the clean checkpoint with one perturbation for all batches."""
-        config, model = self.config, self.model.eval().requires_grad_(False)
+        """Climb the loss of the clean checkpoints with one perturbation for all batches."""
+        config, turns = self.config, self.learners.turns()
         delta = torch.zeros_like(self.images[0], dtype=torch.int8)
         count = min(config.batch_size, len(self.images))
         for _ in range(config.round_steps):
             index = torch.randperm(len(self.images), generator=self.generator)[:count]
             pixels = PixelBatch(list(self.images[index].to(config.device)), self.spec)
             tokens = self._tokens(index, index)
-            delta = climb_universal(model, pixels, delta, tokens, config, self.passes, self.memory)
+            delta = climb_universal(
+                next(turns), pixels, delta, tokens, config, self.passes, self.memory
+            )
         return delta
 
     def _tokens(self, index: Tensor, captions_from: Tensor) -> Tensor:
@@ -237,43 +229,53 @@ class _Fit:
         picks = [int(torch.randint(0, len(row), (1,), generator=self.generator)) for row in rows]
         return torch.stack([row[pick] for row, pick in zip(rows, picks, strict=True)])
 
-    def _train(self, optimizer: torch.optim.Optimizer) -> float:
+    def _train(self) -> float:
         """Take a round's AdamW steps on the data as now protected; return the mean loss."""
-        config, model = self.config, self.model.train().requires_grad_(True)
-        total = 0.0
-        for _ in range(config.round_steps):
-            count = min(config.batch_size, len(self.images))
-            index = torch.randperm(len(self.images), generator=self.generator)[:count]
-            levels = self.images[index].to(torch.int16) + self.deltas[index].to(torch.int16)
-            seen = to_model_input(levels.to(config.device), self.spec)
-            image = model.encode_image(seen, normalize=True)
-            text = model.encode_text(self._tokens(index, index), normalize=True)
-            loss = info_nce(image, text, model.logit_scale.exp()).mean()
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-            with torch.no_grad():
-                model.logit_scale.clamp_(0, math.log(100))
-            total += loss.item()
-            self.passes.add(Passes(count, count, count, count))
-        return total / max(1, config.round_steps)
+        learners, total = self.learners.training(), 0.0
+        for _ in range(self.config.round_steps):
+            for model, optimizer in learners:
+                total += self._train_on_batch(model, optimizer)
+        return total / max(1, self.config.round_steps) / len(learners)
+
+    def _train_on_batch(self, model: CLIP, optimizer: torch.optim.Optimizer) -> float:
+        count = min(self.config.batch_size, len(self.images))
+        index = torch.randperm(len(self.images), generator=self.generator)[:count]
+        levels = self.images[index].to(torch.int16) + self.deltas[index].to(torch.int16)
+        levels = levels.to(self.config.device)
+        if self.views:
+            levels = self.views(levels.float(), self._draw_seed())
+        image = model.encode_image(to_model_input(levels, self.spec), normalize=True)
+        text = model.encode_text(self._tokens(index, index), normalize=True)
+        loss = info_nce(image, text, model.logit_scale.exp()).mean()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        with torch.no_grad():
+            model.logit_scale.clamp_(0, math.log(100))
+        self.passes.add(Passes(count, count, count, count))
+        return loss.item()
+
+    def _draw_seed(self) -> int:
+        """Draw the seed of the next views."""
+        return int(torch.randint(0, 1 << 62, (1,), generator=self.generator))
 
     def _visit(self, search: bool) -> None:
         """Visit every sample once: triggers (if ``search``), then PGD."""
-        config, model = self.config, self.model.eval().requires_grad_(False)
+        config, turns = self.config, self.learners.turns()
         order = torch.randperm(len(self.images), generator=self.generator)
         for index in order.split(config.batch_size):
-            pixels = PixelBatch(list(self.images[index].to(config.device)), self.spec)
+            images = list(self.images[index].to(config.device))
+            pixels = PixelBatch(images, self.spec, views=self.views)
             pixels.set_delta(0, self.deltas[index].to(config.device))
             if search:
-                self._search(model, pixels, index)
-            self._descend(model, pixels, index)
+                self._search(next(turns), pixels, index)
+            self._descend(turns, pixels, index)
             self.deltas[index] = pixels.deltas[0].cpu()
 
     def _search(self, model: CLIP, pixels: PixelBatch, index: Tensor) -> None:
         bodies = self._draw_bodies(index)
         with torch.no_grad():
-            image = encode(model.encode_image, pixels.model_input()[0])
+            image = encode(model.encode_image, pixels.seen())
         self.passes.image_forward += len(index)
         device = self.config.device
         self.triggers[index] = search_triggers(
@@ -287,7 +289,7 @@ class _Fit:
             self.memory,
         ).cpu()
 
-    def _descend(self, model: CLIP, pixels: PixelBatch, index: Tensor) -> None:
+    def _descend(self, turns: Iterator[CLIP], pixels: PixelBatch, index: Tensor) -> None:
         config = self.config
         settings = MemConfig(epsilon=config.epsilon, step_size=config.step_size)
         codes = None
@@ -297,5 +299,8 @@ class _Fit:
             source = index
             if config.shuffle and config.positions:
                 source = index[torch.randperm(len(index), generator=self.generator)]
+            if self.views:
+                pixels.draw_view(self._draw_seed())
+            model = next(turns)
             text = encode_texts(model, self._tokens(index, source), self.passes)
             descend(model, pixels, text, settings, codes, self.passes, self.memory)

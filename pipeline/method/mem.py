@@ -24,6 +24,7 @@ from .tokens import insert_trigger
 from .transfer import send
 from .tuning import tune
 from .units import MicroBatch, encode
+from .views import Views
 
 if TYPE_CHECKING:
     from open_clip import CLIP
@@ -83,7 +84,11 @@ class BatchProtector:
                 tune(model, surrogate.spec, device, config.precision, compiled=config.compile)
 
     def __call__(
-        self, images: Sequence[Tensor], captions: Sequence[Sequence[str]], seed: int
+        self,
+        images: Sequence[Tensor],
+        captions: Sequence[Sequence[str]],
+        seed: int,
+        lossy: Sequence[bool] = (),
     ) -> ProtectedBatch:
         """Protect one batch.
 
@@ -91,12 +96,13 @@ class BatchProtector:
             images: uint8 [3, H, W] each, any sizes.
             captions: one or more captions of each image, without trigger.
             seed: everything random derives from it.
+            lossy: which images will be stored as JPEG, which PGD steps then see; none where empty.
         """
         assert len(images) == len(captions)
         if self.config.method == "random":
             return _random_batch(images, self.config.epsilon, seed)
         assert self.surrogate is not None
-        return _Visit(self, self.surrogate, images, captions, seed).run()
+        return _Visit(self, self.surrogate, images, captions, seed, lossy).run()
 
 
 def check_method(surrogate: Surrogate | None, method: str) -> None:
@@ -143,12 +149,20 @@ class _Visit:
         images: Sequence[Tensor],
         captions: Sequence[Sequence[str]],
         seed: int,
+        lossy: Sequence[bool],
     ) -> None:
         self.config, self.models, self.surrogate = owner.config, owner.models, surrogate
         self.device, self.seed, self.source = owner.device, seed, images
         self.memory = owner.memory
         self.generator = torch.Generator().manual_seed(seed)
-        self.pixels = PixelBatch(images, surrogate.spec, owner.device)
+        self.pixels = PixelBatch(
+            images,
+            surrogate.spec,
+            owner.device,
+            budget=self.config.pixel_budget,
+            views=Views(self.config.views),
+            lossy=lossy,
+        )
         self.passes = Passes()
         tokenizer = surrogate.tokenizer
         self.bodies = [tokenizer(list(texts)) for texts in captions]
@@ -249,7 +263,7 @@ class _Visit:
         bodies = torch.stack([body[0] for body in self.bodies])
         tokens = bodies if trigger is None else insert_trigger(bodies, trigger)
         with torch.no_grad():
-            image = encode(model.encode_image, self.pixels.model_input()[0])
+            image = encode(model.encode_image, self.pixels.seen())
             text = encode_texts(model, send(tokens, self.device), self.passes)
             loss = info_nce(image, text, model.logit_scale.exp())
         self.passes.image_forward += len(self.source)
@@ -257,7 +271,7 @@ class _Visit:
 
     def _search(self, model: CLIP, trigger: Tensor) -> Tensor:
         with torch.no_grad():
-            image = encode(model.encode_image, self.pixels.model_input()[0])
+            image = encode(model.encode_image, self.pixels.seen())
         self.passes.image_forward += len(self.source)
         allowed = self.surrogate.vocabulary.allowed(self.device)
         found = search_triggers(
@@ -283,10 +297,11 @@ class _Visit:
         else:
             seeds = [derive_seed(self.seed, "shuffle", round_index, step) for step in range(count)]
         text = None
-        for seed in seeds:
+        for step, seed in enumerate(seeds):
             if text is None or not self._captions_stay():
                 tokens = insert_trigger(self._shuffled(seed), trigger)
                 text = encode_texts(model, send(tokens, self.device), self.passes)
+            self.pixels.draw_view(derive_seed(self.seed, "views", round_index, step))
             descend(model, self.pixels, text, config, codes, self.passes, self.memory)
         return seeds
 

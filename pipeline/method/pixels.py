@@ -1,4 +1,8 @@
-"""A batch of images of any sizes, perturbed on their own pixels and seen at the model's size."""
+"""A batch of images of any sizes, perturbed on their own pixels and seen at the model's size.
+
+Native pixels become floats a group at a time, forwards and again on the way back, so that memory
+follows a budget of pixels and not the sizes that happen to meet in a batch.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +12,13 @@ import torch
 from torch import Tensor
 
 from ...kernels.pgd_step import pgd_step, pgd_step_input
+from ..seeds import derive_seed
+from .jpeg import stored
 from .models import ModelSpec, to_model_input
 from .transfer import send
+from .views import Views
+
+_STORED_QUALITY = 95
 
 
 class PixelBatch:
@@ -19,22 +28,44 @@ class PixelBatch:
         images: uint8 [3, H, W] each.
         spec: the model that looks at them.
         device: where they are worked on; the images may lie there already.
+        budget: pixels of a group, which are floats at once, no bound where None; a group has one
+            image at least.
+        views: what each step sees of them.
+        lossy: which of them are stored as JPEG; none where it is empty.
     """
 
-    def __init__(self, images: Sequence[Tensor], spec: ModelSpec, device: str = "cpu") -> None:
-        self.spec = spec
-        by_size: dict[tuple[int, ...], list[int]] = {}
+    def __init__(
+        self,
+        images: Sequence[Tensor],
+        spec: ModelSpec,
+        device: str = "cpu",
+        *,
+        budget: int | None = None,
+        views: Views | None = None,
+        lossy: Sequence[bool] = (),
+    ) -> None:
+        self.spec, self.views = spec, views or Views()
+        by_kind: dict[tuple[int, int, bool], list[int]] = {}
         for index, image in enumerate(images):
-            by_size.setdefault(tuple(image.shape), []).append(index)
-        self.members = list(by_size.values())
+            height, width = image.shape[1:]
+            by_kind.setdefault((height, width, bool(lossy) and lossy[index]), []).append(index)
+        self.members: list[list[int]] = []
+        self.lossy: list[bool] = []
+        for (height, width, is_lossy), indices in by_kind.items():
+            count = len(indices) if budget is None else max(1, budget // (height * width))
+            parts = [indices[at : at + count] for at in range(0, len(indices), count)]
+            self.members += parts
+            self.lossy += [is_lossy] * len(parts)
         stacks = [torch.stack([images[i] for i in group]) for group in self.members]
         self.images = [stack if stack.is_cuda else send(stack, device) for stack in stacks]
         self.deltas = [torch.zeros_like(group, dtype=torch.int8) for group in self.images]
         self.order = torch.tensor([i for group in self.members for i in group]).argsort()
         sides = [tuple(group.shape[-2:]) for group in self.images]
-        self._seen_whole = sides == [(spec.image_size, spec.image_size)]
+        plain = not self.views and not any(self.lossy)
+        self._seen_whole = plain and sides == [(spec.image_size, spec.image_size)]
         if self._seen_whole:
             self.images = [self.images[0].contiguous(memory_format=torch.channels_last)]
+        self._view_seed = 0
         # The model input that the last step wrote, with the perturbation it belongs to and the
         # count of that tensor's changes in place.
         self._ahead: tuple[Tensor, Tensor, int] | None = None
@@ -46,52 +77,86 @@ class PixelBatch:
         self.deltas[group] = (published - levels).to(torch.int8)
 
     def model_input(self) -> tuple[Tensor, list[Tensor]]:
-        """Return the input [B, 3, S, S] and the float pixels (one tensor a size) behind it."""
-        pixels = [
-            (image.to(torch.int16) + delta.to(torch.int16)).float().requires_grad_(True)
-            for image, delta in zip(self.images, self.deltas, strict=True)
-        ]
-        seen = torch.cat([to_model_input(group, self.spec) for group in pixels])
-        if len(self.members) > 1:
-            seen = seen[self.order].contiguous(memory_format=torch.channels_last)
-        return seen, pixels
+        """Return the input [B, 3, S, S] and the float pixels (one tensor a group) behind it."""
+        pixels = [self._levels(group).requires_grad_(True) for group in range(len(self.members))]
+        return self._in_order([to_model_input(group, self.spec) for group in pixels]), pixels
+
+    def seen(self) -> Tensor:
+        """Return the input [B, 3, S, S] without a way back."""
+        with torch.no_grad():
+            groups = range(len(self.members))
+            return self._in_order([to_model_input(self._levels(i), self.spec) for i in groups])
+
+    def draw_view(self, seed: int) -> None:
+        """Let the next step see views drawn from ``seed``."""
+        self._view_seed = seed
 
     def step_input(self) -> tuple[Tensor, list[Tensor]]:
-        """Return the input and the leaves (one a size) whose gradients `step` takes.
+        """Return the input and the leaves whose gradients `step` takes: the input alone.
 
-        The leaf of images of the model's own size is the input itself: normalising changes no
-        gradient's sign.
+        Normalising changes no gradient's sign, so for images of the model's own size the step ends
+        there; for others `step` takes the gradient on to their own pixels.
         """
         if not self._seen_whole:
-            return self.model_input()
-        delta = self.deltas[0]
-        if (
+            with torch.no_grad():
+                seen = self._in_order([self._view(group)[0] for group in range(len(self.members))])
+        elif (
             self._ahead is not None
-            and self._ahead[0] is delta
-            and self._ahead[2] == _changes(delta)
+            and self._ahead[0] is self.deltas[0]
+            and self._ahead[2] == _changes(self.deltas[0])
         ):
             seen = self._ahead[1]
         else:
-            with torch.no_grad():
-                seen = self.model_input()[0]
+            seen = self.seen()
         leaf = seen.detach().requires_grad_(True)
         return leaf, [leaf]
 
     def step(
         self, gradients: Sequence[Tensor], step: int, epsilon: int, codes: Sequence[Tensor] | None
     ) -> None:
-        """Take one PGD step; with ``codes`` (int8 of +-1) no perturbation crosses zero."""
-        for index, gradient in enumerate(gradients):
+        """Take one PGD step; with ``codes`` (int8 of +-1) no perturbation crosses zero.
+
+        Args:
+            gradients: of the loss by the leaves of `step_input`.
+            step: its length, 8-bit levels.
+            epsilon: bound, 8-bit levels.
+            codes: one tensor a group, or None.
+        """
+        (slope,) = gradients
+        for index, members in enumerate(self.members):
             image, delta = self.images[index], self.deltas[index]
             code = None if codes is None else codes[index]
             if not self._seen_whole:
-                self.deltas[index] = pgd_step(image, delta, gradient, step, epsilon, code)
+                own = self._pull(index, slope[members])
+                self.deltas[index] = pgd_step(image, delta, own, step, epsilon, code)
                 continue
             mean, std = self.spec.mean, self.spec.std
-            moved, seen = pgd_step_input(
-                image, delta, gradient, step, epsilon, mean, std, code=code
-            )
+            moved, seen = pgd_step_input(image, delta, slope, step, epsilon, mean, std, code=code)
             self.deltas[index], self._ahead = moved, (moved, seen, _changes(moved))
+
+    def _pull(self, group: int, slope: Tensor) -> Tensor:
+        """Take the gradient ``slope`` by the model's input on to a group's own pixels."""
+        with torch.enable_grad():
+            seen, pixels = self._view(group)
+            (own,) = torch.autograd.grad(seen, pixels, slope)
+        return own
+
+    def _view(self, group: int) -> tuple[Tensor, Tensor]:
+        """Return what a step sees of a group, and the float pixels behind it."""
+        pixels = self._levels(group).requires_grad_(True)
+        view = stored(pixels, _STORED_QUALITY) if self.lossy[group] else pixels
+        if self.views:
+            view = self.views(view, derive_seed(self._view_seed, group))
+        return to_model_input(view, self.spec), pixels
+
+    def _levels(self, group: int) -> Tensor:
+        return (self.images[group].to(torch.int16) + self.deltas[group].to(torch.int16)).float()
+
+    def _in_order(self, parts: list[Tensor]) -> Tensor:
+        """Put what was made of the groups into the order the images came in."""
+        if len(parts) == 1:
+            return parts[0]
+        return torch.cat(parts)[self.order].contiguous(memory_format=torch.channels_last)
 
     def split_deltas(self) -> list[Tensor]:
         """Perturbations in the order the images came in, int8 [3, H, W] each, on the host."""

@@ -28,10 +28,12 @@ class Surrogate:
     Attributes:
         spec: the model's inputs.
         vocabulary: trigger words.
-        sequence: weights at the end of each round that is replayed, first round first.
+        sequence: weights at the end of each round that is replayed, first round first; of several
+            models their weights after one another.
         code: patterns of the trigger words, or None where perturbations start from zero.
         fitted: perturbations and triggers found in fit (``--schedule paper``), by image digest.
         universal: int8 [3, S, S], the one perturbation of method ``uap``, else None.
+        architectures: model name of each entry of ``sequence``; that of ``spec`` where empty.
         meta: JSON-ready record of the fit: settings, curves, versions.
     """
 
@@ -41,6 +43,7 @@ class Surrogate:
     code: PatternBook | None = None
     fitted: dict[str, Fitted] = field(default_factory=dict)
     universal: Tensor | None = None
+    architectures: list[str] = field(default_factory=list)
     meta: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -59,12 +62,14 @@ class Surrogate:
         return self.vocabulary.positions
 
     def models(self, device: str) -> list[CLIP]:
-        """Build one frozen model for each replayed round, in evaluation mode."""
-        return [self._frozen(weights, device) for weights in self.sequence]
+        """Build one frozen model for each entry of ``sequence``, in evaluation mode."""
+        names = self.architectures or [self.spec.name] * len(self.sequence)
+        pairs = zip(names, self.sequence, strict=True)
+        return [self._frozen(name, weights, device) for name, weights in pairs]
 
-    def _frozen(self, weights: Weights, device: str) -> CLIP:
+    def _frozen(self, name: str, weights: Weights, device: str) -> CLIP:
         model = build_model(
-            self.spec.name,
+            name,
             image_size=self.spec.image_size,
             context_length=self.spec.context_length,
         )
@@ -93,6 +98,7 @@ class Surrogate:
             "context_length": self.spec.context_length,
             "trigger_words": self.trigger_words,
             "rounds_replayed": len(self.sequence),
+            "architectures": self.architectures,
             "vocabulary": {"words": self.vocabulary.words, "ids": self.vocabulary.ids},
         }
         return tensors, meta
@@ -120,8 +126,16 @@ class Surrogate:
         if not all(sequence):
             raise UsageError("the surrogate lacks weights of a round; fit it again")
         code = PatternBook(tensors["code.tiles"]) if "code.tiles" in tensors else None
-        fitted = _fitted(tensors)
-        return Surrogate(spec, vocabulary, sequence, code, fitted, tensors.get("universal"), meta)
+        return Surrogate(
+            spec,
+            vocabulary,
+            sequence,
+            code,
+            fitted=_fitted(tensors),
+            universal=tensors.get("universal"),
+            architectures=list(meta.get("architectures", [])),
+            meta=meta,
+        )
 
 
 def image_digest(image: Tensor) -> str:

@@ -139,8 +139,8 @@ def corpus_vocabulary(
     if each < 2:
         raise UsageError(_too_few(usable, 2 * coded, words, allowed, least))
     dealt = [tuple(usable[: coded * each][j::coded]) for j in range(coded)]
-    words = tuple(dealt + [tuple(usable[:decoys])] * (positions - coded))
-    return TriggerVocabulary(words, tuple(tuple(allowed[w] for w in row) for row in words))
+    rows = tuple(dealt + [tuple(usable[:decoys])] * (positions - coded))
+    return TriggerVocabulary(rows, tuple(tuple(allowed[w] for w in row) for row in rows))
 
 
 def _too_few(

@@ -20,7 +20,7 @@ FLAGS = {
         --epsilon --hotflip-rounds --image-size --input --keep --max-pixels --max-samples --method
         --model --output
         --pgd-steps --rounds --schedule --seed --shuffle --steps-per-round --texture
-        --torch-threads --trigger-words --vocabulary --word-floor --words
+        --torch-threads --trigger-words --views --vocabulary --word-floor --words
     """,
     "preview": """
         --caption-fields --epsilon --input --max-pixels --n --output --seed --surrogate
@@ -30,8 +30,8 @@ FLAGS = {
         --batch-size --caption-fields --compile --device --dry-run --effort --epsilon
         --executor --gpus-per-worker --grace-seconds --log-file --shard-timeout
         --image-format --input --io-threads --join --max-attempts --max-pixels --max-quarantined
-        --method --output --owner --part --precision --seed --shuffle --slice --steps
-        --surrogate --torch-threads --trigger-words --workers
+        --method --output --owner --part --pixel-budget --precision --seed --shuffle --slice --steps
+        --surrogate --torch-threads --trigger-words --views --workers
     """,
     "verify": """
         --against --executor --json --max-listed --max-pixels --output --sample-shards --seed

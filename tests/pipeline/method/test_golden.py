@@ -85,8 +85,8 @@ def test_steps_on_the_model_input_are_those_on_the_pixels(
     direct = run()
     make = PixelBatch.__init__
 
-    def by_pixels(self: PixelBatch, *arguments: Any) -> None:
-        make(self, *arguments)
+    def by_pixels(self: PixelBatch, *arguments: Any, **options: Any) -> None:
+        make(self, *arguments, **options)
         assert self._seen_whole
         self._seen_whole = False
 
