@@ -107,6 +107,8 @@ class EvaluateConfig:
     """Images with more pixels are passed over."""
     plot: str | None = None
     """URL of a PNG of Hit@10 by epoch, one line a corpus as published; needs the extra `demo`."""
+    plot_attacks: str | None = None
+    """URL of a PNG of Hit@10 at the best epoch, one line a corpus and attack; needs `demo` too."""
 
 
 # The parts of a bench, in the order they run.

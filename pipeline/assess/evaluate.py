@@ -19,6 +19,7 @@ import torch
 
 from ..data import storage
 from ..errors import ShardError, UsageError
+from .attack_figure import plot_attacks
 from .attacks.augment import augmentation
 from .config import EvaluateConfig
 from .corpora import Corpora
@@ -94,6 +95,8 @@ def train_rows(config: EvaluateConfig, rows: list[Row]) -> Results:
     if config.plot is not None:
         published = tuple(cell for cell in results.cells if cell.attack is None)
         plot_curves(Results(published), config.plot)
+    if config.plot_attacks is not None:
+        plot_attacks(results, config.plot_attacks)
     return results
 
 
@@ -106,7 +109,7 @@ def check(config: EvaluateConfig) -> None:
         raise UsageError("at least one corpus and one seed are needed, and no seed twice")
     if not config.lr > 0 or config.weight_decay < 0:
         raise UsageError("lr must be above 0 and weight_decay not below")
-    if config.plot is not None:
+    if config.plot is not None or config.plot_attacks is not None:
         require_matplotlib()
 
 

@@ -41,6 +41,7 @@ FLAGS = {
     "evaluate": """
         --attack --batch-size --caption-fields --clean --context-length --device --epochs
         --eval-every --identities --image-size --init --lr --max-pixels --model --output --plot
+        --plot-attacks
         --precision --seeds --test --threads --train --weight-decay --weights --workers
     """,
     "status": "--json --output",

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from unlearnable.pipeline.assess.attack_figure import plot_attacks
 from unlearnable.pipeline.assess.figures import comparisons, contact_sheet, plot_curves
 from unlearnable.pipeline.assess.results import Cell, Results
 from unlearnable.pipeline.assess.retrieval import Retrieval, Scores, chance
@@ -32,6 +33,18 @@ def test_best_and_last_epoch_and_their_mean_over_seeds() -> None:
     assert (last.mean, best.mean) == (40, 45)
     assert last.deviation == pytest.approx(14.142136)
     assert results.aggregate("a", "best", "t2i")["hit10"].mean == 22.5
+
+
+def test_the_plot_of_attacks_has_a_line_for_each_row(tmp_path: Path) -> None:
+    cells = [cell("a", 0, [10, 40]), cell("a", 1, [20, 50]), cell("a", 0, [5, 6])]
+    cells[2] = replace(cells[2], attack="jpeg:75")
+    heights = []
+    for count in (2, 3):
+        plot_attacks(Results(tuple(cells[:count])), str(tmp_path / "attacks.png"))
+        with Image.open(tmp_path / "attacks.png") as image:
+            heights.append(image.height)
+            assert len(image.convert("RGB").getcolors(1 << 20)) > 20
+    assert heights[1] > heights[0]
 
 
 def test_the_plot_shows_each_corpus_in_its_own_colour(tmp_path: Path) -> None:
