@@ -120,7 +120,7 @@ class WordTrials:
         """Return features [B, D] of the images and texts with the words ``choice``."""
         lay_code(self._pixels, self._code, choice, self._epsilon)
         tokens = insert_trigger(self._bodies, self._vocabulary.tokens(choice))
-        image = encode(self._model.encode_image, self._pixels.model_input()[0])
+        image = encode(self._model.encode_image, self._pixels.seen())
         text = encode(self._model.encode_text, send(tokens, str(image.device)))
         self._passes.image_forward += len(choice)
         self._passes.text_forward += len(choice)
