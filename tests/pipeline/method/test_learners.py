@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from copy import deepcopy
 
 import pytest
 import torch
@@ -71,7 +72,7 @@ def test_the_artifact_carries_all_of_them_and_protect_replays_them(pair: Surroga
 def test_the_published_schedule_goes_on_where_it_stood() -> None:
     pixels = torch.stack(images(*[(32, 32)] * 12))
     kept: list[State] = []
-    whole = fit_surrogate(pixels, CAPTIONS, PAPER, keep=kept.append)
+    whole = fit_surrogate(pixels, CAPTIONS, PAPER, keep=lambda state: kept.append(deepcopy(state)))
     assert len(whole.sequence) == 2
     resumed = fit_surrogate(pixels, CAPTIONS, PAPER, state=kept[0])
     assert not any(differ(a, b) for a, b in zip(whole.sequence, resumed.sequence, strict=True))
