@@ -57,7 +57,19 @@ def numbered_lines(path: Path) -> Iterator[tuple[str, str]]:
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is not UTF-8 ({error}); save it as UTF-8") from error
+        raise not_utf8(path) from error
+
+
+def not_utf8(path: Path) -> UsageError:
+    """Return the error that names the first line of ``path`` that is not UTF-8."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                line.decode()
+            except UnicodeDecodeError as error:
+                where = f"{path} line {number}: not UTF-8 ({error.reason} at byte {error.start})"
+                return UsageError(f"{where}; save the file as UTF-8")
+    return UsageError(f"{path} is not UTF-8; save the file as UTF-8")
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -72,6 +84,8 @@ def read_json(path: Path) -> dict[str, Any]:
         raise UsageError(f"cannot read {path}: {error.strerror}") from error
     except json.JSONDecodeError as error:
         raise UsageError(f"{path} line {error.lineno}: not JSON ({error.msg})") from error
+    except UnicodeDecodeError as error:
+        raise not_utf8(path) from error
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{path} is not JSON ({error})") from error
     if not isinstance(content, dict):

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ...errors import UsageError
-from .source import numbered_lines
+from .source import not_utf8, numbered_lines
 
 FILE_COLUMNS = ("file", "image", "file_name", "filename")
 CAPTION_COLUMNS = ("caption", "captions", "text")
@@ -55,7 +55,7 @@ def read_table(path: Path) -> Iterator[CaptionRow]:
         for place, row in read(path):
             yield _parse(place, row)
     except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is not UTF-8 ({error}); save it as UTF-8") from error
+        raise not_utf8(path) from error
 
 
 def read_pairs(path: Path) -> Iterator[CaptionRow]:
@@ -75,7 +75,7 @@ def read_pairs(path: Path) -> Iterator[CaptionRow]:
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is not UTF-8 ({error}); save it as UTF-8") from error
+        raise not_utf8(path) from error
 
 
 def read_tokens(path: Path) -> Iterator[CaptionRow]:

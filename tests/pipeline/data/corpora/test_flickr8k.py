@@ -116,7 +116,10 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         {"captions.txt": "image,caption\n", "Images/readme": "x"},
         r"captions\.txt names no image, and .*Images holds none",
     ),
-    "not UTF-8": (NEW | {"captions.txt": b"image,caption\na_1.jpg,caf\xe9\n"}, "is not UTF-8"),
+    "not UTF-8": (
+        NEW | {"captions.txt": b"image,caption\na_1.jpg,caf\xe9\n"},
+        r"captions\.txt line 2: not UTF-8 \(.* at byte 11\)",
+    ),
     "token file without a number": (
         OLD | {"Flickr8k.token.txt": TOKENS + "a_1.jpg\tx\n"},
         r"token\.txt line 5: not of the form NAME\.jpg#N",

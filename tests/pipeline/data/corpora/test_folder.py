@@ -105,7 +105,7 @@ def test_rows_of_one_image_are_gathered_and_oddities_reported(src: Path) -> None
         ("file,caption\na.pdf,x\n", r"captions\.csv line 2: .*is no image"),
         ("file,caption\nnone.png,x\n", r"captions\.csv names no image that exists"),
         ("", r"captions\.csv names no image that exists"),
-        ("file,caption\na.png,caf\udce9\n", r"captions\.csv is not UTF-8"),
+        ("file,caption\na.png,caf\udce9\n", r"captions\.csv line 2: not UTF-8"),
     ],
 )
 def test_bad_csv(src: Path, text: str, message: str) -> None:
