@@ -79,10 +79,11 @@ def _accuracies(results: Results) -> list[str]:
         if not all(known):
             continue
         last, best = spread(curve[-1] for curve in known), spread(max(curve) for curve in known)
-        rows.append(
-            f"| {name} | {last.mean:.1f} ± {last.deviation:.1f} | "
-            f"{best.mean:.1f} ± {best.deviation:.1f} |"
-        )
+        shown = [
+            f"{value.mean:.1f} ± {value.deviation:.1f}" if len(known) > 1 else f"{value.mean:.1f}"
+            for value in (last, best)
+        ]
+        rows.append(f"| {name} | {' | '.join(shown)} |")
     if not rows:
         return []
     head = ["| corpus | named right, last epoch, % | best epoch, % |", "| --- | ---: | ---: |"]

@@ -25,7 +25,8 @@ from ..learners import build, spec_of, tokenizer_of
 from ..towers import FROZEN
 from .cells import Cell, Copy, Fit, Options, Places, Victim
 
-_BATCH = {"cpu": 32, "cuda": 128}
+# A probe takes a batch of this many pixels at most, to be brief on large models too.
+_BATCH, _PIXELS = 128, {"cpu": 128 * 64**2, "cuda": 128 * 224**2}
 _HOTFLIP_FORWARDS = 1 + 16
 
 
@@ -115,7 +116,8 @@ def probe(
     device = torch.device(where)
     spec = spec_of(model, image_size, context_length)
     network = build(spec, seed=0).to(device)
-    batch = _BATCH.get(device.type, _BATCH["cpu"])
+    pixels = _PIXELS.get(device.type, _PIXELS["cpu"])
+    batch = max(2, min(_BATCH, pixels // spec.image_size**2))
     images = torch.randint(0, 256, (batch, 3, spec.image_size, spec.image_size))
     seen = to_model_input(images.to(torch.uint8), spec).to(device)
     tokens = tokenizer_of(spec)(["a photo of a dog that runs over the grass"] * batch).to(device)
