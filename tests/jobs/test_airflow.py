@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import sqlite3
@@ -182,10 +183,7 @@ def test_a_failing_shard_turns_protect_red_and_its_repair_green(
         "verify": ("upstream_failed", 0),
         "publish": ("upstream_failed", 0),
     }
-    assert (
-        "exit code 3, shards failed or too many samples are quarantined: failed: shard-001" in told
-    )
-    assert "copy the shard again" in told
+    assert re.search(r"exit code 3, .*: failed: shard-001: .*copy the shard again", told)
     assert published(copy) is None
     assert tree(incoming) == before
     first = (copy / "shard-000.tar").stat().st_mtime_ns

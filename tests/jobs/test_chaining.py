@@ -99,6 +99,28 @@ def test_open_clip_training_loader(
     assert seen == SAMPLES
 
 
+@pytest.mark.ray
+@pytest.mark.slow
+def test_ray_data(
+    output: Path,
+    published: dict[str, tuple[str, Any]],
+    ray_cluster: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", ray_cluster)
+    import numpy as np
+    import ray
+
+    files = [str(output / f"shard-{shard:03d}.tar") for shard in range(SHARDS)]
+    rows = ray.data.read_webdataset(files).take_all()
+    assert len(rows) == SAMPLES
+    for row in rows:
+        caption, pixels = published[row["__key__"]]
+        assert row["txt"] == caption
+        assert np.array_equal(row["png"], pixels)
+        assert set(row["json"]) == {"captions", "id"}
+
+
 @pytest.mark.slow
 def test_hugging_face_datasets(
     output: Path,
