@@ -13,6 +13,12 @@ class UsageError(UnlearnableError, ValueError):
     """The request cannot be carried out as written; the message names the remedy."""
 
 
+class BusyError(UsageError):
+    """Another run has the output; when that has ended the same request can be carried out."""
+
+    exit_code = 3
+
+
 class ShardError(UnlearnableError):
     """One shard cannot be used; it fails alone and the run goes on."""
 

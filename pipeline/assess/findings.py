@@ -115,7 +115,9 @@ class VerifyReport:
         compared = (
             "compared with their originals" if self.against else "checked without the originals"
         )
-        verdict = f"{total} violations" if total else "no violation"
+        # The last line is what an alert shows of it.
+        first = f", the first: {self.violations[0]}" if self.violations else ""
+        verdict = f"{total} violation{'s' if total > 1 else ''}{first}" if total else "no violation"
         lines.append(f"{self.samples} samples in {self.shards} shards {compared}: {verdict}")
         if self.sample is not None:
             lines.append(str(self.sample))

@@ -183,6 +183,8 @@ class RetryConfig:
     output: str
     """URL of the directory that `protect` writes to."""
     _: KW_ONLY
+    shards: tuple[str, ...] = ()
+    """Names of shards to make anew though they are committed, such as those that verify named."""
     surrogate: str | None = None
     """URL of the surrogate where it has moved since; it must be the same one."""
     executor: ExecutorName = "auto"

@@ -25,7 +25,7 @@ from typing import Literal
 
 from ..data import storage
 from ..data.typed_json import parse
-from ..errors import UsageError
+from ..errors import BusyError, UsageError
 from .stop import StopFlag
 
 log = logging.getLogger(__name__)
@@ -101,7 +101,8 @@ class OutputLease:
         join: whether to work beside another run of the same configuration.
 
     Raises (on entering):
-        UsageError: another run holds the output.
+        BusyError: another run of this configuration holds the output.
+        UsageError: one of another configuration does.
     """
 
     def __init__(self, output: str, config_hash: str, *, join: bool) -> None:
@@ -167,9 +168,9 @@ class OutputLease:
         self._thread.start()
 
     def check(self) -> None:
-        """Raise UsageError when the lease was lost, because it was not renewed in time."""
+        """Raise BusyError when the lease was lost, because it was not renewed in time."""
         if self._lost:
-            raise UsageError(f"{self._output}: {self._lost}; run the same command to go on")
+            raise BusyError(f"{self._output}: {self._lost}; run the same command to go on")
 
     def release(self) -> None:
         """Give the output up."""
@@ -188,9 +189,9 @@ class OutputLease:
                     f"wait for its end, or use another output folder"
                 )
             if not self._join:
-                raise UsageError(
+                raise BusyError(
                     f"{self._output} is being written by {lease}; give --join to work beside it, "
-                    f"or wait for its end"
+                    f"or wait for its end and run the same command again"
                 )
 
     def _goes_first(self, lease: Lease) -> bool:
@@ -235,7 +236,8 @@ def lease_output(
     """Claim ``output`` for a run and give it up afterwards, however that ends.
 
     Raises:
-        UsageError: another run holds the output.
+        BusyError: another run of this configuration holds the output.
+        UsageError: one of another configuration does.
     """
     lease = OutputLease(output, config_hash, join=join)
     try:

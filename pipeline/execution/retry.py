@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from ..data.ledger import read_ledger
+from ..data import storage
+from ..data.ledger import read_ledger, record_url
 from ..data.plan import Plan, ShardInput, inspect_shards, read_plan
-from ..errors import UsageError
+from ..errors import BusyError, UsageError
 from .config import ProtectConfig, RetryConfig
 from .drive import check_running, drive
+from .lease import read_leases
 from .run import REQUEST
 from .spec import RunSpec, WorkerSetup, package_version
 from .summary import RunSummary
 
 
 def retry(config: RetryConfig) -> RunSummary:
-    """Run the shards again that an earlier run gave up, and nothing else.
+    """Run the shards again that an earlier run gave up or that are named, and nothing else.
 
     The bytes are those that an undisturbed run would have written. A shard whose input was
     repaired meanwhile is taken as it is now. Exit codes are those of `protect`.
 
     Raises:
-        UsageError: no run there, or one of another release, or its surrogate is not to be had.
+        UsageError: no run there, or one of another release, or its surrogate is not to be had, or
+            no shard of a name.
+        BusyError: shards are named while a run has the output.
         StorageFullError: no space is left; nothing half-written was committed.
     """
     plan = read_plan(config.output)
@@ -48,8 +52,27 @@ def retry(config: RetryConfig) -> RunSummary:
     check_running(run)
     ledger = read_ledger(config.output)
     failed = frozenset(name for name, record in ledger.items() if record.status == "failed")
+    again = failed | _take_back(config, plan)
     setup = WorkerSetup(spec, surrogate or None, run.io_threads, run.device)
-    return drive(run, setup, plan, _as_they_are(plan, failed), new=False, only=failed)
+    return drive(run, setup, plan, _as_they_are(plan, again), new=False, only=again)
+
+
+def _take_back(config: RetryConfig, plan: Plan) -> frozenset[str]:
+    """Remove the records of the shards that the user names: without one a shard is not there."""
+    names = frozenset(config.shards)
+    unknown = sorted(names - {shard.name for shard in plan.shards})
+    if unknown:
+        raise UsageError(
+            f"{config.output} has no shard {unknown[0]}; give names as in _ledger/, without .json"
+        )
+    if names and (runs := read_leases(config.output)):
+        raise BusyError(
+            f"{config.output} is being written by {runs[0]}; wait for its end and run the same "
+            f"command again"
+        )
+    for name in sorted(names):
+        storage.remove(record_url(config.output, name))
+    return names
 
 
 def _frozen_spec(output: str, plan: Plan) -> RunSpec:

@@ -10,6 +10,9 @@ from ..data.ledger import LedgerRecord
 from ..data.manifest import MANIFEST_DIR
 from ..data.plan import Plan
 
+# Failed shards that are named: a task's log is read by people.
+_SHOWN = 20
+
 
 @dataclass(frozen=True)
 class RunSummary:
@@ -59,7 +62,13 @@ class RunSummary:
             f"{self.seconds:.1f} s"
         )
         lines = [done]
-        lines += [f"failed: {name}: {reason}" for name, reason in sorted(self.failed.items())]
+        failed = [f"failed: {name}: {reason}" for name, reason in sorted(self.failed.items())]
+        lines += failed[:_SHOWN]
+        if len(failed) > _SHOWN:
+            lines.append(
+                f"failed: {len(failed) - _SHOWN} shards more; `unlearnable status {self.output}` "
+                f"names all"
+            )
         if self.too_many_quarantined:
             lines.append(
                 f"more than the allowed share of {self.max_quarantined:g} is quarantined: the "

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import time
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,8 @@ import pytest
 from PIL import Image
 
 from unlearnable.jobs.cli import main
+from unlearnable.pipeline.data.plan import read_plan
+from unlearnable.pipeline.execution.lease import Lease
 
 Run = Callable[..., tuple[int, str]]
 # As the session's surrogate was fitted.
@@ -176,3 +180,21 @@ def test_a_run_that_finds_gaps_takes_the_mark_away(source: Path, copy: Path, run
     assert run("protect", source, copy, *NOISE)[0] == 0
     assert run("publish", copy)[0] == 0
     assert state(copy)["_PUBLISHED"][1] == before
+
+
+def test_an_output_that_another_run_has_is_worth_another_attempt(
+    source: Path, copy: Path, run: Run
+) -> None:
+    plan = read_plan(str(copy))
+    assert plan is not None
+    now = time.time()
+    lease = Lease(
+        "20200101T000000Z-0000", plan.config_hash, "far", 1, "another", "77", "held", now, now + 60
+    )
+    path = copy / "_lease" / f"{lease.run}.json"
+    path.write_text(json.dumps(asdict(lease)))
+    code, told = run("protect", source, copy, *NOISE)
+    assert code == 3, told
+    assert re.search("is being written by run .*far.*run the same command again", told)
+    path.write_text(json.dumps(asdict(replace(lease, expires=now))))
+    assert run("protect", source, copy, *NOISE)[0] == 0

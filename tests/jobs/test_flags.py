@@ -48,7 +48,7 @@ FLAGS = {
     "report": "--against --html --output --results --samples --seed",
     "retry": """
         --device --executor --gpus-per-worker --grace-seconds --join --log-file --max-attempts
-        --output --shard-timeout --surrogate --workers
+        --output --shard-timeout --shards --surrogate --workers
     """,
     "restore": "--destination --output",
     "paper": """

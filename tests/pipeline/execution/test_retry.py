@@ -52,6 +52,23 @@ def test_a_repaired_shard_is_done_as_in_an_undisturbed_run(
     assert retry(RetryConfig(str(output), executor="local")).exit_code == 0
 
 
+def test_a_damaged_shard_is_made_anew_when_it_is_named(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "out"
+    line = ["protect", str(corpus), str(output), "--method", "random", "--executor", "local"]
+    assert main(line) == 0
+    before = digests(output)
+    (output / "shard-001.tar").write_bytes(b"bits that fell over")
+    assert main(["verify", str(output)]) == 4
+    assert "the first: shard_" in capsys.readouterr().out.splitlines()[-1]
+    assert main(["retry", str(output), "--executor", "local", "--shards", "shard-9"]) == 2
+    assert "has no shard shard-9" in capsys.readouterr().err
+    assert main(["retry", str(output), "--executor", "local", "--shards", "shard-001"]) == 0
+    assert digests(output) == before
+    assert main(["verify", str(output), "--against", str(corpus)]) == 0
+
+
 def test_what_fails_again_stays_failed(broken: tuple[ProtectConfig, Path]) -> None:
     summary = retry(RetryConfig(broken[0].output, executor="local"))
     assert (summary.exit_code, summary.committed, list(summary.failed)) == (3, 3, ["shard-001"])
