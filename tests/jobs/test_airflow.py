@@ -10,6 +10,7 @@ import socket
 import sqlite3
 import subprocess
 import time
+import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -241,6 +242,8 @@ def services(airflow: Airflow) -> Iterator[dict[str, str]]:
                     start_new_session=True,
                 )
             started.append(process)
+        # A task that cannot reach the API server counts as an attempt.
+        wait_until(lambda: answers(f"{url}/api/v2/version"), 300)
         yield variables
     finally:
         for process in started:
@@ -252,16 +255,25 @@ def services(airflow: Airflow) -> Iterator[dict[str, str]]:
                 os.killpg(process.pid, signal.SIGKILL)
 
 
-def wait_for(airflow: Airflow, days: Sequence[str], seconds: float) -> dict[str, Any]:
-    """Return the states of days once every task of each has ended."""
+def answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as response:
+            return bool(response.status == 200)
+    except OSError:
+        return False
+
+
+def wait_until(condition: Callable[[], bool], seconds: float) -> None:
     until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        found = {day: airflow.states(day) for day in days}
-        states = [state for day in found.values() for state, _ in day.values()]
-        if len(states) == len(days) * len(TASKS) and ENDED.issuperset(states):
-            return found
-        time.sleep(2)
-    raise AssertionError(found)
+    while not condition():
+        assert time.monotonic() < until, f"nothing within {seconds} s"
+        time.sleep(1)
+
+
+def ended(airflow: Airflow, days: Sequence[str]) -> bool:
+    """Whether every task of every day has come to an end."""
+    states = [state for day in days for state, _ in airflow.states(day).values()]
+    return len(states) == len(days) * len(TASKS) and ENDED.issuperset(states)
 
 
 def test_a_backfill_of_two_days_makes_two_partitions(airflow: Airflow, incoming: Path) -> None:
@@ -274,8 +286,8 @@ def test_a_backfill_of_two_days_makes_two_partitions(airflow: Airflow, incoming:
             "--to-date", last, "--dag-run-conf", conf(target=str(target)), **variables,
         )  # fmt: skip
         assert code == 0, told
-        found = wait_for(airflow, MORE, 1200)
-    assert found == {first: green("convert"), last: green("convert")}
+        wait_until(lambda: ended(airflow, MORE), 1200)
+    assert {day: airflow.states(day) for day in MORE} == dict.fromkeys(MORE, green("convert"))
     assert sorted(path.name for path in (target / "protected").iterdir()) == [first, last]
     assert all(published(target / "protected" / day) for day in MORE)
     assert tree(incoming) == before
