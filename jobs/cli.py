@@ -24,6 +24,7 @@ _COMMANDS = {
     "verify": ("verify:verify", "Check a protected copy from its published files alone."),
     "publish": ("publish:publish", "Mark a verified copy as published."),
     "evaluate": ("evaluate:evaluate", "Train victims on corpora and compare what they learn."),
+    "submit": ("submit:submit", "Run a command on a Ray cluster and wait for its end."),
     "status": ("status:status", "Tell how far a run is, from its ledger alone."),
     "report": ("report:report", "Write one HTML page about a protected copy."),
     "retry": ("retry:retry", "Run the failed shards of a run again."),
@@ -87,6 +88,25 @@ def _take_general_options(app: App) -> None:
             app.config = (FileOptions(config), split_numbers, whole_numbers)
         result: object = app(tokens, exit_on_error=False, print_error=False)
         return result
+
+
+def parse(tokens: Sequence[str]) -> tuple[str, Any]:
+    """Check a command line without running it.
+
+    Returns:
+        the command's name, and its configuration, None where it takes its options otherwise.
+
+    Raises:
+        CycloptsError, UsageError: it would be refused.
+    """
+    app = build_app()
+    _, outer, _ = app.meta.parse_args(tokens, exit_on_error=False, print_error=False)
+    path = outer.arguments.get("config")
+    if path is not None:
+        app.config = (FileOptions(path), split_numbers, whole_numbers)
+    inner = outer.arguments.get("tokens", ())
+    command, bound, _ = app.parse_args(inner, exit_on_error=False, print_error=False)
+    return command.__name__, bound.arguments.get("config")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -112,8 +112,8 @@ def test_imports_are_found_in_every_form() -> None:
     assert "unlearnable.pipeline.execution.run.protect" in inside
 
 
-def test_only_the_ray_executor_imports_ray() -> None:
-    assert importers("ray") == {RAY_MODULE}
+def test_only_the_ray_executor_and_the_submission_import_ray() -> None:
+    assert importers("ray") == {RAY_MODULE, "unlearnable.jobs.ray_job"}
 
 
 def test_only_storage_imports_fsspec() -> None:

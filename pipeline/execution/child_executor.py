@@ -69,8 +69,10 @@ def run_child(
     """
     child: _Child | None = None
     try:
-        while (task := queue.take()) is not None:
+        while len(queue):
             stop.check()
+            task = queue.take()
+            assert task is not None
             if child is None:
                 child = _Child(make)
             outcome = _run(child, task, stop, timeout)

@@ -10,8 +10,10 @@ from .stop import StopFlag
 
 def run_local(worker: Worker[R], queue: Queue[R], stop: StopFlag) -> Generator[R]:
     """Yield the final record of every shard of ``queue``."""
-    while (task := queue.take()) is not None:
+    while len(queue):
         stop.check()
+        task = queue.take()
+        assert task is not None
         record = queue.settle(task, attempt(lambda: worker, task))
         if record is not None:
             yield record

@@ -38,6 +38,7 @@ FLAGS = {
         --shard-timeout --threads --workers
     """,
     "publish": "--output",
+    "submit": "--address --command --runtime-env --stop-seconds --working-dir",
     "evaluate": """
         --attack --batch-size --caption-fields --clean --context-length --device --epochs
         --eval-every --identities --image-size --init --lr --max-pixels --model --output --plot
