@@ -11,7 +11,7 @@ from .bench_record import Figure, read_latest
 
 _BAR, _SHORT, _SOFT = "#3a7d44", "#d1495b", "#6e6e73"
 
-# Section, beginning of the case, metric: goal, and whether more is better.
+# Section, part of the case, metric: goal, and whether more is better.
 GOALS: dict[tuple[str, str, str], tuple[float, bool]] = {
     ("method", "paper / default", "fit spread over 30000"): (12, True),
     ("method", "default, protect", "image passes a sample"): (12, False),
@@ -19,7 +19,7 @@ GOALS: dict[tuple[str, str, str], tuple[float, bool]] = {
     ("limit", "8 steps", "share of the limit"): (0.85, True),
     ("kernels", "pgd_step bfloat16", "share of copy bandwidth"): (0.8, True),
     ("kernels", "pgd_step bfloat16", "speed-up over reference"): (5, True),
-    ("kernels", "hotflip_topk", "speed-up over reference"): (1, True),
+    ("kernels", "hotflip_topk 256x5x49408", "speed-up over reference"): (1, True),
     ("workers", "2 / 1", "speed-up"): (1.8, True),
     ("driver", "local, 100000", "rate"): (300, True),
     ("driver", "ray, 100000", "rate"): (300, True),
@@ -31,7 +31,11 @@ GOALS: dict[tuple[str, str, str], tuple[float, bool]] = {
 def against_goals(figures: list[Figure]) -> list[tuple[Figure, float, float]]:
     """Return the figures that have a goal, with the goal and how far it is reached (1: just)."""
     found = []
+    # On a CPU a kernel is its reference: there is nothing to reach.
+    gpu = any(figure.metric == "share of copy bandwidth" for figure in figures)
     for figure in figures:
+        if figure.section == "kernels" and not gpu:
+            continue
         for (section, case, metric), (goal, more) in GOALS.items():
             fits = figure.section == section and figure.metric == metric
             if fits and case in figure.case:
