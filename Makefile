@@ -14,7 +14,7 @@ endif
 help:
 	@echo "make demo       the whole way on emoji pictures (about 15 minutes on 2 cores)"
 	@echo "make test       the tests"
-	@echo "make test-slow  the tests that need minutes each"
+	@echo "make test-slow  the tests that need minutes each (Debian: slurm-wlm munge for some)"
 	@echo "make check      ruff and mypy"
 	@echo "make docs       the documentation as a site: build/docs/site/index.html"
 	@echo "make bench      measure speed on this machine (about 15 minutes on 2 cores)"
