@@ -61,6 +61,17 @@ def execute(
         stop: asked between shards.
         gpus_per_worker: GPUs that a Ray actor reserves; ``auto`` is one where there is any.
     """
+    with stop.telling():
+        yield from _execute(config, make, queue, stop, gpus_per_worker)
+
+
+def _execute(
+    config: Running,
+    make: Callable[[], Worker[R]],
+    queue: Queue[R],
+    stop: StopFlag,
+    gpus_per_worker: Literal["auto"] | float,
+) -> Generator[R]:
     timeout = config.shard_timeout
     if choose_executor(config) == "local":
         if timeout:

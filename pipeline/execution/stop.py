@@ -69,6 +69,16 @@ class StopFlag:
         if self._at_once:
             raise Interrupted(self._signum)
 
+    @contextmanager
+    def telling(self) -> Iterator[None]:
+        """Raise what a handler raised when a library has put a plain KeyboardInterrupt for it."""
+        try:
+            yield
+        except KeyboardInterrupt as error:
+            if self._signum and not isinstance(error, Interrupted):
+                raise Interrupted(self._signum) from error
+            raise
+
     def close(self) -> None:
         """End the grace."""
         if self._timer is not None:

@@ -17,6 +17,8 @@ from harmful_workers import HarmfulWorker
 from unlearnable.pipeline.data.ledger import LedgerRecord
 from unlearnable.pipeline.data.plan import ShardInput
 from unlearnable.pipeline.execution.child_executor import run_child
+from unlearnable.pipeline.execution.config import ProtectConfig
+from unlearnable.pipeline.execution.executors import execute
 from unlearnable.pipeline.execution.local_executor import run_local
 from unlearnable.pipeline.execution.schedule import ShardTask, TaskQueue
 from unlearnable.pipeline.execution.stop import Interrupted, StopFlag, stop_on_signals
@@ -131,6 +133,26 @@ def test_a_sigterm_lets_the_shard_in_work_end_within_its_grace(
         records.extend(r.shard for r in run_local(worker, queue_of("a", "b", "c"), stop))
     assert raised.value.exit_code == 128 + signum
     assert worker.ended == done
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_library_that_swallows_the_signal_does_not_change_the_exit_code(signum: int) -> None:
+    """Ray's calls raise a plain KeyboardInterrupt for whatever a handler raised inside them."""
+
+    class Swallowing:
+        def run(self, _task: ShardTask) -> LedgerRecord:
+            try:
+                os.kill(os.getpid(), signum)
+                time.sleep(10)
+            except KeyboardInterrupt:
+                raise KeyboardInterrupt from None
+            raise AssertionError
+
+    config = ProtectConfig("in", "out", executor="local")
+    queue = queue_of("a")
+    with pytest.raises(Interrupted) as raised, stop_on_signals() as stop:
+        list(execute(config, Swallowing, queue, stop, gpus_per_worker=0.0))
+    assert raised.value.exit_code == 128 + signum
 
 
 @pytest.mark.ray
