@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,6 +22,7 @@ from .expand import expand
 PLAN_NAME = "_plan.parquet"
 PLAN_VERSION = "1"
 _CHUNK = 1 << 14
+_GROUP = 64
 # Shards of a folder from which on it is listed instead of asking for each.
 _LISTED = 64
 _SCHEMA = pa.schema(
@@ -96,9 +98,13 @@ def inspect_shards(urls: Sequence[str]) -> list[ShardInput]:
     listed = _listed(urls)
     shards: list[ShardInput] = []
     with ThreadPoolExecutor(16) as pool:
-        # What waits in a pool takes ten times the memory of what it returns.
+        # What waits in a pool takes ten times the memory of what it returns, and handing over one
+        # URL takes longer than looking at a local file.
         for start in range(0, len(urls), _CHUNK):
-            shards += pool.map(lambda url: _inspect(url, listed), urls[start : start + _CHUNK])
+            ends = range(start, min(start + _CHUNK, len(urls)), _GROUP)
+            parts = [urls[place : place + _GROUP] for place in ends]
+            for found in pool.map(lambda part: [_inspect(url, listed) for url in part], parts):
+                shards += found
     return shards
 
 
@@ -112,7 +118,7 @@ def _listed(urls: Sequence[str]) -> dict[str, dict[str, dict[str, Any]]]:
 
 
 def _refuse_equal_names(shards: Sequence[ShardInput]) -> None:
-    if len({shard.name for shard in shards}) == len(shards):
+    if _is_one_folder(shards) or len({shard.name for shard in shards}) == len(shards):
         return
     first: dict[str, str] = {}
     for shard in shards:
@@ -122,6 +128,15 @@ def _refuse_equal_names(shards: Sequence[ShardInput]) -> None:
                 "rename one, or run the folders separately"
             )
         first[shard.name] = shard.url
+
+
+def _is_one_folder(shards: Sequence[ShardInput]) -> bool:
+    """Whether these are different files of one folder: then no set of a million names is needed."""
+    folder, end = shards[0].url.rpartition("/")[0], ".tar"
+    return not storage.is_http(folder) and all(
+        other.url.rpartition("/")[0] == folder and one.url < other.url and other.url.endswith(end)
+        for one, other in itertools.pairwise([ShardInput("", f"{folder}/"), *shards])
+    )
 
 
 def write_plan(output: str, plan: Plan) -> None:

@@ -87,7 +87,9 @@ class ProtectConfig:
     owner: str = ""
     """Who publishes the copy; printed in its card."""
     dry_run: bool = False
-    """Plan, count and estimate disk needs; write nothing."""
+    """Estimate disk space, time and cost from a trial of a few batches; write nothing."""
+    worker_price: float = 0.0
+    """What a worker costs an hour, in any currency; the dry run multiplies by it."""
 
 
 @dataclass(frozen=True)

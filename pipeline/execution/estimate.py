@@ -1,65 +1,126 @@
-"""The dry run: what a run would read and how much space its output would take."""
+"""The dry run: how much a run would read, write, take and cost, from a trial of a few batches."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import tarfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from itertools import islice
+from pathlib import Path
 
+from ..data import storage
+from ..data.ledger import LedgerRecord
 from ..data.plan import Plan, ShardInput
-from ..data.shards import Sample, open_shard
-from ..method.config import MemConfig
-from ..method.mem import protect_batch
+from ..data.shards import Sample, open_shard, write_shard
+from ..errors import ShardError
 from .config import ProtectConfig
 from .resume import committed_records
-from .samples import Change, load_sample, publish_sample
-from .spec import RunSpec
+from .schedule import ShardTask
+from .scratch import scratch_folder
+from .spec import WorkerSetup
 from .summary import RunSummary
+from .worker import make_worker
 
-_PROBED = 16
+_BATCHES = 2
+_WARM_UP = 4
 _TAR_BLOCK = 512
-# A manifest row and a sample's share of the record, rounded up.
+# The end of an archive, on average; and a manifest row with a sample's share of the record.
+_END_BYTES = tarfile.RECORDSIZE // 2
 _ROW_BYTES = 400
 
 
+@dataclass(frozen=True)
+class _Trial:
+    """What the trial read and what a worker made of it.
+
+    Attributes:
+        read: bytes of the samples in their archive.
+        fetched: seconds that reading them took.
+        record: of the protected samples.
+    """
+
+    read: int
+    fetched: float
+    record: LedgerRecord
+
+
 def estimate(
-    config: ProtectConfig, spec: RunSpec, plan: Plan, shards: Sequence[ShardInput]
+    config: ProtectConfig, setup: WorkerSetup, plan: Plan, shards: Sequence[ShardInput]
 ) -> RunSummary:
-    """Count what is left to do and extrapolate its size from the first samples; writes nothing."""
+    """Count what is left to do, and extrapolate from the first batches of it; writes nothing.
+
+    A worker of this process protects two batches into a local folder that vanishes. Reading and
+    protecting overlap in a run, so the slower of them counts.
+    """
     done = committed_records(plan, config.output)
     planned = {shard.name for shard in plan.shards}
     waiting = [s for s in shards if s.name in planned and s.name not in done]
+    summary = RunSummary(config.output, shards=len(plan.shards), committed=len(done))
+    if not waiting:
+        return replace(summary, estimated_bytes=0)
+    trial = _try(waiting, setup)
     left = sum(shard.size or 0 for shard in waiting)
-    read, written, count = _probe(waiting[0], spec) if waiting else (0, 0, 0)
-    samples = round(left * count / read) if read else 0
-    return RunSummary(
-        output=config.output,
-        shards=len(plan.shards),
-        committed=len(done),
-        samples=samples,
-        estimated_bytes=round(left * written / read) + samples * _ROW_BYTES if read else 0,
+    share = left / trial.read if trial.read else 0.0
+    record = trial.record
+    seconds = share * max(record.timings["seconds"], trial.fetched)
+    return replace(
+        summary,
+        samples=round(share * record.samples),
+        estimated_bytes=round(
+            share * (record.shard_size - _END_BYTES + record.samples * _ROW_BYTES)
+        ),
+        estimated_worker_seconds=seconds,
+        estimated_seconds=seconds / min(config.workers, len(waiting)),
+        estimated_cost=seconds / 3600 * config.worker_price if config.worker_price else None,
     )
 
 
-def _probe(shard: ShardInput, spec: RunSpec) -> tuple[int, int, int]:
-    """Return bytes in the archive before and after, and the number, of the first samples.
+def _try(waiting: Sequence[ShardInput], setup: WorkerSetup) -> _Trial:
+    """Protect the first batches of the first shard that can be read.
 
-    Their images are written with random noise, which compresses like a perturbation.
+    Raises:
+        ShardError: none of the first ones can.
     """
-    read = written = count = 0
-    with open_shard(shard.url) as reader:
-        for sample in islice(reader, _PROBED):
-            count += 1
-            read += _tar_bytes(sample)
-            item = load_sample(sample, shard.name, spec)
-            if item.content is None:
-                continue
-            noise = MemConfig(method="random", epsilon=spec.mem.epsilon)
-            found = protect_batch(
-                None, [item.content.image], [item.content.captions], noise, seed=0
-            )
-            _, published = publish_sample(item, Change(found.delta[0], [], "", {}), spec, None)
-            written += _tar_bytes(published) if published is not None else 0
-    return read, written, count
+    last: ShardError | None = None
+    for shard in waiting[:5]:
+        try:
+            with scratch_folder() as folder:
+                return _try_shard(shard, setup, folder)
+        except ShardError as error:
+            last = error
+    assert last is not None, "something waits"
+    raise last
+
+
+def _try_shard(shard: ShardInput, setup: WorkerSetup, folder: Path) -> _Trial:
+    worker = make_worker(setup)
+    with ExitStack() as stack:
+        reader = iter(stack.enter_context(open_shard(shard.url, folder=folder)))
+        # The first samples of a worker wait for what is loaded and compiled once.
+        first = list(islice(reader, _WARM_UP))
+        started = time.perf_counter()
+        more = list(islice(reader, _BATCHES * setup.spec.batch_size))
+        fetched = time.perf_counter() - started
+        few = len(more) < _WARM_UP
+        usable = [sample for sample in (first if few else more) if sample.problem is None]
+        for name, samples in (("warm", first), ("trial", usable)):
+            write_shard(folder / f"{name}.tar", _renumbered(samples))
+    record = LedgerRecord("", "failed", "")
+    for name in ("warm", "trial"):
+        part = ShardInput(name, str(folder / f"{name}.tar"))
+        record = worker.run(ShardTask(part, storage.join(str(folder), "out")))
+        if record.status == "failed":
+            raise ShardError(record.error or "the trial failed")
+    read = sum(_tar_bytes(sample) for sample in usable)
+    return _Trial(read, fetched, record)
+
+
+def _renumbered(samples: Sequence[Sample]) -> Iterator[Sample]:
+    for row, sample in enumerate(samples):
+        if sample.problem is None:
+            yield replace(sample, row=row)
 
 
 def _tar_bytes(sample: Sample) -> int:

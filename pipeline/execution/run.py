@@ -41,9 +41,9 @@ def protect(config: ProtectConfig) -> RunSummary:
     check_places(shards, config.output)
     spec = make_spec(config)
     plan, new = find_plan(spec.as_dict(), shards, config.output, _request(config))
-    if config.dry_run:
-        return estimate(config, spec, take_slice(plan, config.slice), shards)
     setup = WorkerSetup(spec, _surrogate_url(config), config.io_threads, config.device)
+    if config.dry_run:
+        return estimate(config, setup, take_slice(plan, config.slice), shards)
     return drive(config, setup, plan, shards, new=new)
 
 

@@ -30,6 +30,9 @@ class RunSummary:
         max_quarantined: share of the samples above which they are too many.
         seconds: time this run took.
         estimated_bytes: dry run only: disk space that the output will take.
+        estimated_worker_seconds: dry run only: seconds of work, over all workers.
+        estimated_seconds: dry run only: seconds until the end.
+        estimated_cost: dry run only: worker hours times the price of one; None without a price.
     """
 
     output: str
@@ -43,6 +46,9 @@ class RunSummary:
     max_quarantined: float = 1.0
     seconds: float = 0.0
     estimated_bytes: int | None = None
+    estimated_worker_seconds: float = 0.0
+    estimated_seconds: float = 0.0
+    estimated_cost: float | None = None
 
     @property
     def too_many_quarantined(self) -> bool:
@@ -51,11 +57,7 @@ class RunSummary:
 
     def __str__(self) -> str:
         if self.estimated_bytes is not None:
-            return (
-                f"{self.output}: {self.committed} of {self.shards} shards are done; the others "
-                f"hold about {self.samples} samples and need about "
-                f"{self.estimated_bytes / 1e6:.1f} MB. Nothing was written."
-            )
+            return self._estimate(self.estimated_bytes)
         done = (
             f"{self.output}: {self.committed} of {self.shards} shards, {self.protected} of "
             f"{self.samples} samples protected, {self.quarantined} quarantined, "
@@ -81,6 +83,17 @@ class RunSummary:
         if self.exit_code in (130, 143):
             lines.append("interrupted; run the same command to resume")
         return "\n".join(lines)
+
+    def _estimate(self, size: int) -> str:
+        rate = self.samples / self.estimated_worker_seconds if self.estimated_worker_seconds else 0
+        cost = "" if self.estimated_cost is None else f", which cost {self.estimated_cost:,.2f}"
+        return (
+            f"{self.output}: {self.committed} of {self.shards} shards are done; the others hold "
+            f"about {self.samples} samples and need about {size / 1e6:.1f} MB. A trial of a few "
+            f"batches on this machine ran at {rate:.1f} samples/s, so this takes about "
+            f"{self.estimated_worker_seconds / 3600:.3g} worker hours{cost}; the end comes after "
+            f"about {self.estimated_seconds / 3600:.3g} hours. Nothing was written."
+        )
 
 
 def summarise(

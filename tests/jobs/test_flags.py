@@ -31,7 +31,7 @@ FLAGS = {
         --executor --gpus-per-worker --grace-seconds --log-file --shard-timeout
         --image-format --input --io-threads --join --max-attempts --max-pixels --max-quarantined
         --method --output --owner --part --pixel-budget --precision --seed --shuffle --slice --steps
-        --surrogate --torch-threads --trigger-words --views --workers
+        --surrogate --torch-threads --trigger-words --views --worker-price --workers
     """,
     "verify": """
         --against --executor --json --max-listed --max-pixels --output --sample-shards --seed

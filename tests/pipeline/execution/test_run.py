@@ -196,9 +196,17 @@ def test_a_lost_record_is_made_again_and_success_is_withdrawn_meanwhile(
 
 
 def test_a_dry_run_writes_nothing_and_its_estimate_is_near(noise: ProtectConfig) -> None:
-    estimated = protect(replace(noise, dry_run=True))
+    asked = replace(noise, dry_run=True, worker_price=2.0)
+    estimated = protect(asked)
     assert not Path(noise.output).exists()
+    started = time.monotonic()
     protect(noise)
+    taken = time.monotonic() - started
+    # A machine that others use gives no better.
+    assert 0.1 * taken < estimated.estimated_worker_seconds < 10 * taken
+    assert estimated.estimated_seconds == estimated.estimated_worker_seconds
+    assert estimated.estimated_cost == 2.0 * estimated.estimated_worker_seconds / 3600
+    assert "worker hours, which cost" in str(estimated)
     real = sum(path.stat().st_size for path in Path(noise.output).rglob("shard-*"))
     assert estimated.shards == 4
     assert 60 <= estimated.samples <= 110
