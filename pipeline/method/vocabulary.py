@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -31,7 +31,8 @@ def leading_ids(tokenizer: Tokenizer, text: str, count: int) -> list[int]:
     return ids
 
 
-def whole_words(tokenizer: Any) -> dict[str, int]:
+@cache
+def whole_words(tokenizer: Any) -> Mapping[str, int]:
     """Return every lower-case word that is one token and comes back on decode."""
     words: dict[str, int] = {}
     for token_id, token in tokenizer.decoder.items():

@@ -118,7 +118,9 @@ def _facts(plan: Plan, state: StatusReport, counted: Tally) -> list[tuple[str, s
         facts.append((f"±{largest}", "largest change", "of 255 levels, any pixel, any image"))
     if counted.psnr.total:
         median, low = counted.psnr.quantile(0.5), counted.psnr.quantile(0.01)
-        facts.append((f"{median:.1f} dB", "median PSNR", f"99 of 100 images above {low:.1f}"))
+        facts.append(
+            (f"{median:.1f} dB", "median PSNR", f"higher is closer; 99 of 100 above {low:.1f}")
+        )
     words = setting(plan, "trigger_words")
     if words:
         facts.append((f"{words}", "trigger words", "in front of every caption"))
