@@ -22,6 +22,7 @@ from ..config import EvaluateConfig
 from ..evaluate import package_versions, train_rows
 from ..results import Results, read_cells
 from ..rows import Row
+from ..towers import FROZEN
 from .cells import Cell, Copy, Fit, Places, Victim
 from .config import PaperConfig
 from .store import Record, Store
@@ -122,15 +123,15 @@ class Maker:
         train_rows(config, [row])
         facts, test = self.places.facts[cell.source], self.places.facts["test"]
         tests = len(self.results(cell).cells[0].curve) / max(1, facts.images)
-        steps = config.epochs
-        return _weighed(
-            {
-                "image_forward": steps + tests * test.images,
-                "image_backward": steps,
-                "text_forward": steps + tests * test.captions,
-                "text_backward": steps,
-            }
-        )
+        if config.model == FROZEN:
+            tests, steps = 1 / max(1, facts.images), 0
+            read = {"image_forward": 1, "text_forward": facts.captions / max(1, facts.images)}
+        else:
+            steps = config.epochs
+            read = {"image_forward": steps, "text_forward": steps}
+        read["image_forward"] += tests * test.images
+        read["text_forward"] += tests * test.captions
+        return _weighed({**read, "image_backward": steps, "text_backward": steps})
 
     def _row(self, cell: Victim) -> Row:
         clean = self.places.urls[cell.source]
