@@ -27,7 +27,8 @@ class LedgerRecord:
 
     ``input`` holds url, size and sha256; ``timings`` seconds by stage; ``queues`` how many samples
     stood in each queue on average; ``passes`` forward and backward passes a sample by kind;
-    ``retries`` the storage operations that were repeated for it.
+    ``retries`` the storage operations that were repeated for it; ``loss`` is the mean after
+    protection, where the method has one.
     """
 
     shard: str
@@ -47,6 +48,7 @@ class LedgerRecord:
     timings: dict[str, float] = field(default_factory=dict)
     queues: dict[str, float] = field(default_factory=dict)
     passes: dict[str, float] = field(default_factory=dict)
+    loss: float | None = None
     error: str | None = None
 
 

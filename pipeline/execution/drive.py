@@ -163,6 +163,7 @@ class _Run:
             max_attempts=self.config.max_attempts,
             run_log=run_log,
         )
+        self.lease.show(queue.board)
         total = len(self.records) + len(waiting)
         gpus = self.config.gpus_per_worker
         running = execute(self.config, self.make, queue, self.stop, gpus_per_worker=gpus)

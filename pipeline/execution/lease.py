@@ -19,13 +19,14 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from ..data import storage
 from ..data.typed_json import parse
 from ..errors import BusyError, UsageError
+from .board import Board, InWork
 from .stop import StopFlag
 
 log = logging.getLogger(__name__)
@@ -51,6 +52,7 @@ class Lease:
         state: ``claimed`` until the run has made sure that it may go on.
         heartbeat: when it was renewed, in seconds since 1970.
         expires: when it stops counting.
+        working: the attempts in work at that heartbeat by shard: the fields of `InWork`.
     """
 
     run: str
@@ -62,6 +64,16 @@ class Lease:
     state: Literal["claimed", "held"]
     heartbeat: float
     expires: float
+    working: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def in_work(self) -> list[InWork]:
+        """The attempts in work at the last heartbeat."""
+        found = []
+        for fields in self.working.values():
+            with suppress(ValueError):
+                found.append(parse(InWork, json.dumps(fields).encode()))
+        return found
 
     @property
     def live(self) -> bool:
@@ -124,6 +136,7 @@ class OutputLease:
         self._lost = ""
         self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
         self.others = 0
+        self._board: Board | None = None
 
     @property
     def run(self) -> str:
@@ -167,6 +180,10 @@ class OutputLease:
         self._write()
         self._thread.start()
 
+    def show(self, board: Board) -> None:
+        """Tell what is on ``board`` with every heartbeat from now on."""
+        self._board = board
+
     def check(self) -> None:
         """Raise BusyError when the lease was lost, because it was not renewed in time."""
         if self._lost:
@@ -199,7 +216,11 @@ class OutputLease:
 
     def _write(self) -> None:
         now = time.time()
-        self._lease = replace(self._lease, heartbeat=now, expires=now + LEASE_SECONDS)
+        entries = self._board.entries() if self._board is not None else []
+        working = {entry.shard: asdict(entry) for entry in entries}
+        self._lease = replace(
+            self._lease, heartbeat=now, expires=now + LEASE_SECONDS, working=working
+        )
         self._url = storage.join(self._output, LEASE_DIR, f"{self.run}.json")
         storage.write_bytes(self._url, json.dumps(asdict(self._lease), indent=1).encode())
 
@@ -215,6 +236,8 @@ class OutputLease:
                     self._lost = "this run lost its lease: it stood still for too long"
                     return
                 self._write()
+                if self._board is not None:
+                    self._board.name_silent()
             except Exception as error:  # noqa: BLE001 - the next beat may succeed
                 log.warning("cannot renew the lease of %s: %s", self._output, error)
 

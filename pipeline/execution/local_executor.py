@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator
 
 from .schedule import Queue, R, Worker, attempt
@@ -14,6 +15,8 @@ def run_local(worker: Worker[R], queue: Queue[R], stop: StopFlag) -> Generator[R
         stop.check()
         task = queue.take()
         assert task is not None
+        place = f"process {os.getpid()}"
+        queue.board.begin(task.shard.name, place, lambda: getattr(worker, "samples_done", 0))
         record = queue.settle(task, attempt(lambda: worker, task))
         if record is not None:
             yield record

@@ -30,7 +30,8 @@ class RunLog(logging.Handler):
 
     - ``run_begun``: host, pid, version, config_hash, shards, waiting, executor, workers, joined
     - ``shard_begun``: shard, attempt; it was given to a worker
-    - ``shard_returned``: shard, attempt; not begun, or preempted: the attempt does not count
+    - ``shard_returned``: shard, attempt, reason; not begun, or its node was lost: the attempt does
+      not count
     - ``shard_ended``: shard, attempt, outcome (``committed``, ``failed``, or ``again``: another
       attempt follows), error, samples, retries, phases (seconds of each)
     - ``message``: level, text

@@ -13,9 +13,13 @@ from typing import Generic, Protocol, TypeVar
 from ..data.ledger import LedgerRecord
 from ..data.plan import ShardInput
 from ..errors import UnlearnableError
+from .board import Board
 from .run_log import RunLog
 
 log = logging.getLogger(__name__)
+
+# A shard that takes its node along each time has to end like one that kills its process.
+MAX_LOSSES = 10
 
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
@@ -35,11 +39,13 @@ class ShardTask:
         shard: the input shard.
         output: URL of the output directory.
         attempt: 1 for the first.
+        losses: how often the node under it was lost; that is no attempt.
     """
 
     shard: ShardInput
     output: str
     attempt: int = 1
+    losses: int = 0
 
 
 class Worker(Protocol[R_co]):
@@ -102,6 +108,9 @@ class Queue(Generic[R]):
         output: URL of the output directory.
         max_attempts: how often a shard is begun whose worker dies.
         give_up: makes the end of a shard that has used up its attempts, of its last one and why.
+
+    Attributes:
+        board: what is in work.
     """
 
     def __init__(
@@ -115,17 +124,33 @@ class Queue(Generic[R]):
         self._waiting = deque(ShardTask(shard, output) for shard in shards)
         self._max_attempts = max_attempts
         self._give_up = give_up
+        self.board = Board()
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     def take(self) -> ShardTask | None:
         """Return the next task, None when none waits."""
-        return self._waiting.popleft() if self._waiting else None
+        task = self._waiting.popleft() if self._waiting else None
+        if task is not None:
+            self.board.add(task.shard.name, task.attempt)
+        return task
 
-    def give_back(self, task: ShardTask) -> None:
-        """Take ``task`` back, which was never begun or was ended by a preemption."""
+    def give_back(self, task: ShardTask, reason: str = "") -> None:
+        """Take ``task`` back, which was never begun or whose node was lost."""
+        log.debug("shard %s, attempt %d, waits again %s", task.shard.name, task.attempt, reason)
+        self.board.remove(task.shard.name)
         self._waiting.appendleft(task)
+
+    def lost(self, task: ShardTask, reason: str) -> R | None:
+        """Take ``task`` back, whose node was lost: no attempt, unless that goes on and on."""
+        if task.losses >= MAX_LOSSES:
+            return self.settle(task, Outcome(error=reason))
+        log.warning(
+            "shard %s, attempt %d: %s; it does not count", task.shard.name, task.attempt, reason
+        )
+        self.give_back(replace(task, losses=task.losses + 1), reason)
+        return None
 
     def settle(self, task: ShardTask, outcome: Outcome[R]) -> R | None:
         """Return the shard's final record, or None when it waits for another attempt.
@@ -133,6 +158,7 @@ class Queue(Generic[R]):
         Raises:
             UnlearnableError: the outcome is fatal for the run.
         """
+        self.board.remove(task.shard.name)
         if outcome.fatal is not None:
             raise outcome.fatal
         if outcome.record is not None:
@@ -170,11 +196,12 @@ class TaskQueue(Queue[LedgerRecord]):
             self._log.event("shard_begun", shard=task.shard.name, attempt=task.attempt)
         return task
 
-    def give_back(self, task: ShardTask) -> None:
-        """Take ``task`` back, which was never begun or was ended by a preemption."""
-        super().give_back(task)
+    def give_back(self, task: ShardTask, reason: str = "") -> None:
+        """Take ``task`` back, which was never begun or whose node was lost."""
+        super().give_back(task, reason)
         if self._log is not None:
-            self._log.event("shard_returned", shard=task.shard.name, attempt=task.attempt)
+            name = task.shard.name
+            self._log.event("shard_returned", shard=name, attempt=task.attempt, reason=reason)
 
     def settle(self, task: ShardTask, outcome: Outcome[LedgerRecord]) -> LedgerRecord | None:
         """Return the shard's final record, or None when it waits for another attempt.

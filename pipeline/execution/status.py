@@ -13,6 +13,7 @@ from ..data.ledger import SUCCESS_NAME, LedgerRecord, read_ledger
 from ..data.plan import read_plan
 from ..errors import UsageError
 from ..method.passes import Passes
+from .board import InWork
 from .config import StatusConfig
 from .lease import read_leases
 
@@ -48,6 +49,7 @@ class StatusReport:
         slowest: seconds by name of the slowest shards.
         repeated: number of attempts by name of each shard that needed more than one.
         runs: the runs that hold a lease on the output now.
+        working: the attempts in work at the last heartbeat of each run, the longest first.
     """
 
     output: str
@@ -70,6 +72,7 @@ class StatusReport:
     slowest: dict[str, float] = field(default_factory=dict)
     repeated: dict[str, int] = field(default_factory=dict)
     runs: list[str] = field(default_factory=list)
+    working: list[InWork] = field(default_factory=list)
 
     def to_json(self) -> str:
         """Return the report for machines."""
@@ -103,6 +106,7 @@ class StatusReport:
         if self.retries:
             lines.append(f"{self.retries} storage operations had to be repeated")
         lines += [f"writing now: {run}" for run in self.runs]
+        lines += [f"in work: {entry}" for entry in self.working]
         lines += [f"needed {n} attempts: {name}" for name, n in sorted(self.repeated.items())]
         lines += [f"slowest: {name}: {seconds:.1f} s" for name, seconds in self.slowest.items()]
         lines += [f"failed: {name}: {reason}" for name, reason in sorted(self.failed.items())]
@@ -120,6 +124,7 @@ def status(config: StatusConfig) -> StatusReport:
         raise UsageError(
             f"{config.output} holds no run: it has no plan; give the folder that protect writes to"
         )
+    leases = read_leases(config.output)
     ledger = read_ledger(config.output)
     records = [ledger[shard.name] for shard in plan.shards if shard.name in ledger]
     done = [r for r in records if r.status == "committed" and r.config_hash == plan.config_hash]
@@ -141,7 +146,8 @@ def status(config: StatusConfig) -> StatusReport:
         waited=_waited(done),
         slowest={r.shard: r.timings.get("seconds", 0.0) for r in slowest},
         repeated={r.shard: r.attempts for r in records if r.attempts > 1},
-        runs=[str(lease) for lease in read_leases(config.output)],
+        runs=[str(lease) for lease in leases],
+        working=sorted((w for lease in leases for w in lease.in_work), key=lambda w: w.since),
     )
     return _with_rates(report, done) if done else report
 

@@ -56,6 +56,7 @@ class _Pass:
     optimise_seconds: float = 0.0
     optimise_cpu: float = 0.0
     cpu_before: float = field(default_factory=time.process_time)
+    loss: float = 0.0
     retries_before: int = field(default_factory=retries)
     timings: dict[str, float] = field(default_factory=dict)
     queues: dict[str, float] = field(default_factory=dict)
@@ -85,6 +86,9 @@ class ShardWorker:
         surrogate: the frozen surrogate; None when the method needs none.
         io_threads: threads that decode and encode.
         device: torch device of the optimisation.
+
+    Attributes:
+        samples_done: samples of the shard in work that are written; for whoever watches.
     """
 
     def __init__(
@@ -100,6 +104,7 @@ class ShardWorker:
         self._surrogate = surrogate
         self._protect = BatchProtector(surrogate, spec.mem, device)
         self._io_threads = io_threads
+        self.samples_done = 0
 
     def run(self, task: ShardTask) -> LedgerRecord:
         """Protect and commit one shard.
@@ -139,6 +144,7 @@ class ShardWorker:
         """Read the shard, write the protected one and its manifest into ``folder``."""
         spec, shard = self._spec, task.shard
         result = _Pass()
+        self.samples_done = 0
         window = 2 * self._io_threads
         with (
             ThreadPoolExecutor(self._io_threads, "io", torch.set_num_threads, (1,)) as pool,
@@ -153,6 +159,7 @@ class ShardWorker:
                 for row, sample in ordered_map(pool, self._publish, jobs, window):
                     result.counts[row.status] += 1
                     manifest.write(row)
+                    self.samples_done += 1
                     if sample is not None:
                         writer.write(sample)
 
@@ -210,6 +217,7 @@ class ShardWorker:
             result.optimise_seconds += time.perf_counter() - started
             result.optimise_cpu += time.thread_time() - processor
             result.passes.add(found.passes)
+            result.loss += sum(found.loss_after)
             changes = self._changes(found, index, seed)
         for item in batch:
             yield item, next(changes) if item.content is not None else None
@@ -262,6 +270,7 @@ class ShardWorker:
             },
             queues=result.queues,
             passes={kind: count / done for kind, count in vars(result.passes).items()},
+            loss=_number(result.loss / done),
         )
         write_record(task.output, record)
         return record

@@ -2,42 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
 import random
-import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from runs import Digests, command, descendants, digests, kill
 
 # Generous: on a busy machine a cluster and its actors need minutes to start.
 pytestmark = pytest.mark.timeout(1200)
 
 SHARDS = 12
-Digests = dict[str, str]
-
-
-def digests(output: Path) -> Digests:
-    files = [*output.glob("*.tar"), *output.glob("manifest/*.parquet")]
-    return {str(f.relative_to(output)): hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
 
 
 @pytest.fixture(scope="module")
 def many(build_shards: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_shards(tmp_path_factory.mktemp("many") / "in", shards=SHARDS, samples=12, seed=5)
-
-
-def command(source: Path, output: Path, surrogate: str, *options: str) -> list[str]:
-    fixed = ["--surrogate", surrogate, "--batch-size", "6", "--steps", "1", "--device", "cpu"]
-    return [
-        sys.executable, "-m", "unlearnable", "protect", str(source), str(output), *fixed, *options
-    ]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -47,29 +32,6 @@ def undisturbed(many: Path, surrogate: str, tmp_path_factory: pytest.TempPathFac
     found = digests(output)
     assert len(found) == 2 * SHARDS
     return found
-
-
-def descendants(root: int) -> dict[int, str]:
-    """Command lines of the processes below ``root``, by number."""
-    parents, names = {}, {}
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            with contextlib.suppress(OSError):
-                stat = (folder / "stat").read_text()
-                parents[int(folder.name)] = int(stat.rsplit(")", 1)[1].split()[1])
-                line = (folder / "cmdline").read_bytes().replace(b"\0", b" ")
-                names[int(folder.name)] = line.decode(errors="replace")
-    below, size = {root}, 0
-    while size != len(below):
-        size = len(below)
-        below |= {pid for pid, parent in parents.items() if parent in below}
-    return {pid: names[pid] for pid in below - {root} if pid in names}
-
-
-def kill(pids: list[int]) -> None:
-    for pid in pids:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
 
 
 def assert_ledger_is_true(output: Path) -> int:

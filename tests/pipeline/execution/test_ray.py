@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import re
 import signal
 import time
+import urllib.request
 from dataclasses import replace
 from pathlib import Path
 
@@ -83,10 +86,20 @@ def test_an_actor_has_one_shard_running_and_at_most_one_queued() -> None:
     executor = RayExecutor(make, 2, 0.0)
     queue = queue_of(50)
     most = 0
+
+    class Counting(TaskQueue):
+        def take(self) -> ShardTask | None:
+            nonlocal most
+            task = super().take()
+            most = max(most, len(self.board.entries()))
+            return task
+
+    queue.__class__ = Counting
     for _ in executor.run(queue, StopFlag()):
-        most = max(most, *(len(slot.tasks) for slot in executor._slots))
+        assert max(len(slot.tasks) for slot in executor._slots) <= 2
     executor.close()
-    assert most == 2
+    # The second actor may have started too late to get any.
+    assert 2 <= most <= 4
 
 
 def test_what_no_retry_can_mend_ends_the_run() -> None:
@@ -97,3 +110,59 @@ def test_what_no_retry_can_mend_ends_the_run() -> None:
 
     with pytest.raises(UsageError, match="another one"):
         list(run_ray(make, queue_of(4), StopFlag(), workers=1, gpus_per_worker=0.0))
+
+
+def scrape() -> str:
+    """What the Prometheus endpoints of the cluster's nodes say."""
+    import ray
+
+    text = ""
+    for node in ray.nodes():
+        url = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
+        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=5) as answer:
+            text += answer.read().decode()
+    return text
+
+
+def test_prometheus_reads_counters_and_gauges_of_a_run() -> None:
+    from unlearnable.pipeline.execution.ray_executor import run_ray
+
+    def make() -> Worker[LedgerRecord]:
+        class Mixed:
+            def run(self, task: ShardTask) -> LedgerRecord:
+                if task.shard.name == "s1" and task.attempt == 1:
+                    raise OSError("a moment's trouble")
+                if task.shard.name == "s2":
+                    return LedgerRecord("s2", "failed", "c", error="truncated")
+                return LedgerRecord(
+                    task.shard.name, "committed", "c", samples=10, retries=2, loss=0.5
+                )
+
+        return Mixed()
+
+    shards = [ShardInput(f"s{n}", f"/in/s{n}.tar") for n in range(6)]
+    output = f"/out-{os.getpid()}"
+    queue = TaskQueue(shards, output, config_hash="c")
+    assert len(list(run_ray(make, queue, StopFlag(), workers=1, gpus_per_worker=0.0))) == 6
+    expected = {
+        "shards_done": 5,
+        "shards_failed": 1,
+        "samples": 50,
+        "retries": 1,
+        "storage_retries": 10,
+        "loss": 0.5,
+        "queue_depth": 0,
+        "workers": 1,
+    }
+    end = time.monotonic() + 90
+    found: dict[str, float] = {}
+    while time.monotonic() < end and not expected.items() <= found.items():
+        time.sleep(1)
+        lines = re.findall(r"^ray_unlearnable_(\w+)\{([^}]*)\} (\S+)$", scrape(), re.MULTILINE)
+        found = {
+            name.removesuffix("_total"): float(value)
+            for name, tags, value in lines
+            if f'output="{output}"' in tags
+        }
+    assert expected.items() <= found.items()
+    assert found["samples_per_second"] > 0

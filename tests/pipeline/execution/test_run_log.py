@@ -18,10 +18,13 @@ from unlearnable.pipeline.data import storage
 from unlearnable.pipeline.data.ledger import LedgerRecord, write_record
 from unlearnable.pipeline.data.plan import Plan, ShardInput, config_hash, write_plan
 from unlearnable.pipeline.execution import run_log
+from unlearnable.pipeline.execution.board import Board
 from unlearnable.pipeline.execution.config import ProtectConfig, StatusConfig
+from unlearnable.pipeline.execution.lease import lease_output
 from unlearnable.pipeline.execution.run import protect
 from unlearnable.pipeline.execution.run_log import RunLog
 from unlearnable.pipeline.execution.status import status
+from unlearnable.pipeline.execution.stop import StopFlag
 
 
 def events(text: str) -> list[dict[str, object]]:
@@ -165,3 +168,39 @@ def test_status_tells_passes_by_tower_and_whether_the_optimisation_had_to_wait(
     assert "waited 10.0% of the time" in str(report)
     assert "stood 70 decoded and 2 optimised samples" in str(report)
     assert json.loads(report.to_json())["queues"] == {"decoded": 70.0, "optimised": 2.0}
+
+
+def test_status_tells_what_is_in_work_from_the_lease_alone(tmp_path: Path) -> None:
+    output = str(tmp_path)
+    write_plan(output, Plan((ShardInput("a", "/in/a.tar"),), {}, config_hash({}), "1"))
+    board = Board()
+    board.add("a", 2)
+    board.begin("a", "10.0.0.7 process 4711")
+    board.beat("a", 120)
+    with lease_output(output, config_hash({}), StopFlag(), join=False) as lease:
+        lease.show(board)
+        lease.hold()
+        report = status(StatusConfig(output))
+        assert "in work: a, attempt 2 on 10.0.0.7 process 4711, 0 s, 120 samples" in str(report)
+        assert json.loads(report.to_json())["working"][0]["shard"] == "a"
+    assert status(StatusConfig(output)).working == []
+
+
+def test_a_shard_from_which_nothing_comes_is_named_once(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    board = Board()
+    board.add("quick", 1)
+    board.begin("quick", "here")
+    board.add("slow", 1)
+    board.begin("slow", "10.0.0.7 process 4711")
+    board.add("queued", 1)
+    before = time.time()
+    monkeypatch.setattr(time, "time", lambda: before + 400)
+    board.beat("quick", 5)
+    board.beat("slow", 0)
+    board.name_silent()
+    board.name_silent()
+    [message] = [record.getMessage() for record in caplog.records]
+    assert "slow, attempt 1 on 10.0.0.7 process 4711, 400 s, nothing done for 400 s" in message
+    assert "may hang" in message

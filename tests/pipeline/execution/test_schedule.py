@@ -12,6 +12,7 @@ from unlearnable.pipeline.data.plan import ShardInput
 from unlearnable.pipeline.errors import UsageError
 from unlearnable.pipeline.execution.local_executor import run_local
 from unlearnable.pipeline.execution.schedule import (
+    MAX_LOSSES,
     Outcome,
     ShardTask,
     StorageFullError,
@@ -103,3 +104,17 @@ def test_outcomes_cross_process_borders() -> None:
     again = pickle.loads(pickle.dumps(outcome))  # noqa: S301 - written two words before
     assert isinstance(again.fatal, UsageError)
     assert str(again.fatal) == "no surrogate"
+
+
+def test_a_lost_node_is_no_attempt_unless_that_goes_on_and_on() -> None:
+    queue = queue_of("a")
+    losses = 0
+    while (task := queue.take()) is not None:
+        record = queue.lost(task, "its node was lost")
+        losses += 1
+        assert losses < 100
+    assert record is not None
+    assert record.status == "failed"
+    assert record.error == "3 attempts: its node was lost"
+    # Each attempt may be lost ten times; those after that count.
+    assert losses == MAX_LOSSES + 3

@@ -1,0 +1,64 @@
+"""The program, with workers that do harm on some shards; the others are really protected.
+
+The first argument says which, as JSON: the name of a shard, or ``*`` for all others, and one of
+
+- ``poison``: the process kills itself
+- ``hang``: nothing happens any more
+- ``slow``: it takes two seconds longer
+- ``leak``: memory is taken until the process is killed for it; where the variable LEAK_GROUP names
+  a control group of this machine, the process enters that first
+
+The other arguments are those of the program.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from unlearnable.jobs.cli import main
+from unlearnable.pipeline.data.ledger import LedgerRecord
+from unlearnable.pipeline.execution import run
+from unlearnable.pipeline.execution.schedule import ShardTask
+from unlearnable.pipeline.execution.spec import WorkerSetup
+from unlearnable.pipeline.execution.worker import make_worker
+
+
+class Harmful:
+    """A worker that does what ``harm`` says at each shard, and its work at the others."""
+
+    def __init__(self, setup: WorkerSetup, harm: dict[str, str], group: str) -> None:
+        self._worker, self._harm, self._group = make_worker(setup), harm, group
+
+    @property
+    def samples_done(self) -> int:
+        return self._worker.samples_done
+
+    def run(self, task: ShardTask) -> LedgerRecord:
+        match self._harm.get(task.shard.name, self._harm.get("*")):
+            case "poison":
+                os.kill(os.getpid(), signal.SIGKILL)
+            case "hang":
+                time.sleep(100_000)
+            case "slow":
+                time.sleep(2)
+            case "leak":
+                if self._group:
+                    Path(self._group, "cgroup.procs").write_text(str(os.getpid()))
+                taken = []
+                while True:
+                    taken.append(bytearray(os.urandom(1 << 16)) * (1 << 10))
+                    time.sleep(0.02)
+        return self._worker.run(task)
+
+
+if __name__ == "__main__":
+    harm, group = json.loads(sys.argv[1]), os.environ.get("LEAK_GROUP", "")
+    make = functools.partial(Harmful, harm=harm, group=group)
+    run.drive = functools.partial(run.drive, make=make)  # type: ignore[assignment]
+    sys.exit(main(sys.argv[2:]))

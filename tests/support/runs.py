@@ -1,0 +1,83 @@
+"""Runs of `protect` as processes of their own, and what they have written."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+Digests = dict[str, str]
+
+
+def digests(output: Path) -> Digests:
+    """The sha256 of every shard and manifest."""
+    files = [*output.glob("*.tar"), *output.glob("manifest/*.parquet")]
+    return {str(f.relative_to(output)): hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
+
+
+def options(source: Path, output: Path, surrogate: str, *more: str) -> list[str]:
+    """The arguments of a run of `protect` that takes a moment a shard."""
+    fixed = ["--surrogate", surrogate, "--batch-size", "6", "--steps", "1", "--device", "cpu"]
+    return ["protect", str(source), str(output), *fixed, *more]
+
+
+def command(source: Path, output: Path, surrogate: str, *more: str) -> list[str]:
+    """The command line of `options`."""
+    return [sys.executable, "-m", "unlearnable", *options(source, output, surrogate, *more)]
+
+
+def descendants(root: int) -> dict[int, str]:
+    """Command lines of the processes below ``root``, by number."""
+    parents, names = {}, {}
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            with contextlib.suppress(OSError):
+                stat = (folder / "stat").read_text()
+                parents[int(folder.name)] = int(stat.rsplit(")", 1)[1].split()[1])
+                line = (folder / "cmdline").read_bytes().replace(b"\0", b" ")
+                names[int(folder.name)] = line.decode(errors="replace")
+    below, size = {root}, 0
+    while size != len(below):
+        size = len(below)
+        below |= {pid for pid, parent in parents.items() if parent in below}
+    return {pid: names[pid] for pid in below - {root} if pid in names}
+
+
+def kill(pids: list[int]) -> None:
+    """End the processes of those numbers that are there."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def committed(output: Path) -> int:
+    """How many shards are committed."""
+    found = output.glob("_ledger/*.json")
+    return sum(not path.name.endswith(".failed.json") for path in found)
+
+
+def await_that(true: Callable[[], bool], process: subprocess.Popen[str], what: str) -> None:
+    """Wait until it is so, while the process runs.
+
+    Raises:
+        AssertionError: the process ended before, or it has taken minutes.
+    """
+    end = time.monotonic() + 300
+    while not true():
+        assert process.poll() is None, f"ended with {process.returncode} before {what}"
+        assert time.monotonic() < end, f"waited in vain until {what}"
+        time.sleep(0.05)
+
+
+def events(output: Path) -> list[dict[str, Any]]:
+    """The lines of the logs of all runs on an output, in the order of the runs."""
+    paths = sorted(output.glob("_log/*.jsonl"))
+    return [json.loads(line) for path in paths for line in path.read_text().splitlines()]
