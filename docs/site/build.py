@@ -33,7 +33,14 @@ NAVIGATION: dict[str, tuple[str, ...]] = {
     ),
     "Reference": ("manifest.md", "api.md"),
     "Commands": ("commands/index.md", "commands/data.md", "commands/fit.md", "commands/preview.md"),
-    "Strength": ("method.md", "paper.md", "results/README.md", "results/bench.md"),
+    "Strength": (
+        "method.md",
+        "paper.md",
+        "withstands.md",
+        "results/README.md",
+        "results/robustness.md",
+        "results/bench.md",
+    ),
     "Project": ("contributing.md", "changelog.md", "vulnerabilities.md"),
 }
 _FOLDERS = {"running": "Running", "commands": "Commands", "results": "Strength"}
