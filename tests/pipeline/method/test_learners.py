@@ -86,3 +86,14 @@ def test_models_that_read_other_sizes_are_refused() -> None:
     assert (spec.name, spec.image_size, spec.context_length) == ("tiny", 64, 16)
     with pytest.raises(UsageError, match="no model is called 'small'"):
         common_spec("tiny, small")
+
+
+def test_architectures_mix_in_one_fit_and_in_its_replay() -> None:
+    settings = dataclasses.replace(SMALL, model="tiny, tiny-vit", rounds=1)
+    mixed = fit_surrogate(torch.stack(images(*[(32, 32)] * 12)), CAPTIONS, settings)
+    again = Surrogate.from_state(*mixed.state())
+    assert again.architectures == ["tiny", "tiny-vit"]
+    assert again.sequence[0].keys() != again.sequence[1].keys()
+    found = protect_batch(again, images((32, 32), (40, 50)), CAPTIONS[:2], MemConfig(steps=2), 1)
+    assert len(found.shuffle_seeds) == 4
+    assert all(loss > 0 for loss in found.loss_after)
