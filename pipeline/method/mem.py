@@ -78,10 +78,13 @@ class BatchProtector:
         self.device = device
         self.memory = MicroBatch()
         self.models: list[CLIP] = []
+        self.dtypes: list[torch.dtype] = []
         if surrogate is not None and config.method != "random":
             self.models = surrogate.models(device)
-            for model in self.models:
+            self.dtypes = [
                 tune(model, surrogate.spec, device, config.precision, compiled=config.compile)
+                for model in self.models
+            ]
 
     def __call__(
         self,
@@ -153,7 +156,7 @@ class _Visit:
     ) -> None:
         self.config, self.models, self.surrogate = owner.config, owner.models, surrogate
         self.device, self.seed, self.source = owner.device, seed, images
-        self.memory = owner.memory
+        self.memory, self.dtypes = owner.memory, owner.dtypes
         self.generator = torch.Generator().manual_seed(seed)
         self.pixels = PixelBatch(
             images,
@@ -297,6 +300,7 @@ class _Visit:
         else:
             seeds = [derive_seed(self.seed, "shuffle", round_index, step) for step in range(count)]
         text = None
+        self.pixels.dtype = self.dtypes[round_index]
         for step, seed in enumerate(seeds):
             if text is None or not self._captions_stay():
                 tokens = insert_trigger(self._shuffled(seed), trigger)

@@ -32,6 +32,10 @@ class PixelBatch:
             image at least.
         views: what each step sees of them.
         lossy: which of them are stored as JPEG; none where it is empty.
+
+    Attributes:
+        dtype: of the next step's input, where images have the model's own size: what its first
+            layer computes in, so that no conversion stands between a step and the next pass.
     """
 
     def __init__(
@@ -44,6 +48,7 @@ class PixelBatch:
         views: Views | None = None,
         lossy: Sequence[bool] = (),
     ) -> None:
+        self.dtype = torch.float32
         self.spec, self.views = spec, views or Views()
         by_kind: dict[tuple[int, int, bool], list[int]] = {}
         for index, image in enumerate(images):
@@ -102,12 +107,13 @@ class PixelBatch:
                 seen = self._in_order([self._view(group)[0] for group in range(len(self.members))])
         elif (
             self._ahead is not None
+            and self._ahead[1].dtype is self.dtype
             and self._ahead[0] is self.deltas[0]
             and self._ahead[2] == _changes(self.deltas[0])
         ):
             seen = self._ahead[1]
         else:
-            seen = self.seen()
+            seen = self.seen().to(self.dtype)
         leaf = seen.detach().requires_grad_(True)
         return leaf, [leaf]
 
@@ -131,7 +137,9 @@ class PixelBatch:
                 self.deltas[index] = pgd_step(image, delta, own, step, epsilon, code)
                 continue
             mean, std = self.spec.mean, self.spec.std
-            moved, seen = pgd_step_input(image, delta, slope, step, epsilon, mean, std, code=code)
+            moved, seen = pgd_step_input(
+                image, delta, slope, step, epsilon, mean, std, code=code, dtype=self.dtype
+            )
             self.deltas[index], self._ahead = moved, (moved, seen, _changes(moved))
 
     def _pull(self, group: int, slope: Tensor) -> Tensor:

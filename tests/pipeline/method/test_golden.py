@@ -16,7 +16,7 @@ from torch import Tensor
 
 from unlearnable.pipeline.method.config import FitConfig, MemConfig
 from unlearnable.pipeline.method.fit import fit_surrogate
-from unlearnable.pipeline.method.mem import ProtectedBatch, protect_batch
+from unlearnable.pipeline.method.mem import BatchProtector, ProtectedBatch, protect_batch
 from unlearnable.pipeline.method.pixels import PixelBatch
 from unlearnable.pipeline.method.surrogate import Surrogate
 
@@ -103,3 +103,23 @@ def test_a_perturbation_changed_in_place_is_seen_by_the_next_step(surrogate: Sur
     changed, _ = pixels.step_input()
     assert not torch.equal(changed, written)
     assert torch.equal(changed, pixels.model_input()[0])
+
+
+def test_inputs_in_bfloat16_make_the_steps_of_a_bfloat16_model(
+    surrogate: Surrogate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = MemConfig(steps=3, precision="bf16")
+    protector = BatchProtector(surrogate, config)
+    assert protector.dtypes == [torch.bfloat16]
+    seen = []
+    step = PixelBatch.step
+
+    def watched(self: PixelBatch, gradients: Any, *arguments: Any) -> None:
+        seen.append(gradients[0].dtype)
+        step(self, gradients, *arguments)
+
+    monkeypatch.setattr(PixelBatch, "step", watched)
+    found = digest(protector(noise([(32, 32)] * 6), CAPTIONS[:6], 1))
+    protector.dtypes = [torch.float32]
+    assert digest(protector(noise([(32, 32)] * 6), CAPTIONS[:6], 1)) == found
+    assert seen == [torch.bfloat16] * 3 + [torch.float32] * 3
