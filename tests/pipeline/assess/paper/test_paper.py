@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -121,6 +122,7 @@ def test_the_second_half_is_tuned_from_what_the_first_half_left(config: PaperCon
     assert "init_sha256" in content["victims"][1]["config"]
 
 
+@pytest.mark.slow
 def test_a_share_of_the_corpus_and_a_matrix(config: PaperConfig) -> None:
     shares = run.paper(replace(config, table="ablation", only=("share50",)))
     assert shares.made == 3
@@ -131,6 +133,7 @@ def test_a_share_of_the_corpus_and_a_matrix(config: PaperConfig) -> None:
     assert matrix.table.with_suffix(".png").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_measured_victims_are_taken_over_where_their_settings_agree(
     config: PaperConfig, tmp_path: Path
 ) -> None:
@@ -167,6 +170,19 @@ def test_two_processes_share_the_cells_of_a_table(config: PaperConfig) -> None:
         if "] " in line and "(about" in line
     )
     assert len(begun) == len(set(begun)) == 6
+
+
+def test_a_table_that_is_killed_goes_on_behind_its_finished_cells(config: PaperConfig) -> None:
+    with subprocess.Popen(command(config, "random", "clean"), stderr=subprocess.DEVNULL) as process:
+        while not records(config):
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+    finished = records(config)
+    assert 0 < len(finished) < 3
+    again = run.paper(replace(config, only=("random", "clean")))
+    assert (again.made, again.kept) == (3 - len(finished), len(finished))
+    assert finished.items() <= records(config).items()
 
 
 @pytest.mark.slow
