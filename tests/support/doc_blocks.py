@@ -94,7 +94,7 @@ def commands(block: Block) -> list[list[str]]:
         for place, word in enumerate(words):
             before = words[place - 1] if place else ";"
             starts = before in _ENDS or before in ("time", "exec") or "=" in before
-            if word.rsplit("/", 1)[-1] == "unlearnable" and starts:
+            if "=" not in word and word.rsplit("/", 1)[-1] == "unlearnable" and starts:
                 rest = words[place + 1 :]
                 end = next((i for i, word in enumerate(rest) if word in _ENDS), len(rest))
                 found.append([re.sub(r"\$\{?\w+\}?", "1", word) for word in rest[:end]])
