@@ -34,6 +34,17 @@ def command(source: Path, output: Path, surrogate: str, *more: str) -> list[str]
     return [sys.executable, "-m", "unlearnable", *options(source, output, surrogate, *more)]
 
 
+def random_options(source: Path, output: Path, *more: str) -> list[str]:
+    """The arguments of a run that costs little: its noise comes from seeds, not from a model."""
+    fixed = ["--method", "random", "--batch-size", "6", "--device", "cpu"]
+    return ["protect", str(source), str(output), *fixed, *more]
+
+
+def random_command(source: Path, output: Path, *more: str) -> list[str]:
+    """The command line of `random_options`."""
+    return [sys.executable, "-m", "unlearnable", *random_options(source, output, *more)]
+
+
 def descendants(root: int) -> dict[int, str]:
     """Command lines of the processes below ``root``, by number."""
     parents, names = {}, {}

@@ -41,7 +41,8 @@ class HeadWatch:
 
     def __init__(self) -> None:
         self._address = ray.get_runtime_context().gcs_address
-        self._node = ray.get_runtime_context().get_node_id()
+        self._lock = threading.Lock()
+        self._answered, self._refused = time.monotonic(), False
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="head", daemon=True)
         self.lost = ""
@@ -62,32 +63,31 @@ class HeadWatch:
         self._ended.set()
 
     def _watch(self) -> None:
-        answered = time.monotonic()
-        while not self._ended.wait(_WATCH_SECONDS):
+        while not self.lost and not self._ended.wait(_WATCH_SECONDS):
+            self.look()
+
+    def look(self) -> None:
+        """Ask now. Nothing of Ray may be asked here: of a new head it ends the process."""
+        with self._lock:
+            now = time.monotonic()
             if self._answers():
-                answered = time.monotonic()
-                if self._is_forgotten():
+                if self._refused:
                     self.lost = "its head was started anew and knows nothing of this run"
-                    return
-            elif time.monotonic() - answered > _LOST_SECONDS:
+                self._answered = now
+            elif now - self._answered > _LOST_SECONDS:
                 self.lost = f"its head has not answered for {_LOST_SECONDS:.0f} s"
-                return
 
     def _answers(self) -> bool:
         host, _, port = self._address.rpartition(":")
         try:
             socket.create_connection((host.strip("[]"), int(port)), _PROBE_SECONDS).close()
+        except ConnectionRefusedError:
+            # Not the network: there is no such process now.
+            self._refused = True
+            return False
         except OSError:
             return False
         return True
-
-    def _is_forgotten(self) -> bool:
-        """Whether the head, which answers, does not count this driver's own node as alive."""
-        try:
-            alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
-        except Exception:  # noqa: BLE001 - no answer now; the port tells whether it is there
-            return False
-        return self._node not in alive
 
 
 def is_dead(node: str) -> bool:

@@ -92,11 +92,13 @@ class RayExecutor(Generic[R]):
         self._timeout = timeout
         self._failed_starts = 0
         self._idle_since = time.monotonic()
+        self._head: HeadWatch | None = None
         self._metrics: Metrics | None = None
         self._slots = [_Slot(*self._new_actor()) for _ in range(workers)]
 
     def run(self, queue: Queue[R], stop: StopFlag, head: HeadWatch | None = None) -> Iterator[R]:
         """Yield the final record of every shard of ``queue``."""
+        self._head = head
         while self._fill(queue, stop):
             waits = {slot.tasks[0][0]: slot for slot in self._slots if slot.tasks}
             waits |= {slot.starting: slot for slot in self._slots if slot.place is None}
@@ -204,6 +206,9 @@ class RayExecutor(Generic[R]):
 
     def _died(self, slot: _Slot, task: ShardTask, error: RayError, queue: Queue[R]) -> R | None:
         """Settle the task of an actor that is no more: the shard's fault, or its node's."""
+        if self._head is not None:
+            self._head.look()
+            self._head.check()
         preempted = isinstance(error, RayActorError) and error.preempted
         if preempted or (slot.place is not None and is_dead(slot.place.node)):
             return self._lose(slot, task, f"its node was lost ({slot.place})", queue)

@@ -1,0 +1,196 @@
+"""A Ray cluster of several nodes on this machine, and what can happen to it during a run."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from runs import (
+    Digests,
+    await_that,
+    committed,
+    descendants,
+    digests,
+    events,
+    kill,
+    random_command,
+    random_options,
+)
+
+pytestmark = [pytest.mark.timeout(1800), pytest.mark.ray, pytest.mark.slow]
+
+SHARDS = 10
+SMALL = {"object_store_memory": 80 << 20}
+SUPPORT = Path(__file__).parents[2] / "support"
+
+
+@pytest.fixture(scope="module")
+def source(build_shards: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_shards(tmp_path_factory.mktemp("nodes") / "in", shards=SHARDS, samples=12, seed=6)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Digests:
+    output = tmp_path_factory.mktemp("plain") / "out"
+    subprocess.run(random_command(source, output, "--executor", "local"), check=True)
+    assert len(digests(output)) == 2 * SHARDS
+    return digests(output)
+
+
+def start_cluster(**head: Any) -> Any:
+    """A head without processors, and a node with one."""
+    cluster_utils = pytest.importorskip("ray.cluster_utils")
+    facts = {"num_cpus": 0, "include_dashboard": False, **SMALL, **head}
+    cluster = cluster_utils.Cluster(initialize_head=True, head_node_args=facts)
+    cluster.add_node(num_cpus=1, **SMALL)
+    return cluster
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    cluster = start_cluster()
+    yield cluster
+    cluster.shutdown()
+
+
+def start(line: list[str], address: str, **environment: str) -> subprocess.Popen[str]:
+    """Start a driver; what it says can be read from ``stderr``."""
+    return subprocess.Popen(
+        line,
+        env={**os.environ, "RAY_ADDRESS": address, **environment},
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def harmful(harm: dict[str, str], *arguments: str) -> list[str]:
+    return [sys.executable, str(SUPPORT / "harmful_protect.py"), json.dumps(harm), *arguments]
+
+
+def slow(source: Path, output: Path, *more: str) -> list[str]:
+    """A run with time to disturb it."""
+    return harmful({"*": "slow"}, *random_options(source, output, "--executor", "ray", *more))
+
+
+def ended(output: Path, outcome: str) -> list[dict[str, Any]]:
+    return [e for e in events(output) if e["event"] == "shard_ended" and e["outcome"] == outcome]
+
+
+def attempts(output: Path) -> dict[str, int]:
+    paths = output.glob("_ledger/*.json")
+    return {path.stem: json.loads(path.read_text())["attempts"] for path in paths}
+
+
+def test_a_node_that_joins_is_used_and_one_that_dies_costs_no_attempt(
+    cluster: Any, source: Path, undisturbed: Digests, tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    line = slow(source, output, "--workers", "2")
+    with start(line, cluster.address) as driver:
+        # One of two workers has no room yet; the other one works on.
+        await_that(lambda: committed(output) >= 1, driver, "a shard was committed")
+        joined = cluster.add_node(num_cpus=1, **SMALL)
+        here = f"node {joined.node_id}"
+
+        def used() -> bool:
+            return any(here in event.get("text", "") for event in events(output))
+
+        await_that(used, driver, "the new node had a worker")
+        before = committed(output)
+        await_that(lambda: committed(output) > before, driver, "a shard was committed there")
+        cluster.remove_node(joined, allow_graceful=False)
+        assert driver.wait(timeout=600) == 0, driver.stderr.read()
+    assert digests(output) == undisturbed
+    assert set(attempts(output).values()) == {1}
+    reasons = [e["reason"] for e in events(output) if e["event"] == "shard_returned"]
+    assert [reason for reason in reasons if "its node was lost" in reason]
+    assert not ended(output, "again")
+
+
+def test_a_killed_actor_costs_an_attempt_and_a_killed_driver_none(
+    cluster: Any, source: Path, undisturbed: Digests, tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    line = slow(source, output, "--workers", "1")
+    with start(line, cluster.address) as driver:
+        await_that(lambda: committed(output) >= 1, driver, "a shard was committed")
+        [node] = cluster.worker_nodes
+        raylet = node.all_processes["raylet"][0].process.pid
+        below = descendants(raylet).items()
+        mine = [pid for pid, name in below if "ray::ShardActor" in name]
+        kill(mine)
+        assert len(mine) == 1
+        await_that(lambda: bool(ended(output, "again")), driver, "the death was noticed")
+        done = committed(output)
+        await_that(lambda: committed(output) > done, driver, "the next worker had committed")
+        driver.kill()
+    assert "the actor died" in ended(output, "again")[0]["error"]
+    assert committed(output) < SHARDS
+    with start(line, cluster.address) as driver:
+        assert driver.wait(timeout=600) == 0, driver.stderr.read()
+    assert digests(output) == undisturbed
+    assert sorted(attempts(output).values()) == [1] * (SHARDS - 1) + [2]
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_signals_end_a_run_on_ray_and_the_same_command_resumes(
+    signum: int,
+    code: int,
+    cluster: Any,
+    source: Path,
+    undisturbed: Digests,
+    tmp_path: Path,
+) -> None:
+    output = tmp_path / "out"
+    line = slow(source, output, "--workers", "1")
+    with start([*line, "--grace-seconds", "120"], cluster.address) as driver:
+        await_that(lambda: committed(output) >= 1, driver, "a shard was committed")
+        driver.send_signal(signum)
+        assert driver.wait(timeout=200) == code, driver.stderr.read()
+    begun = {e["shard"] for e in events(output) if e["event"] == "shard_begun"}
+    returned = {e["shard"] for e in events(output) if e["event"] == "shard_returned"}
+    done = committed(output)
+    assert 1 <= done < SHARDS
+    if signum == signal.SIGTERM:
+        # Whatever was in work was brought to its end; what only waited was given back.
+        assert {path.stem for path in output.glob("_ledger/*.json")} == begun - returned
+    with start(line, cluster.address) as driver:
+        assert driver.wait(timeout=600) == 0, driver.stderr.read()
+    assert digests(output) == undisturbed
+
+
+@pytest.mark.parametrize("again", [False], ids=["gone"])
+def test_without_its_head_a_run_ends_and_can_be_resumed(
+    again: bool, source: Path, undisturbed: Digests, tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    line = slow(source, output, "--workers", "1")
+    cluster = start_cluster()
+    port = int(cluster.address.rpartition(":")[2])
+    try:
+        with start(line, cluster.address) as driver:
+            await_that(lambda: committed(output) >= 1, driver, "a shard was committed")
+            cluster.head_node.kill_all_processes(check_alive=False, allow_graceful=False, wait=True)
+            cluster.head_node = None
+            if again:
+                cluster.add_node(num_cpus=0, include_dashboard=False, gcs_server_port=port, **SMALL)
+            assert driver.wait(timeout=120) == 3, driver.stderr.read()
+            assert "is lost" in driver.stderr.read()
+        assert committed(output) < SHARDS
+    finally:
+        cluster.shutdown()
+    cluster = start_cluster()
+    try:
+        with start(line, cluster.address) as driver:
+            assert driver.wait(timeout=600) == 0, driver.stderr.read()
+    finally:
+        cluster.shutdown()
+    assert digests(output) == undisturbed
