@@ -24,6 +24,9 @@ from runs import (
     random_options,
 )
 
+from unlearnable.pipeline.execution.config import StatusConfig
+from unlearnable.pipeline.execution.status import status
+
 pytestmark = [pytest.mark.timeout(1800), pytest.mark.ray, pytest.mark.slow]
 
 SHARDS = 10
@@ -167,7 +170,69 @@ def test_signals_end_a_run_on_ray_and_the_same_command_resumes(
     assert digests(output) == undisturbed
 
 
-@pytest.mark.parametrize("again", [False], ids=["gone"])
+def test_poison_and_a_hang_fail_alone_and_are_named_meanwhile(
+    cluster: Any, source: Path, undisturbed: Digests, tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    harm = {"shard-001": "poison", "shard-003": "hang"}
+    more = ("--executor", "ray", "--workers", "1", "--max-attempts", "2", "--shard-timeout", "45")
+    arguments = random_options(source, output, *more)
+    with start(harmful(harm, *arguments), cluster.address) as driver:
+
+        def named() -> bool:
+            if not (output / "_plan.parquet").exists():
+                return False
+            return "in work: shard-003, attempt 1 on" in str(status(StatusConfig(str(output))))
+
+        await_that(named, driver, "status named the shard that hangs")
+        assert driver.wait(timeout=900) == 3, driver.stderr.read()
+        printed = driver.stdout.read()
+    assert "failed: shard-001: 2 attempts: the actor died" in printed
+    assert "failed: shard-003: 2 attempts: no result within 45 s (--shard-timeout)" in printed
+    assert {e["shard"] for e in ended(output, "failed")} == set(harm)
+    expected = {n: d for n, d in undisturbed.items() if not any(shard in n for shard in harm)}
+    assert digests(output) == expected
+    retry = [sys.executable, "-m", "unlearnable", "retry", str(output), "--executor", "ray"]
+    with start(retry, cluster.address) as driver:
+        assert driver.wait(timeout=600) == 0, driver.stderr.read()
+    assert digests(output) == undisturbed
+
+
+@pytest.fixture
+def small_group() -> Iterator[Path]:
+    """A control group of this machine with 1.2 GB of memory, where one can be made."""
+    root = Path("/sys/fs/cgroup/memory")
+    limit = "memory.limit_in_bytes" if root.exists() else "memory.max"
+    group = (root if root.exists() else root.parent) / f"unlearnable-{os.getpid()}"
+    try:
+        group.mkdir()
+        (group / limit).write_text(str(1200 << 20))
+    except OSError as error:
+        pytest.skip(f"no control group can be made here: {error}")
+    yield group
+    for pid in (group / "cgroup.procs").read_text().split():
+        kill([int(pid)])
+    group.rmdir()
+
+
+def test_a_worker_that_leaks_is_killed_by_the_system_and_its_shard_fails_alone(
+    cluster: Any,
+    source: Path,
+    undisturbed: Digests,
+    tmp_path: Path,
+    small_group: Path,
+) -> None:
+    output = tmp_path / "out"
+    more = ("--executor", "ray", "--workers", "1", "--max-attempts", "2")
+    line = harmful({"shard-002": "leak"}, *random_options(source, output, *more))
+    # Workers inherit the environment of their node, not that of the driver: the path travels.
+    with start(line, cluster.address, LEAK_GROUP=str(small_group)) as driver:
+        assert driver.wait(timeout=900) == 3, driver.stderr.read()
+        assert "failed: shard-002: 2 attempts: the actor died" in driver.stdout.read()
+    assert digests(output) == {n: d for n, d in undisturbed.items() if "shard-002" not in n}
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["gone", "restarted"])
 def test_without_its_head_a_run_ends_and_can_be_resumed(
     again: bool, source: Path, undisturbed: Digests, tmp_path: Path
 ) -> None:
