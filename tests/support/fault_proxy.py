@@ -43,6 +43,7 @@ lose-answer: the server did what it was asked, then the connection is reset
 cut-answer: reset after half of the answer's body
 truncate: the connection ends in good order after half of the answer's body
 slow: the answer comes in pieces, with pauses
+stale: a list is answered as it was when it was first asked for
 """
 
 
@@ -62,6 +63,7 @@ class FaultProxy:
         self.requests: list[Request] = []
         self.faults = 0
         self.strike: Callable[[], None] = bool
+        self.lists: dict[str, tuple[int, list[tuple[str, str]], bytes]] = {}
         self._lock = threading.Lock()
 
     def note(self, method: str, path: str) -> tuple[Request, str]:
@@ -104,6 +106,10 @@ class _Handler(BaseHTTPRequestHandler):
         if fault in answers:
             return self._answer(answers[fault][0], [], answers[fault][1], "")
         status, headers, answer = self._forward(body)
+        if fault == "stale" and "list-type" in self.path:
+            status, headers, answer = self.proxy.lists.setdefault(
+                self.path, (status, headers, answer)
+            )
         if fault == "lose-answer":
             self.proxy.strike()
             return self._reset()
