@@ -60,7 +60,11 @@ def settled(name: str, data: bytes) -> str:
     if name.startswith("_ledger/"):
         record = json.loads(data)
         data = json.dumps(
-            {k: v for k, v in record.items() if k not in {"timings", "attempts", "retries"}},
+            {
+                k: v
+                for k, v in record.items()
+                if k not in {"timings", "queues", "attempts", "retries"}
+            },
             sort_keys=True,
         ).encode()
     return hashlib.sha256(data).hexdigest()
