@@ -12,7 +12,7 @@ endif
 .PHONY: help demo docs test test-slow check lint format typecheck bench bench-gpu clean
 
 help:
-	@echo "make demo       the whole way on emoji pictures (about 15 minutes on 2 cores)"
+	@echo "make demo       the whole way on emoji pictures (about 9 minutes on 2 free cores)"
 	@echo "make test       the tests"
 	@echo "make test-slow  the tests that need minutes each (Debian: slurm-wlm munge for some)"
 	@echo "make check      ruff and mypy"
