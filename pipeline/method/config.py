@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from ..errors import UsageError
-from .views import check_views
 
 Method = Literal["mem", "em", "tap", "uap", "random"]
 Part = Literal["both", "image", "text"]
 Precision = Literal["auto", "fp32", "bf16"]
 
+VIEW_KINDS = ("crop", "resize", "flip", "jpeg")
 MAX_EPSILON = 64
 PIXEL_BUDGET = 1 << 24
 MAX_TRIGGER_WORDS = 16
@@ -37,7 +38,7 @@ class MemConfig:
         keep_code: PGD may shrink or grow a designed perturbation but never flip its sign.
         hotflip_candidates: words tried at each trigger position (paper: 16).
         shuffle: permute the captions inside the batch in each PGD step (paper: yes).
-        views: random transformations (see `views.KINDS`) that PGD steps average over.
+        views: random transformations (see ``VIEW_KINDS``) that PGD steps average over.
         pixel_budget: native pixels that are floats at once; a larger image is alone.
         part: what is published of a pair of perturbation and trigger: ``both``, or one of them
             for an ablation.
@@ -116,7 +117,7 @@ class FitConfig:
             quarter of the rounds (paper: 5 of 20).
         hotflip_candidates: words tried at each trigger position.
         shuffle: permute captions in each PGD step.
-        views: random transformations (see `views.KINDS`) that the surrogate is trained on and that
+        views: random transformations (see ``VIEW_KINDS``) that the surrogate is trained on and that
             PGD steps average over.
         blocklist: words never used in a trigger.
         words: the only words that a trigger may use (default schedule); when empty the captions'
@@ -235,3 +236,12 @@ class FitConfig:
         if self.lr is not None:
             return self.lr
         return 1e-4 if self.published and self.method in ("mem", "em") else 5e-4
+
+
+def check_views(kinds: Sequence[str]) -> None:
+    """Raise UsageError for a name that is none of ``VIEW_KINDS``, or named twice."""
+    for kind in kinds:
+        if kind not in VIEW_KINDS:
+            raise UsageError(f"views: {kind!r} is none of {', '.join(VIEW_KINDS)}")
+    if len(set(kinds)) < len(kinds):
+        raise UsageError("views: a name stands there twice")

@@ -7,7 +7,6 @@ anew, so that what it finds outlives them on average.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,11 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.transforms import v2
 
-from ..errors import UsageError
 from ..seeds import derive_seed
 from .jpeg import recompressed
 
-KINDS = ("crop", "resize", "flip", "jpeg")
 _CROP_AREA = (0.5, 1.0)
 _SCALE = (0.5, 1.0)
 _QUALITY = (50, 95)
@@ -30,8 +27,9 @@ class Views:
     """Which transformations are drawn.
 
     Attributes:
-        kinds: of ``KINDS``: ``jpeg`` (quality 50 to 95, halved colour resolution), ``resize`` (both
-            sides to half or more), ``crop`` (half of the area or more), ``flip`` (left to right).
+        kinds: of ``config.VIEW_KINDS``: ``jpeg`` (quality 50 to 95, halved colour resolution),
+            ``resize`` (both sides to half or more), ``crop`` (half of the area or more), ``flip``
+            (left to right).
     """
 
     kinds: tuple[str, ...] = ()
@@ -77,12 +75,3 @@ def _cropped(pixels: Tensor, seed: int) -> Tensor:
         torch.manual_seed(seed)
         # One call draws one crop, so a call for the batch would not do.
         return torch.stack([crop(image) for image in pixels])
-
-
-def check_views(kinds: Sequence[str]) -> None:
-    """Raise UsageError for a name that is none of ``KINDS``, or named twice."""
-    for kind in kinds:
-        if kind not in KINDS:
-            raise UsageError(f"views: {kind!r} is none of {', '.join(KINDS)}")
-    if len(set(kinds)) < len(kinds):
-        raise UsageError("views: a name stands there twice")

@@ -6,12 +6,13 @@ import pytest
 import torch
 
 from unlearnable.pipeline.errors import UsageError
-from unlearnable.pipeline.method.views import KINDS, Views, check_views
+from unlearnable.pipeline.method.config import VIEW_KINDS, check_views
+from unlearnable.pipeline.method.views import Views
 
 PIXELS = torch.randint(0, 256, (6, 3, 40, 50), generator=torch.Generator().manual_seed(0)).float()
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", VIEW_KINDS)
 def test_a_view_is_drawn_by_its_seed_alone_and_can_be_differentiated(kind: str) -> None:
     if kind == "jpeg":
         pytest.importorskip("kornia")
