@@ -44,6 +44,8 @@ CODES = {
     "row_missing": "an input sample without a manifest row",
     "row_without_input": "a manifest row whose sample is not in the input at that place",
     "member_changed": "members, captions included, are not the input's with the trigger",
+    "sidecar_missing": "a crawler's table or counts beside an input shard, not beside its copy",
+    "sidecar_mismatch": "a crawler's table or counts contradict the manifest or the input's",
     "not_compared": "samples too far from their place to be compared with the input",
 }
 """What `verify` can find, by code."""

@@ -26,6 +26,7 @@ from .sample_checks import (
     check_row,
     load_tokenizer,
 )
+from .sidecar_checks import check_sidecars
 
 # Samples out of order wait for their partner; more than this are given up, so memory stays bounded.
 _WINDOW = 64
@@ -63,6 +64,8 @@ class ShardCheck:
             original = self._open_original(stack)
             self._check_samples(pool, published, original)
             self._check_whole(record, published, original)
+        for found in check_sidecars(self._shard_url(), self.original, self.rows, self.rules.fields):
+            self._add(*found)
 
     def _add(self, code: str, key: str, message: str) -> None:
         self.findings.add(code, self.name, key, message)

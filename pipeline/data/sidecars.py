@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,20 @@ from . import storage
 
 log = logging.getLogger(__name__)
 
-_TABLE, _STATS = ".parquet", "_stats.json"
-_MANIFEST_COLUMNS = (
+TABLE, STATS = SIDECARS = (".parquet", "_stats.json")
+"""What their names add to the shard's."""
+
+MANIFEST_COLUMNS = (
     "key", "status", "reason", "input_sha256", "output_sha256", "width", "height", "trigger_text",
 )  # fmt: skip
+"""What they are made from."""
+
+OWN_COLUMNS = ("sha256", "width", "height", "status", "error_message")
+"""Columns of a table, besides captions, that describe what is published."""
+
+Facts = Mapping[str, Mapping[str, Any]]
+"""``MANIFEST_COLUMNS`` of the rows of a manifest, by key."""
+
 _SOURCE_SHA256 = "source_sha256"
 _MAX_ROWS = 10_000_000
 _MAX_BYTES = 1 << 30
@@ -53,49 +63,71 @@ def publish_sidecars(
     Raises:
         ShardError: a file is damaged.
     """
-    if storage.is_http(shard_url) or not shard_url.endswith(".tar"):
-        return
-    for end, convert in ((_TABLE, _convert_table), (_STATS, _convert_stats)):
-        url = shard_url.removesuffix(".tar") + end
-        data = _read(url)
+    for end in SIDECARS:
+        data = read_sidecar(shard_url, end)
         if data is None:
             continue
-        try:
-            rows = pq.read_table(manifest, columns=list(_MANIFEST_COLUMNS)).to_pylist()
-            converted = convert(data, {row["key"]: row for row in rows}, fields)
-        except (pa.ArrowException, ValueError, RecursionError) as error:
-            raise ShardError(
-                f"{url}: the file beside the shard cannot be read ({error}); mend or remove it"
-            ) from error
+        rows = pq.read_table(manifest, columns=list(MANIFEST_COLUMNS)).to_pylist()
+        converted = convert(shard_url, end, data, {row["key"]: row for row in rows}, fields)
         if converted is None:
+            url = sidecar_url(shard_url, end)
             log.warning("%s is not what a crawler writes beside a shard and is left behind", url)
         else:
             storage.write_bytes(storage.join(output, name + end), converted)
 
 
-def _read(url: str) -> bytes | None:
+def sidecar_url(shard_url: str, end: str) -> str:
+    """Return where the file beside a shard is looked for."""
+    return shard_url.removesuffix(".tar") + end
+
+
+def read_sidecar(shard_url: str, end: str) -> bytes | None:
+    """Read a file beside a shard; None where there is none or, on a web server, none looked for."""
+    if storage.is_http(shard_url) or not shard_url.endswith(".tar"):
+        return None
     try:
-        return storage.read_bytes(url)
+        return storage.read_bytes(sidecar_url(shard_url, end))
     # A store may deny what is missing when its lists are not ours to read.
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         return None
 
 
-def _convert_table(
-    data: bytes, rows: dict[str, dict[str, Any]], fields: Sequence[str]
+def convert(
+    shard_url: str, end: str, data: bytes, facts: Facts, fields: Sequence[str]
 ) -> bytes | None:
-    table = _read_table(data)
-    if "key" not in table.column_names or not pa.types.is_string(table.schema.field("key").type):
+    """Return what is published of a file beside an input shard; None when no crawler wrote it.
+
+    Raises:
+        ShardError: it is damaged.
+    """
+    try:
+        make = _convert_table if end == TABLE else _convert_stats
+        return make(data, facts, fields)
+    except (pa.ArrowException, ValueError, RecursionError) as error:
+        url = sidecar_url(shard_url, end)
+        raise ShardError(
+            f"{url}: the file beside the shard cannot be read ({error}); mend or remove it"
+        ) from error
+
+
+def is_crawlers(table: pa.Table) -> bool:
+    """Whether a table has the column that tells which row is which sample's."""
+    return "key" in table.column_names and pa.types.is_string(table.schema.field("key").type)
+
+
+def _convert_table(data: bytes, rows: Facts, fields: Sequence[str]) -> bytes | None:
+    table = read_table(data)
+    if not is_crawlers(table):
         return None
     found = [rows.get(key) for key in table["key"].to_pylist()]
     if "sha256" in table.column_names:
         table = table.append_column(_SOURCE_SHA256, table["sha256"])
-    for name in ("sha256", "width", "height", "status", "error_message", *fields):
+    for name in (*OWN_COLUMNS, *fields):
         if name not in table.column_names:
             continue
         column = table[name]
         values = [
-            value if row is None else _value(name, value, row)
+            value if row is None else column_value(name, value, row)
             for value, row in zip(column.to_pylist(), found, strict=True)
         ]
         place = table.schema.get_field_index(name)
@@ -106,7 +138,7 @@ def _convert_table(
     return buffer.getvalue()
 
 
-def _read_table(data: bytes) -> pa.Table:
+def read_table(data: bytes) -> pa.Table:
     """Read a Parquet file that may be made to exhaust memory.
 
     Raises:
@@ -142,8 +174,8 @@ def _unpacked_size(column: pa.ChunkedArray) -> int:
     return size
 
 
-def _value(name: str, value: Any, row: dict[str, Any]) -> Any:
-    """Return what stands in the column ``name`` for a sample of the shard."""
+def column_value(name: str, value: Any, row: Mapping[str, Any]) -> Any:
+    """Return what stands in the column ``name`` for a sample of the shard, ``value`` before."""
     if row["status"] == "quarantined":
         told = {"sha256": None, "status": "quarantined", "error_message": row["reason"]}
         return told.get(name, value)
@@ -162,15 +194,22 @@ def _captions(value: Any, trigger: str | None) -> Any:
     return f"{trigger} {value}"
 
 
-def _convert_stats(data: bytes, rows: dict[str, dict[str, Any]], _: Sequence[str]) -> bytes | None:
+def published_counts(rows: Facts) -> dict[str, int]:
+    """Return the counts of a shard that depend on what is published."""
+    statuses = [row["status"] for row in rows.values()]
+    quarantined = statuses.count("quarantined")
+    return {"successes": len(statuses) - quarantined, "quarantined": quarantined}
+
+
+def _convert_stats(data: bytes, rows: Facts, _: Sequence[str]) -> bytes | None:
     stats = json.loads(data)
     if not isinstance(stats, dict):
         return None
-    statuses = [row["status"] for row in rows.values()]
-    quarantined = statuses.count("quarantined")
+    counts = published_counts(rows)
+    quarantined = counts["quarantined"]
     if "successes" in stats:
         stats = {**stats, "source_successes": stats["successes"]}
-        stats["successes"] = len(statuses) - quarantined
+        stats["successes"] = counts["successes"]
     stats["quarantined"] = quarantined
     by_status = stats.get("status_dict")
     if quarantined and isinstance(by_status, dict) and isinstance(by_status.get("success"), int):

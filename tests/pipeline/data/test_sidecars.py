@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -62,15 +64,23 @@ def crawled(corpus: Path, folder: Path) -> Path:
     return folder
 
 
-def test_table_and_counts_describe_what_is_published(
-    corpus: Path, surrogate: str, tmp_path: Path
-) -> None:
-    source, output = crawled(corpus, tmp_path / "crawl"), tmp_path / "copy"
+@pytest.fixture(scope="module")
+def crawl(
+    corpus: Path, surrogate: str, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Path]:
+    """What a crawler left, and its protected copy."""
+    folder = tmp_path_factory.mktemp("sidecars")
+    source, output = crawled(corpus, folder / "crawl"), folder / "copy"
     config = ProtectConfig(
         str(source), str(output), surrogate=surrogate, device="cpu", executor="local",
         max_quarantined=1,
     )  # fmt: skip
     assert protect(config).exit_code == 0
+    return source, output
+
+
+def test_table_and_counts_describe_what_is_published(crawl: tuple[Path, Path]) -> None:
+    source, output = crawl
     manifest = {row.key: row for row in read_manifest(manifest_url(str(output), "00000"))[0]}
     with open_shard(str(output / "00000.tar")) as reader:
         published = {sample.key: sample for sample in reader}
@@ -98,6 +108,97 @@ def test_table_and_counts_describe_what_is_published(
     assert (stats["successes"], stats["source_successes"], stats["quarantined"]) == (9, 10, 1)
     assert stats["status_dict"] == {"success": 9, "quarantined": 1}
     assert verify(VerifyConfig(str(output), against=str(source))).exit_code == 0
+
+
+def in_table(key: int, **values: object) -> Callable[[Path], None]:
+    """Return what changes one row of a copy's table."""
+
+    def change(copy: Path) -> None:
+        table = pq.read_table(copy / "00000.parquet")
+        rows = table.to_pylist()
+        rows[key] |= values
+        pq.write_table(pa.Table.from_pylist(rows, table.schema), copy / "00000.parquet")
+
+    return change
+
+
+def in_counts(**values: object) -> Callable[[Path], None]:
+    def change(copy: Path) -> None:
+        path = copy / "00000_stats.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+    return change
+
+
+def shorten_table(copy: Path) -> None:
+    table = pq.read_table(copy / "00000.parquet")
+    pq.write_table(table.slice(1), copy / "00000.parquet")
+
+
+DAMAGES: dict[str, tuple[Callable[[Path], None], str, str]] = {
+    # what is done, what verify finds without the originals, what with them
+    "hash": (in_table(1, sha256="0" * 64), "sidecar_mismatch", "sidecar_mismatch"),
+    "width": (in_table(2, width=47), "sidecar_mismatch", "sidecar_mismatch"),
+    "caption": (in_table(4, caption="no trigger"), "sidecar_mismatch", "sidecar_mismatch"),
+    "quarantined": (in_table(3, sha256="0" * 64), "sidecar_mismatch", "sidecar_mismatch"),
+    "reason": (in_table(3, error_message=None), "sidecar_mismatch", "sidecar_mismatch"),
+    "counts": (in_counts(successes=10), "sidecar_mismatch", "sidecar_mismatch"),
+    "unreadable": (
+        lambda copy: (copy / "00000.parquet").write_bytes(b"PAR1"),
+        "sidecar_mismatch",
+        "sidecar_mismatch",
+    ),
+    # Only the input tells these.
+    "crawled hash": (in_table(5, source_sha256="0" * 64), "", "sidecar_mismatch"),
+    "address": (in_table(10, url="https://example.org/other.png"), "", "sidecar_mismatch"),
+    "old counts": (in_counts(failed_to_download=0), "", "sidecar_mismatch"),
+    "a row less": (shorten_table, "", "sidecar_mismatch"),
+    "no table": (lambda copy: (copy / "00000.parquet").unlink(), "", "sidecar_missing"),
+    "no counts": (lambda copy: (copy / "00000_stats.json").unlink(), "", "sidecar_missing"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_verify_finds_what_contradicts_the_copy(
+    crawl: tuple[Path, Path], tmp_path: Path, damage: str
+) -> None:
+    source, output = crawl
+    change, alone, compared = DAMAGES[damage]
+    copy = Path(shutil.copytree(output, tmp_path / "copy"))
+    assert verify(VerifyConfig(str(copy))).violations == []
+    change(copy)
+    assert dict(verify(VerifyConfig(str(copy))).counts) == ({alone: 1} if alone else {})
+    report = verify(VerifyConfig(str(copy), against=str(source)))
+    assert dict(report.counts) == {compared: 1}
+    assert report.violations[0].shard == "00000"
+    assert report.exit_code == 4
+
+
+def test_verify_leaves_other_tables_alone_and_names_the_damaged_input(
+    crawl: tuple[Path, Path], tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(crawl[1], tmp_path / "copy"))
+    pq.write_table(pa.table({"embedding": [1.0]}), copy / "00000.parquet")
+    (copy / "00000_stats.json").write_text("[1]")
+    assert verify(VerifyConfig(str(copy))).violations == []
+    source = Path(shutil.copytree(crawl[0], tmp_path / "source"))
+    for name in ("00000.parquet", "00000_stats.json"):
+        source.joinpath(name).write_bytes(b"{")
+    counts = verify(VerifyConfig(str(copy), against=str(source))).counts
+    assert dict(counts) == {"input_unreadable": 2}
+
+
+def test_numbers_that_are_none_are_equal(corpus: Path, tmp_path: Path) -> None:
+    source = crawled(corpus, tmp_path / "crawl")
+    table = pq.read_table(source / "00000.parquet")
+    none = pa.array([float("nan")] * table.num_rows)
+    pq.write_table(table.append_column("similarity", none), source / "00000.parquet")
+    config = ProtectConfig(
+        str(source), str(tmp_path / "copy"), method="random", executor="local", max_quarantined=1
+    )
+    assert protect(config).exit_code == 0
+    report = verify(VerifyConfig(str(tmp_path / "copy"), against=str(source)))
+    assert report.violations == []
 
 
 @pytest.fixture
