@@ -197,9 +197,15 @@ def _strength(results: Results) -> dict[str, Any]:
         "caption": (
             f"{cell.test_samples:,} clean test pictures with {cell.test_captions:,} captions; "
             f"victim {config.get('model', '?')}, {config.get('epochs', '?')} epochs, "
-            f"seeds {', '.join(map(str, seeds))}; mean and standard deviation over seeds."
+            + _seeds(seeds)
         ),
     }
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    if len(seeds) == 1:
+        return f"one seed ({seeds[0]})."
+    return f"mean and standard deviation over the seeds {', '.join(map(str, seeds))}."
 
 
 def _spread(value: Spread, several: bool, digits: int) -> str:
