@@ -188,7 +188,7 @@ class _Fit:
 
     def _state(self, curve: list[float]) -> State:
         return {
-            "curve": curve,
+            "curve": list(curve),
             "learners": self.learners.state(),
             "deltas": self.deltas,
             "triggers": self.triggers,
