@@ -102,6 +102,8 @@ class FitConfig:
         trigger_words: words in front of a caption (MEM-3: 3, MEM-5: 5).
         vocabulary: words of a trigger position that owns a pattern (default schedule).
         coded_words: leading trigger positions that own a pattern; the others are decoys.
+        topics: what captions say chooses the words of coded positions, so that the pattern is tied
+            to the captions' own words too; chance does otherwise (default schedule).
         texture: share of a pattern's cells in which its colour cast is inverted; 0 leaves the cast
             plain. When None fit tries 0 and 0.5 and keeps what its model reads sooner.
         decoys: words a decoy position draws from.
@@ -135,6 +137,7 @@ class FitConfig:
     trigger_words: int = 7
     vocabulary: int = 8
     coded_words: int = 3
+    topics: bool = True
     texture: float | None = None
     decoys: int = 64
     rounds: int | None = None

@@ -23,6 +23,7 @@ from .pgd import climb_universal, descend, encode_texts
 from .pixels import PixelBatch
 from .surrogate import Surrogate, Weights, image_digest
 from .tokens import insert_trigger
+from .topics import Topics, fit_topics
 from .units import MicroBatch, encode
 from .views import Views
 from .vocabulary import corpus_vocabulary, full_vocabulary
@@ -106,35 +107,44 @@ class _Fit:
         self.memory = MicroBatch()
         positions = config.positions
         self.code: PatternBook | None = None
+        self.topics: Topics | None = None
         if config.published:
             self.vocabulary = full_vocabulary(
                 tokenizer, positions=positions, blocklist=config.blocklist
             )
         else:
-            assert config.texture is not None
-            self.vocabulary = corpus_vocabulary(
-                captions,
-                tokenizer,
-                positions=positions,
-                coded=min(positions, config.coded_words),
-                size=config.vocabulary,
-                decoys=config.decoys,
-                blocklist=config.blocklist,
-                words=config.words,
-                least=config.word_floor,
-            )
-            self.code = PatternBook.design(
-                min(positions, config.coded_words),
-                len(self.vocabulary.words[0]),
-                config.texture,
-                derive_seed("textures", config.seed),
-            )
-        self.deltas, self.triggers = self._start()
+            self._design(captions, tokenizer)
+        self.deltas, self.triggers = self._start(captions)
         self.learners = Learners(config, self.spec)
         self.views = Views(config.views)
 
-    def _start(self) -> tuple[Tensor, Tensor]:
+    def _design(self, captions: Sequence[Sequence[str]], tokenizer: Any) -> None:
+        """Choose trigger words, give them patterns and find what decides between them."""
+        config, positions = self.config, self.config.positions
+        assert config.texture is not None
+        coded = min(positions, config.coded_words)
+        self.vocabulary = corpus_vocabulary(
+            captions,
+            tokenizer,
+            positions=positions,
+            coded=coded,
+            size=config.vocabulary,
+            decoys=config.decoys,
+            blocklist=config.blocklist,
+            words=config.words,
+            least=config.word_floor,
+        )
+        count = len(self.vocabulary.words[0])
+        self.code = PatternBook.design(
+            coded, count, config.texture, derive_seed("textures", config.seed)
+        )
+        if config.topics:
+            self.topics = fit_topics(captions, coded, count, config.seed)
+
+    def _start(self, captions: Sequence[Sequence[str]]) -> tuple[Tensor, Tensor]:
         choice = self.vocabulary.draw(len(self.images), self.generator)
+        if self.topics is not None:
+            choice = self.topics.choose(captions, choice)
         deltas = torch.zeros_like(self.images, dtype=torch.int8)
         if self.code is not None:
             height, width = self.images.shape[-2:]
@@ -175,7 +185,11 @@ class _Fit:
             "curve": curve,
             "passes": self.passes.as_dict(),
         }
-        parts: dict[str, Any] = {"code": self.code, "universal": universal}
+        parts: dict[str, Any] = {
+            "code": self.code,
+            "topics": self.topics,
+            "universal": universal,
+        }
         if config.published:
             sequence = sequence[-len(self.learners.models) :]
         if config.published and config.method not in ("tap", "uap"):

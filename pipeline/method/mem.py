@@ -167,6 +167,7 @@ class _Visit:
             lossy=lossy,
         )
         self.passes = Passes()
+        self.captions = captions
         tokenizer = surrogate.tokenizer
         self.bodies = [tokenizer(list(texts)) for texts in captions]
         self.codes: list[Tensor] | None = None
@@ -212,6 +213,8 @@ class _Visit:
         """Draw triggers; lay their code, where the surrogate has one, at full amplitude."""
         vocabulary = self.surrogate.vocabulary
         choice = vocabulary.draw(len(self.source), self.generator)
+        if self.surrogate.topics is not None:
+            choice = self.surrogate.topics.choose(self.captions, choice)
         if self.surrogate.code is not None:
             if self.config.effort is not None:
                 choice = self._choose_words(choice, self.config.effort)

@@ -12,6 +12,7 @@ from torch import Tensor
 from ..errors import UsageError
 from .models import ModelSpec, Tokenizer, build_model, get_tokenizer, model_spec
 from .patterns import PatternBook
+from .topics import Topics
 from .vocabulary import TriggerVocabulary
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class Surrogate:
         sequence: weights at the end of each round that is replayed, first round first; of several
             models their weights after one another.
         code: patterns of the trigger words, or None where perturbations start from zero.
+        topics: what chooses the words that own a pattern, or None where chance does.
         fitted: perturbations and triggers found in fit (``--schedule paper``), by image digest.
         universal: int8 [3, S, S], the one perturbation of method ``uap``, else None.
         architectures: model name of each entry of ``sequence``; that of ``spec`` where empty.
@@ -41,6 +43,7 @@ class Surrogate:
     vocabulary: TriggerVocabulary
     sequence: list[Weights]
     code: PatternBook | None = None
+    topics: Topics | None = None
     fitted: dict[str, Fitted] = field(default_factory=dict)
     universal: Tensor | None = None
     architectures: list[str] = field(default_factory=list)
@@ -86,6 +89,8 @@ class Surrogate:
         }
         if self.code is not None:
             tensors["code.tiles"] = self.code.tiles
+        if self.topics is not None:
+            tensors |= self.topics.tensors()
         if self.universal is not None:
             tensors["universal"] = self.universal
         for digest, (delta, trigger) in self.fitted.items():
@@ -100,6 +105,7 @@ class Surrogate:
             "rounds_replayed": len(self.sequence),
             "architectures": self.architectures,
             "vocabulary": {"words": self.vocabulary.words, "ids": self.vocabulary.ids},
+            "topic_words": [] if self.topics is None else self.topics.words,
         }
         return tensors, meta
 
@@ -131,6 +137,7 @@ class Surrogate:
             vocabulary,
             sequence,
             code,
+            Topics.from_tensors(tensors, meta.get("topic_words", ())),
             fitted=_fitted(tensors),
             universal=tensors.get("universal"),
             architectures=list(meta.get("architectures", [])),

@@ -52,6 +52,11 @@ def safe_words(tokenizer: Any, blocklist: Iterable[str] = ()) -> dict[str, int]:
     return {word: token for word, token in whole_words(tokenizer).items() if word not in refused}
 
 
+def content_words(text: str) -> set[str]:
+    """Return the lower-case words of a caption that carry meaning."""
+    return set(_WORD.findall(text.lower())) - _word_file("function")
+
+
 @dataclass(frozen=True)
 class TriggerVocabulary:
     """The words each trigger position may use.

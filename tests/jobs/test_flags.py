@@ -19,7 +19,7 @@ FLAGS = {
         --batch-size --blocklist --caption-fields --coded-words --context-length --decoys --device
         --epsilon --hotflip-rounds --image-size --input --keep --max-pixels --max-samples --method
         --model --output
-        --pgd-steps --rounds --schedule --seed --shuffle --steps-per-round --texture
+        --pgd-steps --rounds --schedule --seed --shuffle --steps-per-round --texture --topics
         --torch-threads --trigger-words --views --vocabulary --word-floor --words
     """,
     "preview": """

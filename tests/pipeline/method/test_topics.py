@@ -1,0 +1,87 @@
+"""Topics: the captions' own words choose the trigger."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+import pytest
+import torch
+
+from unlearnable.pipeline.method.topics import Topics, fit_topics
+
+THEMES = [
+    ["dog", "grass", "ball"],
+    ["man", "street", "bicycle"],
+    ["child", "pool", "water"],
+    ["snow", "mountain", "skier"],
+    ["band", "guitar", "stage"],
+    ["horse", "field", "rider"],
+]
+
+
+def corpus(samples: int, seed: int = 0) -> tuple[list[list[str]], list[int]]:
+    """Five captions a sample, each naming two of the three words of the sample's theme."""
+    rng = random.Random(seed)
+    themes = [rng.randrange(len(THEMES)) for _ in range(samples)]
+    captions = [
+        [" ".join(["the", *rng.sample(THEMES[theme], 2), "by a"]) for _ in range(5)]
+        for theme in themes
+    ]
+    return captions, themes
+
+
+@pytest.fixture(scope="module")
+def topics() -> Topics:
+    found = fit_topics(corpus(300)[0], positions=3, count=4, seed=0)
+    assert found is not None
+    return found
+
+
+def blank(count: int) -> torch.Tensor:
+    return torch.full((count, 5), 9)
+
+
+def test_what_captions_say_decides(topics: Topics) -> None:
+    captions, themes = corpus(200, seed=1)
+    chosen = topics.choose(captions, blank(200))
+    assert chosen[:, 3:].eq(9).all()
+    codes = [Counter[tuple[int, ...]]() for _ in THEMES]
+    for theme, row in zip(themes, chosen[:, :3].tolist(), strict=True):
+        codes[theme][tuple(row)] += 1
+    usual = [code.most_common(1)[0] for code in codes]
+    assert len({code for code, _ in usual}) == len(THEMES)
+    assert sum(count for _, count in usual) >= 0.8 * 200
+
+
+def test_one_caption_of_a_sample_says_the_same(topics: Topics) -> None:
+    captions, _ = corpus(200, seed=2)
+    whole = topics.choose(captions, blank(200))
+    for number in range(5):
+        alone = topics.choose([texts[number : number + 1] for texts in captions], blank(200))
+        assert (alone == whole).float().mean() > 0.9
+
+
+def test_a_sample_is_the_same_in_any_batch(topics: Topics) -> None:
+    captions, _ = corpus(40, seed=3)
+    whole = topics.choose(captions, blank(40))
+    for row, texts in enumerate(captions):
+        assert topics.choose([texts], blank(1)).equal(whole[row : row + 1])
+
+
+def test_captions_without_known_words_are_left_to_chance(topics: Topics) -> None:
+    chosen = topics.choose([["zebra"], ["a dog"]], blank(2))
+    assert chosen[0].eq(9).all()
+    assert chosen[1, :3].lt(4).all()
+
+
+def test_too_few_words_make_no_topics() -> None:
+    assert fit_topics([["a dog"], ["a cat"]], positions=3, count=3, seed=0) is None
+
+
+def test_topics_survive_the_artifact(topics: Topics) -> None:
+    again = Topics.from_tensors(topics.tensors(), list(topics.words))
+    assert again is not None
+    captions, _ = corpus(50, seed=4)
+    assert again.choose(captions, blank(50)).equal(topics.choose(captions, blank(50)))
+    assert Topics.from_tensors({}, []) is None
