@@ -21,6 +21,8 @@ _WORDS = 600
 # Directions of the captions' word statistics that a position's topics are told by.
 _DIRECTIONS = 8
 _ITERATIONS = 60
+# Samples whose captions are compared with one another.
+_COMPARED = 2000
 _TENSORS = ("weights", "bias", "rarity")
 
 
@@ -81,9 +83,11 @@ class Topics:
 def fit_topics(
     captions: Sequence[Sequence[str]], positions: int, count: int, seed: int
 ) -> Topics | None:
-    """Divide the captions of a corpus into topics, by latent semantic analysis and k-means.
+    """Divide the captions of a corpus into topics, by discriminant analysis and k-means.
 
-    Each position divides along directions of its own, so that together they tell samples apart.
+    The directions are those in which samples differ most and the captions of one sample least: a
+    model sees one caption at a time and has to tell the topic from it. Each position divides along
+    directions of its own, so that together they tell samples apart.
 
     Args:
         captions: one or more texts of each sample.
@@ -94,8 +98,7 @@ def fit_topics(
     Returns:
         The topics, or None where the captions use fewer than ``count`` content words.
 
-    Source: Deerwester et al. 1990 (latent semantic analysis); spherical k-means, Dhillon and Modha
-    2001.
+    Source: linear discriminant analysis, Fisher 1936; spherical k-means, Dhillon and Modha 2001.
     """
     uses = Counter(word for texts in captions for word in set().union(*map(content_words, texts)))
     words = [word for word, _ in sorted(uses.items(), key=lambda item: (-item[1], item[0]))]
@@ -104,14 +107,15 @@ def fit_topics(
         return None
     index = {word: column for column, word in enumerate(words)}
     rarity = [math.log((1 + len(captions)) / uses[word]) for word in words]
-    rows = torch.zeros(len(captions), len(words), dtype=torch.float64)
-    for row, texts in enumerate(captions):
-        for column, value in _weigh(texts, index, rarity).items():
-            rows[row, column] = value
-    rows = torch.nn.functional.normalize(rows, dim=1)
+    rows = _vectors(captions, index, rarity)
     mean = rows.mean(0)
     centred = rows - mean
-    directions = torch.linalg.eigh(centred.T @ centred)[1].flip(1)
+    within = torch.zeros(len(words), len(words), dtype=torch.float64)
+    for texts in captions[:_COMPARED]:
+        spread = _vectors([[text] for text in texts], index, rarity)
+        spread -= spread.mean(0)
+        within += spread.T @ spread
+    directions = _directions(centred.T @ centred, within)
     weights, biases = [], []
     for position in range(positions):
         own = directions[:, position::positions][:, :_DIRECTIONS]
@@ -124,6 +128,33 @@ def fit_topics(
         torch.stack(biases),
         torch.tensor(rarity, dtype=torch.float64),
     )
+
+
+def _vectors(
+    captions: Sequence[Sequence[str]], index: dict[str, int], rarity: Sequence[float]
+) -> Tensor:
+    """Return the weights of words as unit vectors, float64 [N, W]."""
+    rows = torch.zeros(len(captions), len(index), dtype=torch.float64)
+    for row, texts in enumerate(captions):
+        for column, value in _weigh(texts, index, rarity).items():
+            rows[row, column] = value
+    return torch.nn.functional.normalize(rows, dim=1)
+
+
+def _directions(between: Tensor, within: Tensor) -> Tensor:
+    """Return directions as columns [W, W], those first that differ most between samples.
+
+    Args:
+        between: scatter of samples, [W, W].
+        within: scatter of the captions of one sample; zero where each has a single one.
+    """
+    # Few captions say little about rare words, so every word gets the mean scatter on top.
+    identity = torch.eye(len(within), dtype=within.dtype)
+    typical = within.trace() / len(within)
+    factor = torch.linalg.cholesky(within + (typical if typical > 0 else 1.0) * identity)
+    half = torch.linalg.solve_triangular(factor, between, upper=False)
+    whole = torch.linalg.solve_triangular(factor, half.T, upper=False)
+    return torch.linalg.solve_triangular(factor.T, torch.linalg.eigh(whole)[1].flip(1), upper=True)
 
 
 def _centres(points: Tensor, count: int, seed: int) -> Tensor:
