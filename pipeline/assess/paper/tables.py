@@ -113,6 +113,7 @@ def _ablation(make: _Making) -> list[list[Victim]]:
     return [
         make.victims("clean", None),
         make.victims("default", make.default()),
+        make.victims("no-topics", Copy({}, make.fit(trigger_words=7, topics=False))),
         make.victims("text", make.default(part="text")),
         make.victims("image", make.default(part="image")),
         *(make.victims(f"mem{words}", make.default(words)) for words in (1, 3, 5)),
