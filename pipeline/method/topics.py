@@ -154,7 +154,9 @@ def _directions(between: Tensor, within: Tensor) -> Tensor:
     factor = torch.linalg.cholesky(within + (typical if typical > 0 else 1.0) * identity)
     half = torch.linalg.solve_triangular(factor, between, upper=False)
     whole = torch.linalg.solve_triangular(factor, half.T, upper=False)
-    return torch.linalg.solve_triangular(factor.T, torch.linalg.eigh(whole)[1].flip(1), upper=True)
+    found = torch.linalg.eigh(whole)[1].flip(1)
+    directions: Tensor = torch.linalg.solve_triangular(factor.T, found, upper=True)
+    return directions
 
 
 def _centres(points: Tensor, count: int, seed: int) -> Tensor:
