@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
 
 from .. import __version__
 from ..pipeline.errors import UnavailableError, UnlearnableError
@@ -140,6 +140,9 @@ def _log_to_stderr() -> None:
 def _user_error(error: CycloptsError) -> str:
     """Return the message of a refused command line, in one line."""
     cause = error.__cause__
+    if isinstance(error, UnusedCliTokensError):
+        left = " ".join(error.unused_tokens or ())
+        return f"too many arguments: {left}; quote a pattern, or the shell makes many words of it"
     return str(cause if isinstance(cause, UnlearnableError) else error)
 
 

@@ -44,7 +44,9 @@ def verify(config: VerifyConfig) -> VerifyReport:
     choose_executor(config)
     plan = read_plan(config.output)
     if plan is None:
-        raise UsageError(f"{config.output} has no plan: it is not a folder that `protect` wrote")
+        raise UsageError(
+            f"{config.output} holds no run: it has no plan; give the folder that protect writes to"
+        )
     try:
         rules = Rules.of(plan.config, config.max_pixels)
     except (KeyError, TypeError, ValueError) as error:

@@ -100,9 +100,10 @@ def _nothing_found(url: str) -> str:
     if storage.local_path(url) is not None and storage.is_folder(url):
         below = storage.join(url, "*", "*.tar")
         hint = f"; there are some one level below: use {below}" if storage.glob(below) else ""
+        hint = hint or "; `unlearnable data folder` makes shards of pictures and their captions"
         return f"no .tar shards in the folder {url}{hint}"
     if _has_magic(url):
-        return f"no .tar shards match {url}"
+        return f"no .tar shards match {url}; check the pattern, or give their folder"
     return f"{url} does not exist: give a folder of .tar shards, a glob, a brace list or one shard"
 
 

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, TypeVar
 from tenacity import RetryCallState, RetryError, Retrying, retry_if_exception, stop_after_attempt
 from tenacity.wait import wait_random_exponential
 
-from ..errors import UnavailableError
+from ..errors import UnavailableError, UsageError
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +36,13 @@ _PASSING_CODES = {"BadDigest", "IncompleteBody", "RequestTimeout", "XAmzContentS
 _PASSING = {
     "aiohttp.client_exceptions": ("ClientConnectionError", "ClientPayloadError"),
     "botocore.exceptions": ("HTTPClientError", "ConnectionError", "IncompleteReadError"),
+}
+# What botocore finds wrong before it sends a request, and the remedy.
+_REFUSED = {
+    "NoCredentialsError": "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE",
+    "PartialCredentialsError": "set both AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+    "ProfileNotFound": "mend AWS_PROFILE",
+    "ParamValidationError": "mend the URL",
 }
 _PASSING_STATUS = {408, 425, 429}
 
@@ -70,6 +77,7 @@ def retried(what: str, operation: Callable[[], T]) -> T:
 
     Raises:
         UnavailableError: all attempts failed.
+        UsageError: the request cannot be sent: no credentials, no name of a bucket.
         Exception: what does not look like passing.
     """
 
@@ -90,13 +98,25 @@ def retried(what: str, operation: Callable[[], T]) -> T:
         before_sleep=note,
     )
     try:
-        return policy(operation)
+        return policy(lambda: _sendable(what, operation))
     except RetryError as given_up:
         error = given_up.last_attempt.exception()
         reason = " ".join(str(error).split())
         raise UnavailableError(
             f"{what}: {type(error).__name__}: {reason} ({ATTEMPTS} attempts)"
         ) from error
+
+
+def _sendable(what: str, operation: Callable[[], T]) -> T:
+    """Return what ``operation`` returns; tell the user what keeps its request from being sent."""
+    try:
+        return operation()
+    except Exception as error:
+        remedy = _REFUSED.get(type(error).__name__)
+        if remedy is None:
+            raise
+        reason = str(error).splitlines()[-1].split(": Bucket name must")[0]
+        raise UsageError(f"{what}: {reason}; {remedy}") from error
 
 
 def is_transient(error: BaseException) -> bool:

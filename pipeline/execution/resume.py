@@ -63,8 +63,7 @@ def find_plan(
         return Plan(tuple(shards), config, config_hash(config), version, request or {}), True
     if plan.config_hash != config_hash(config):
         raise UsageError(
-            f"{output} belongs to another configuration: its hash is {plan.config_hash}, "
-            f"this run's {config_hash(config)} ({_difference(plan.config, config)}); "
+            f"{output} belongs to another configuration ({_difference(plan.config, config)}); "
             f"use the same settings to go on, or another output folder"
         )
     _check_same_input(plan, shards, output)

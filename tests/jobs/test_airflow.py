@@ -13,12 +13,23 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from days import BAD, FIT, GOOD, MORE, PROTECT, UNLEARNABLE, make_days, published, repair, tree
+from days import (
+    BAD,
+    FIT,
+    GOOD,
+    MORE,
+    PROTECT,
+    Platform,
+    contents,
+    make_days,
+    published,
+    repair,
+    tree,
+)
 from platforms import environment
 
 DAGS = Path(__file__).resolve().parents[2] / "jobs" / "airflow"
@@ -28,25 +39,8 @@ ENDED = frozenset(("success", "skipped", "failed", "upstream_failed"))
 pytestmark = pytest.mark.slow
 
 
-@dataclass(frozen=True)
-class Airflow:
-    """An Airflow of its own with its database, and the places that its DAG works on."""
-
-    programs: Path
-    home: Path
-    variables: dict[str, str]
-
-    def run(self, *line: str, **variables: str) -> tuple[int, str]:
-        done = subprocess.run(
-            [self.programs / "airflow", *line],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-            env=os.environ | self.variables | variables,
-            cwd=self.home,
-        )
-        return done.returncode, done.stdout
+class Airflow(Platform):
+    """An Airflow of its own with its database."""
 
     def day(self, day: str, **params: Any) -> tuple[int, str]:
         return self.run("dags", "test", "unlearnable", day, "--conf", conf(**params))
@@ -71,7 +65,7 @@ def airflow(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     programs = environment(request.config, "airflow", "apache-airflow==3.3.2")
     home = tmp_path_factory.mktemp("airflow")
     found = Airflow(
-        programs,
+        programs / "airflow",
         home,
         {
             "AIRFLOW_HOME": str(home),
@@ -79,12 +73,7 @@ def airflow(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
             "AIRFLOW__CORE__DAGS_FOLDER": str(DAGS),
             "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",
-            "UNLEARNABLE_COMMAND": str(UNLEARNABLE),
-            "UNLEARNABLE_SOURCE": str(home / "incoming"),
-            "UNLEARNABLE_TARGET": str(home / "made"),
-            "UNLEARNABLE_RETRY_SECONDS": "0",
             "PYTHONDONTWRITEBYTECODE": "1",
-            "OMP_NUM_THREADS": "1",
         },
     )
     code, told = found.run("db", "migrate")
@@ -124,12 +113,11 @@ def green(*skipped: str) -> dict[str, tuple[str, int]]:
 def made(airflow: Airflow, pictures: Path) -> Path:
     """What the DAG made of a day of pictures."""
     before = tree(pictures)
-    target = airflow.home / "made"
     code, told = airflow.day(GOOD, kind="folder", source=str(pictures.parent), owner="The Museum")
     assert code == 0, told
     assert airflow.states(GOOD) == green()
     assert tree(pictures) == before
-    return target
+    return airflow.made
 
 
 def test_a_day_of_pictures_becomes_a_published_copy(made: Path) -> None:
@@ -142,13 +130,11 @@ def test_a_day_of_pictures_becomes_a_published_copy(made: Path) -> None:
 
 
 def test_the_same_day_again_changes_nothing(airflow: Airflow, made: Path, pictures: Path) -> None:
-    before = {name: data for name, (_, data) in tree(made).items()}
-    shards = {name: time for name, (time, _) in tree(made).items() if name.endswith(".tar")}
+    before = contents(made)
     code, told = airflow.day(GOOD, kind="folder", source=str(pictures.parent), owner="The Museum")
     assert code == 0, told
     assert airflow.states(GOOD) == green()
-    assert {name: data for name, (_, data) in tree(made).items()} == before
-    assert {n: time for n, (time, _) in tree(made).items() if n.endswith(".tar")} == shards
+    assert contents(made) == before
 
 
 def test_pictures_that_changed_turn_convert_red_at_once(
@@ -174,7 +160,7 @@ def test_a_failing_shard_turns_protect_red_and_its_repair_green(
     airflow: Airflow, incoming: Path
 ) -> None:
     before = tree(incoming)
-    copy = airflow.home / "made" / "protected" / BAD
+    copy = airflow.made / "protected" / BAD
     code, told = airflow.day(BAD)
     assert code == 1
     assert airflow.states(BAD) == {
@@ -234,10 +220,10 @@ def services(airflow: Airflow) -> Iterator[dict[str, str]]:
         for name, *more in (["api-server"], ["dag-processor"], ["scheduler", "--skip-serve-logs"]):
             with (airflow.home / f"{name}.log").open("w") as log:
                 process = subprocess.Popen(
-                    [airflow.programs / "airflow", name, *more],
+                    [airflow.program, name, *more],
                     stdout=log,
                     stderr=subprocess.STDOUT,
-                    env=os.environ | airflow.variables | variables,
+                    env=airflow.environment | variables,
                     cwd=airflow.home,
                     start_new_session=True,
                 )

@@ -128,6 +128,11 @@ def test_bad_files_are_refused(
     assert part in refused(capsys, "protect", "in", "out", "--config", str(path))
 
 
+def test_a_pattern_that_the_shell_made_words_of(capsys: pytest.CaptureFixture[str]) -> None:
+    message = refused(capsys, "protect", "a-000.tar", "a-001.tar", "a-002.tar", "out")
+    assert "too many arguments: a-002.tar out; quote a pattern" in message
+
+
 def test_missing_config_file_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert "cannot read --config nowhere.yaml" in refused(
         capsys, "protect", "in", "out", "--config", "nowhere.yaml"

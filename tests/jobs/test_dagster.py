@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from days import BAD, FIT, GOOD, MORE, PROTECT, UNLEARNABLE, make_days, published, repair, tree
+from days import (
+    BAD,
+    FIT,
+    GOOD,
+    MORE,
+    PROTECT,
+    Platform,
+    contents,
+    make_days,
+    published,
+    repair,
+    tree,
+)
 from platforms import environment
 
 ASSETS = Path(__file__).resolve().parents[2] / "jobs" / "dagster" / "unlearnable_assets.py"
@@ -22,32 +31,8 @@ EVENT = re.compile(r" - (\w+) - STEP_(SUCCESS|FAILURE|SKIPPED|UP_FOR_RETRY) - ")
 pytestmark = pytest.mark.slow
 
 
-@dataclass(frozen=True)
-class Dagster:
-    """A Dagster of its own, and the places that its job works on."""
-
-    programs: Path
-    home: Path
-
-    def run(self, *line: str) -> tuple[int, str]:
-        done = subprocess.run(
-            [self.programs / "dagster", *line],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-            cwd=self.home,
-            env=os.environ
-            | {
-                "DAGSTER_HOME": str(self.home),
-                "UNLEARNABLE_COMMAND": str(UNLEARNABLE),
-                "UNLEARNABLE_SOURCE": str(self.home / "incoming"),
-                "UNLEARNABLE_TARGET": str(self.home / "made"),
-                "UNLEARNABLE_RETRY_SECONDS": "0",
-                "OMP_NUM_THREADS": "1",
-            },
-        )
-        return done.returncode, done.stdout
+class Dagster(Platform):
+    """A Dagster of its own."""
 
     def day(self, day: str, **settings: Any) -> tuple[int, str]:
         """Run the job for a day; return its exit code and what it told."""
@@ -76,7 +61,7 @@ def dagster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     programs = environment(request.config, "dagster", "dagster==1.13.29")
     home = tmp_path_factory.mktemp("dagster")
     (home / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
-    return Dagster(programs, home)
+    return Dagster(programs / "dagster", home, {"DAGSTER_HOME": str(home)})
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +74,7 @@ def test_two_days_become_two_published_partitions(dagster: Dagster, incoming: Pa
     for day in MORE:
         code, told = dagster.day(day, owner="The Museum")
         assert (code, states(told)) == (0, GREEN), told
-    protected = dagster.home / "made" / "protected"
+    protected = dagster.made / "protected"
     assert sorted(path.name for path in protected.iterdir()) == MORE
     for day in MORE:
         mark = published(protected / day)
@@ -98,13 +83,10 @@ def test_two_days_become_two_published_partitions(dagster: Dagster, incoming: Pa
         assert "The Museum" in (protected / day / "README.md").read_text()
     assert tree(incoming) == before
 
-    made = dagster.home / "made"
-    written = {name: data for name, (_, data) in tree(made).items()}
-    shards = {name: time for name, (time, _) in tree(made).items() if name.endswith(".tar")}
+    written = contents(dagster.made)
     code, told = dagster.day(MORE[0], owner="The Museum")
     assert (code, states(told)) == (0, GREEN), told
-    assert {name: data for name, (_, data) in tree(made).items()} == written
-    assert {n: time for n, (time, _) in tree(made).items() if n.endswith(".tar")} == shards
+    assert contents(dagster.made) == written
 
 
 def test_a_failing_shard_turns_protected_red_and_its_repair_green(
@@ -117,7 +99,7 @@ def test_a_failing_shard_turns_protected_red_and_its_repair_green(
     assert (found["shards"], found["surrogate"]) == (["SUCCESS"], ["SUCCESS"])
     assert "SUCCESS" not in found.get("protected_verified", []) + found.get("published", [])
     assert re.search(r"exit code 3, .*: failed: shard-001: .*copy the shard again", told)
-    copy = dagster.home / "made" / "protected" / BAD
+    copy = dagster.made / "protected" / BAD
     assert published(copy) is None
     first = (copy / "shard-000.tar").stat().st_mtime_ns
 

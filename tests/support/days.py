@@ -1,11 +1,14 @@
-"""What the tests of the DAGs share: input of several days, and the state of what a run wrote."""
+"""What the tests of the DAGs share: their tool, input of several days, what a run wrote."""
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,50 @@ FIT = [
 ]  # fmt: skip
 PROTECT = ["--executor", "local", "--device", "cpu"]
 GOOD, BAD, *MORE = (f"2026-03-0{day}" for day in (1, 2, 3, 4))
+
+
+@dataclass(frozen=True)
+class Platform:
+    """A tool that runs DAGs, in an environment of its own, and the places that its DAG works on.
+
+    Attributes:
+        program: the tool's command.
+        home: its folder; what arrives is below `incoming`, what is made below `made`.
+        variables: of its environment, beside those that the DAG reads.
+    """
+
+    program: Path
+    home: Path
+    variables: Mapping[str, str]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            **os.environ,
+            "UNLEARNABLE_COMMAND": str(UNLEARNABLE),
+            "UNLEARNABLE_SOURCE": str(self.home / "incoming"),
+            "UNLEARNABLE_TARGET": str(self.made),
+            "UNLEARNABLE_RETRY_SECONDS": "0",
+            "OMP_NUM_THREADS": "1",
+            **self.variables,
+        }
+
+    @property
+    def made(self) -> Path:
+        return self.home / "made"
+
+    def run(self, *line: str, **variables: str) -> tuple[int, str]:
+        """Run the tool's command; return its exit code and what it told."""
+        done = subprocess.run(
+            [self.program, *line],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+            env=self.environment | variables,
+            cwd=self.home,
+        )
+        return done.returncode, done.stdout
 
 
 def make_days(folder: Path, build_shards: Callable[..., Path]) -> Path:
@@ -39,6 +86,13 @@ def tree(folder: Path) -> dict[str, tuple[int, bytes]]:
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.parent.name != "_log"
     }
+
+
+def contents(folder: Path) -> tuple[dict[str, bytes], dict[str, int]]:
+    """Bytes of every file, and the times of the shards alone: what a run again must not change."""
+    found = tree(folder)
+    times = {name: time for name, (time, _) in found.items() if name.endswith(".tar")}
+    return {name: data for name, (_, data) in found.items()}, times
 
 
 def published(copy: Path) -> dict[str, Any] | None:

@@ -23,7 +23,9 @@ def source_folder(src: str, out: str) -> Path:
     """
     folder = storage.local_path(src)
     if folder is None or not folder.is_dir():
-        raise UsageError(f"{src} is not a local folder of images")
+        raise UsageError(
+            f"{src} is not a folder on this machine; give the one that holds the images"
+        )
     if storage.is_inside(out, src):
         raise UsageError(f"{out} is inside {src}; choose an output folder outside it")
     refuse_existing(out)

@@ -120,7 +120,11 @@ def _pick(place: str, row: Mapping[str, Any], names: tuple[str, ...]) -> Any:
     for name in names:
         if row.get(name) is not None:
             return row[name]
-    raise UsageError(f"{place}: no value in a column {', '.join(names[:-1])} or {names[-1]}")
+    wanted = f"{', '.join(names[:-1])} or {names[-1]}"
+    if any(name in row for name in names):
+        raise UsageError(f"{place}: no value in a column {wanted}; fill it in or delete the row")
+    found = ", ".join(map(str, row))
+    raise UsageError(f"{place}: no value in a column {wanted}; the columns are {found}: rename one")
 
 
 def _read_csv(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:

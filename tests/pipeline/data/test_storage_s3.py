@@ -52,6 +52,34 @@ def test_objects(bucket: str, tmp_path: Path) -> None:
     assert storage.is_inside(f"{bucket}/plain/b", f"{bucket}/plain/")
 
 
+def test_no_credentials(bucket: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import s3fs
+
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    s3fs.S3FileSystem.clear_instance_cache()
+    try:
+        for ask in (storage.read_bytes, storage.exists, expand):
+            with pytest.raises(UsageError, match="locate credentials; set AWS_ACCESS_KEY_ID"):
+                ask(f"{bucket}/x")
+        with pytest.raises(UsageError, match="locate credentials"):
+            storage.write_bytes(f"{bucket}/x", b"")
+        monkeypatch.setenv("AWS_PROFILE", "gone")
+        s3fs.S3FileSystem.clear_instance_cache()
+        with pytest.raises(UsageError, match=r"gone.*; mend AWS_PROFILE"):
+            storage.read_bytes(f"{bucket}/x")
+    finally:
+        s3fs.S3FileSystem.clear_instance_cache()
+
+
+def test_a_name_that_no_bucket_has(bucket: str) -> None:
+    with pytest.raises(UsageError, match=r'Invalid bucket name "a b"; mend the URL$'):
+        expand("s3://a b/in")
+
+
 def test_shards(bucket: str, tmp_path: Path) -> None:
     sample = Sample("k", (Member("k.txt", "txt", b"hello"),), 0)
     sha256, size = write_shard(tmp_path / "a.tar", [sample])

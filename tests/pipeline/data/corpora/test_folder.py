@@ -97,7 +97,10 @@ def test_rows_of_one_image_are_gathered_and_oddities_reported(src: Path) -> None
     [
         ("file,caption\na.png,x\nsub/b.JPG,\n", r"captions\.csv line 3: .*empty"),
         ("file,caption\na.png\n", r"captions\.csv line 2: no value in a column caption"),
-        ("name,caption\na.png,x\n", r"captions\.csv line 2: no value in a column file"),
+        (
+            "name,caption\na.png,x\n",
+            r"in a column file.*; the columns are name, caption: rename one",
+        ),
         ("file,caption\na.png,x, y\n", r"captions\.csv line 2: more values than columns"),
         ('file,caption\na.png,"x" y\n', r"captions\.csv line 2: "),
         ("file,caption\n../a.png,x\n", r"captions\.csv line 2: .*leaves the image folder"),
@@ -145,7 +148,7 @@ def test_bad_tables_and_folders(src: Path, tmp_path: Path) -> None:
         build_folder(str(src), out, captions=str(src / "a.png"))
     with pytest.raises(UsageError, match="does not exist"):
         build_folder(str(src), out, captions=str(src / "none.csv"))
-    with pytest.raises(UsageError, match="not a local folder"):
+    with pytest.raises(UsageError, match="not a folder on this machine"):
         build_folder(str(tmp_path / "none"), out)
     with pytest.raises(UsageError, match="at least 1"):
         build_folder(str(src), out, captions=str(src / "captions.csv"), samples_per_shard=0)
