@@ -4,7 +4,7 @@ The first argument says which, as JSON: the name of a shard, or ``*`` for all ot
 
 - ``poison``: the process kills itself
 - ``hang``: nothing happens any more
-- ``slow``: it takes two seconds longer
+- ``slow``: it takes two seconds longer; ``slow 9``: nine
 - ``leak``: memory is taken until the process is killed for it; where the variable LEAK_GROUP names
   a control group of this machine, the process enters that first
 
@@ -40,14 +40,14 @@ class Harmful:
         return self._worker.samples_done
 
     def run(self, task: ShardTask) -> LedgerRecord:
-        match self._harm.get(task.shard.name, self._harm.get("*")):
-            case "poison":
+        match self._harm.get(task.shard.name, self._harm.get("*", "")).split():
+            case ["poison"]:
                 os.kill(os.getpid(), signal.SIGKILL)
-            case "hang":
+            case ["hang"]:
                 time.sleep(100_000)
-            case "slow":
-                time.sleep(2)
-            case "leak":
+            case ["slow", *seconds]:
+                time.sleep(float(seconds[0]) if seconds else 2)
+            case ["leak"]:
                 if self._group:
                     Path(self._group, "cgroup.procs").write_text(str(os.getpid()))
                 taken = []

@@ -44,6 +44,13 @@ def below(root: int) -> list[Process]:
     return found
 
 
+def memory() -> tuple[int, int]:
+    """Bytes of memory that this machine has, and that are available."""
+    facts = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+    total, available = (int(facts[name].split()[0]) for name in ("MemTotal", "MemAvailable"))
+    return total << 10, available << 10
+
+
 def _process(pid: int, stat: list[str]) -> Process:
     folder = Path(f"/proc/{pid}")
     name = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")

@@ -15,6 +15,10 @@ from pathlib import Path
 from typing import Any
 
 Digests = dict[str, str]
+# A command of the program inside the test: its words to its exit code and all that it told.
+Run = Callable[..., tuple[int, str]]
+# Options of a run of `protect` that needs no surrogate.
+NOISE = ("--method", "random", "--executor", "local")
 
 
 def digests(output: Path) -> Digests:
@@ -43,6 +47,12 @@ def random_options(source: Path, output: Path, *more: str) -> list[str]:
 def random_command(source: Path, output: Path, *more: str) -> list[str]:
     """The command line of `random_options`."""
     return [sys.executable, "-m", "unlearnable", *random_options(source, output, *more)]
+
+
+def harmful(harm: dict[str, str], *arguments: str) -> list[str]:
+    """The command line of a run whose workers do ``harm`` (see harmful_protect.py)."""
+    program = Path(__file__).with_name("harmful_protect.py")
+    return [sys.executable, str(program), json.dumps(harm), *arguments]
 
 
 def descendants(root: int) -> dict[int, str]:
@@ -75,6 +85,12 @@ def committed(output: Path) -> int:
     return sum(not path.name.endswith(".failed.json") for path in found)
 
 
+def attempts(output: Path) -> dict[str, int]:
+    """How many attempts each shard took, by its record."""
+    paths = output.glob("_ledger/*.json")
+    return {path.stem: json.loads(path.read_text())["attempts"] for path in paths}
+
+
 def await_that(true: Callable[[], bool], process: subprocess.Popen[str], what: str) -> None:
     """Wait until it is so, while the process runs.
 
@@ -92,3 +108,8 @@ def events(output: Path) -> list[dict[str, Any]]:
     """The lines of the logs of all runs on an output, in the order of the runs."""
     paths = sorted(output.glob("_log/*.jsonl"))
     return [json.loads(line) for path in paths for line in path.read_text().splitlines()]
+
+
+def returned(output: Path) -> list[str]:
+    """Why shards went back without an attempt."""
+    return [event["reason"] for event in events(output) if event["event"] == "shard_returned"]

@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 _PROBE_SECONDS = 5.0
 _WATCH_SECONDS = 2.0
+_PAUSE_SECONDS = 0.1
 # Ray ends a process that has not reached the head for 60 s, without a word.
 _LOST_SECONDS = 25.0
 
@@ -62,32 +63,57 @@ class HeadWatch:
     def __exit__(self, *_: object) -> None:
         self._ended.set()
 
-    def _watch(self) -> None:
-        while not self.lost and not self._ended.wait(_WATCH_SECONDS):
-            self.look()
-
     def look(self) -> None:
         """Ask now. Nothing of Ray may be asked here: of a new head it ends the process."""
+        line = self._look()
+        if line is not None:
+            line.close()
+
+    def _watch(self) -> None:
+        while not self.lost and not self._ended.is_set():
+            line = self._look()
+            if line is None:
+                self._ended.wait(_WATCH_SECONDS)
+                continue
+            with line:
+                self._ended.wait(_PAUSE_SECONDS)
+                _listen(line)
+
+    def _look(self) -> socket.socket | None:
+        """Judge the head; return a connection to it when it answers."""
         with self._lock:
+            line = self._connect()
             now = time.monotonic()
-            if self._answers():
+            if line is not None:
                 if self._refused:
                     self.lost = "its head was started anew and knows nothing of this run"
                 self._answered = now
             elif now - self._answered > _LOST_SECONDS:
                 self.lost = f"its head has not answered for {_LOST_SECONDS:.0f} s"
+            return line
 
-    def _answers(self) -> bool:
+    def _connect(self) -> socket.socket | None:
         host, _, port = self._address.rpartition(":")
         try:
-            socket.create_connection((host.strip("[]"), int(port)), _PROBE_SECONDS).close()
+            return socket.create_connection((host.strip("[]"), int(port)), _PROBE_SECONDS)
         except ConnectionRefusedError:
             # Not the network: there is no such process now.
             self._refused = True
-            return False
         except OSError:
-            return False
-        return True
+            pass
+        return None
+
+
+def _listen(line: socket.socket) -> None:
+    """Wait a while or until the head hangs up: else one that is back at once would go unnoticed."""
+    end = time.monotonic() + _WATCH_SECONDS
+    while (left := end - time.monotonic()) > 0:
+        line.settimeout(left)
+        try:
+            if not line.recv(1 << 12):
+                return
+        except OSError:  # or the time is over
+            return
 
 
 def is_dead(node: str) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -12,16 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import memory
 from runs import (
     Digests,
+    attempts,
     await_that,
     committed,
     descendants,
     digests,
     events,
+    harmful,
     kill,
     random_command,
     random_options,
+    returned,
 )
 
 from unlearnable.pipeline.execution.config import StatusConfig
@@ -31,7 +34,6 @@ pytestmark = [pytest.mark.timeout(1800), pytest.mark.ray, pytest.mark.slow]
 
 SHARDS = 10
 SMALL = {"object_store_memory": 80 << 20}
-SUPPORT = Path(__file__).parents[2] / "support"
 
 
 @pytest.fixture(scope="module")
@@ -47,12 +49,12 @@ def undisturbed(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Diges
     return digests(output)
 
 
-def start_cluster(**head: Any) -> Any:
-    """A head without processors, and a node with one."""
+def start_cluster(**environment: str) -> Any:
+    """A head without processors, and a node with one and variables of its own."""
     cluster_utils = pytest.importorskip("ray.cluster_utils")
-    facts = {"num_cpus": 0, "include_dashboard": False, **SMALL, **head}
+    facts = {"num_cpus": 0, "include_dashboard": False, **SMALL}
     cluster = cluster_utils.Cluster(initialize_head=True, head_node_args=facts)
-    cluster.add_node(num_cpus=1, **SMALL)
+    cluster.add_node(num_cpus=1, env_vars=environment, **SMALL)
     return cluster
 
 
@@ -74,22 +76,14 @@ def start(line: list[str], address: str, **environment: str) -> subprocess.Popen
     )
 
 
-def harmful(harm: dict[str, str], *arguments: str) -> list[str]:
-    return [sys.executable, str(SUPPORT / "harmful_protect.py"), json.dumps(harm), *arguments]
-
-
-def slow(source: Path, output: Path, *more: str) -> list[str]:
+def slow(source: Path, output: Path, *more: str, seconds: int = 2) -> list[str]:
     """A run with time to disturb it."""
-    return harmful({"*": "slow"}, *random_options(source, output, "--executor", "ray", *more))
+    arguments = random_options(source, output, "--executor", "ray", *more)
+    return harmful({"*": f"slow {seconds}"}, *arguments)
 
 
 def ended(output: Path, outcome: str) -> list[dict[str, Any]]:
     return [e for e in events(output) if e["event"] == "shard_ended" and e["outcome"] == outcome]
-
-
-def attempts(output: Path) -> dict[str, int]:
-    paths = output.glob("_ledger/*.json")
-    return {path.stem: json.loads(path.read_text())["attempts"] for path in paths}
 
 
 def test_a_node_that_joins_is_used_and_one_that_dies_costs_no_attempt(
@@ -113,8 +107,7 @@ def test_a_node_that_joins_is_used_and_one_that_dies_costs_no_attempt(
         assert driver.wait(timeout=600) == 0, driver.stderr.read()
     assert digests(output) == undisturbed
     assert set(attempts(output).values()) == {1}
-    reasons = [e["reason"] for e in events(output) if e["event"] == "shard_returned"]
-    assert [reason for reason in reasons if "its node was lost" in reason]
+    assert [reason for reason in returned(output) if "its node was lost" in reason]
     assert not ended(output, "again")
 
 
@@ -232,12 +225,34 @@ def test_a_worker_that_leaks_is_killed_by_the_system_and_its_shard_fails_alone(
     assert digests(output) == {n: d for n, d in undisturbed.items() if "shard-002" not in n}
 
 
+def test_a_worker_that_leaks_is_killed_by_rays_memory_monitor_and_its_shard_fails_alone(
+    source: Path, undisturbed: Digests, tmp_path: Path
+) -> None:
+    total, available = memory()
+    if available < 8 << 30:
+        pytest.skip("needs 8 GB of free memory, half of which others may take meanwhile")
+    limit = (total - available + (4 << 30)) / total
+    output = tmp_path / "out"
+    more = ("--executor", "ray", "--workers", "1", "--max-attempts", "2")
+    line = harmful({"shard-002": "leak"}, *random_options(source, output, *more))
+    cluster = start_cluster(RAY_memory_usage_threshold=f"{limit:.4f}")
+    try:
+        with start(line, cluster.address) as driver:
+            assert driver.wait(timeout=900) == 3, driver.stderr.read()
+            assert "failed: shard-002: 2 attempts: the actor died" in driver.stdout.read()
+    finally:
+        cluster.shutdown()
+    assert "running low on memory" in ended(output, "again")[0]["error"]
+    assert digests(output) == {n: d for n, d in undisturbed.items() if "shard-002" not in n}
+
+
 @pytest.mark.parametrize("again", [False, True], ids=["gone", "restarted"])
 def test_without_its_head_a_run_ends_and_can_be_resumed(
     again: bool, source: Path, undisturbed: Digests, tmp_path: Path
 ) -> None:
     output = tmp_path / "out"
-    line = slow(source, output, "--workers", "1")
+    # Workers go on without a head: shards that take long keep the run from ending meanwhile.
+    line = slow(source, output, "--workers", "1", seconds=10)
     cluster = start_cluster()
     port = int(cluster.address.rpartition(":")[2])
     try:
@@ -254,7 +269,7 @@ def test_without_its_head_a_run_ends_and_can_be_resumed(
         cluster.shutdown()
     cluster = start_cluster()
     try:
-        with start(line, cluster.address) as driver:
+        with start(slow(source, output, "--workers", "1"), cluster.address) as driver:
             assert driver.wait(timeout=600) == 0, driver.stderr.read()
     finally:
         cluster.shutdown()
