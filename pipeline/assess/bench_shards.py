@@ -192,17 +192,22 @@ def drive_idle(executor: ExecutorName, count: int) -> tuple[float, int]:
     with tempfile.TemporaryDirectory(prefix="unlearnable-bench-") as name:
         folder = Path(name)
         # A first run imports and starts what every run needs.
+        for run, number in (("first", 4), ("second", count)):
+            _write_empty(folder / run / "in", number)
         _idle_run(folder / "first", executor, 4)
         before = _peak_bytes()
         taken = _idle_run(folder / "second", executor, count)
         return taken, _peak_bytes() - before
 
 
-def _idle_run(folder: Path, executor: ExecutorName, count: int) -> float:
-    source = folder / "in"
+def _write_empty(source: Path, count: int) -> None:
     source.mkdir(parents=True)
     for index in range(count):
         (source / f"{index:07d}.tar").touch()
+
+
+def _idle_run(folder: Path, executor: ExecutorName, count: int) -> float:
+    source = folder / "in"
     started = time.perf_counter()
     workers = 2 if executor == "ray" else 1
     config = ProtectConfig(

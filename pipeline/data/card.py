@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from . import storage
-from .croissant import build_croissant
+from .croissant import FILES, croissant_pieces
 from .images import budget_policy
-from .ledger import LedgerRecord, read_ledger, uncommitted
+from .json_pieces import read_before
+from .ledger import LedgerRecord, committed, read_ledger
 from .manifest import MANIFEST_VERSION
 from .plan import Plan, read_plan
 
@@ -23,6 +25,7 @@ README_NAME = "README.md"
 CROISSANT_NAME = "croissant.json"
 _NO_OWNER = "not stated"
 _TITLE = "A protected copy of an image-caption corpus"
+_COUNTS = ("samples", "protected", "passed", "quarantined")
 _README = """# {title}
 
 {description}
@@ -82,8 +85,8 @@ def write_card(
     """
     before, _ = _read_croissant(output)
     published = before.get("datePublished") or datetime.now(UTC).date().isoformat()
-    for name, text in _card(plan, ledger, owner or _NO_OWNER, str(published)).items():
-        storage.write_bytes(storage.join(output, name), text.encode())
+    for name, pieces in _card(plan, ledger, owner or _NO_OWNER, str(published)).items():
+        storage.write_pieces(storage.join(output, name), pieces)
 
 
 def check_card(output: str) -> list[str]:
@@ -100,10 +103,10 @@ def check_card(output: str) -> list[str]:
     owner = found.get("creator", {}).get("name", "")
     published = str(found.get("datePublished"))
     problems = []
-    for name, text in _card(plan, read_ledger(output), str(owner), published).items():
+    for name, pieces in _card(plan, read_ledger(output), str(owner), published).items():
         url = storage.join(output, name)
         try:
-            same = storage.read_bytes(url) == text.encode()
+            same = storage.holds(url, pieces)
         except OSError:
             problems.append(f"{url} is missing")
         else:
@@ -113,10 +116,11 @@ def check_card(output: str) -> list[str]:
 
 
 def _read_croissant(output: str) -> tuple[dict[str, Any], str]:
-    """Return the croissant file and "", or an empty one and what is wrong with it."""
+    """Return the head of the croissant file and "", or nothing and what is wrong with it."""
     url = storage.join(output, CROISSANT_NAME)
     try:
-        found = json.loads(storage.read_bytes(url))
+        with storage.open_read(url) as file:
+            found = read_before(file, FILES)
     except OSError:
         return {}, f"{url} is missing"
     except (ValueError, RecursionError) as error:
@@ -128,12 +132,11 @@ def _read_croissant(output: str) -> tuple[dict[str, Any], str]:
 
 def _card(
     plan: Plan, ledger: Mapping[str, LedgerRecord], owner: str, published: str
-) -> dict[str, str]:
-    missing = set(uncommitted(plan, ledger))
-    records = [ledger[shard.name] for shard in plan.shards if shard.name not in missing]
+) -> dict[str, Iterable[bytes]]:
+    """Return the content of each file of the card, in pieces."""
     description = _description(plan)
-    croissant = build_croissant(
-        records,
+    croissant = croissant_pieces(
+        committed(plan, ledger),
         title=_TITLE,
         description=description,
         owner=owner,
@@ -141,10 +144,8 @@ def _card(
         sources=source_names(plan),
         cite_as=f"{owner} ({published[:4]}). {_TITLE}, made by unlearnable {plan.version}.",
     )
-    return {
-        README_NAME: _readme(plan, records, description, owner, published),
-        CROISSANT_NAME: json.dumps(croissant, indent=1, ensure_ascii=False) + "\n",
-    }
+    readme = _readme(plan, committed(plan, ledger), description, owner, published)
+    return {README_NAME: [readme.encode()], CROISSANT_NAME: croissant}
 
 
 def _description(plan: Plan) -> str:
@@ -159,21 +160,23 @@ def _description(plan: Plan) -> str:
 
 
 def _readme(
-    plan: Plan, records: list[LedgerRecord], description: str, owner: str, published: str
+    plan: Plan, records: Iterator[LedgerRecord], description: str, owner: str, published: str
 ) -> str:
-    def total(name: str) -> int:
-        return sum(getattr(record, name) for record in records)
-
+    total: Counter[str] = Counter()
+    digest = hashlib.sha256()
+    for record in records:
+        total.update({name: getattr(record, name) for name in _COUNTS}, shards=1)
+        digest.update(f"{record.input.get('sha256', '')}  {record.shard}\n".encode())
     facts = {
         "Owner statement": " ".join(owner.replace("|", " ").split()),
         "Published": published,
         "Source": _source(plan),
-        "Source digest": _digest(records),
-        "Shards": f"{len(records)} of {len(plan.shards)}",
-        "Samples read": total("samples"),
-        "Protected": total("protected"),
-        "Published unchanged": total("passed"),
-        "Quarantined, not published": total("quarantined"),
+        "Source digest": digest.hexdigest(),
+        "Shards": f"{total['shards']} of {len(plan.shards)}",
+        "Samples read": total["samples"],
+        "Protected": total["protected"],
+        "Published unchanged": total["passed"],
+        "Quarantined, not published": total["quarantined"],
         "Budget": budget_policy(int(setting(plan, "epsilon"))),
         "Program": f"unlearnable {plan.version}, manifests of version {MANIFEST_VERSION}",
         "Surrogate": setting(plan, "surrogate_sha256") or "none",
@@ -197,11 +200,6 @@ def source_names(plan: Plan) -> list[str]:
     folders = sorted({shard.url.rsplit("/", 1)[0] for shard in plan.shards})
     shown = [url if storage.local_path(url) is None else storage.base_name(url) for url in folders]
     return list(dict.fromkeys(shown))
-
-
-def _digest(records: list[LedgerRecord]) -> str:
-    lines = (f"{record.input.get('sha256', '')}  {record.shard}\n" for record in records)
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def setting(plan: Plan, name: str) -> Any:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 import pyarrow as pa
 
+from .json_pieces import json_pieces
 from .ledger import LedgerRecord
 from .manifest import COLUMN_DESCRIPTIONS, MANIFEST_DIR, SCHEMA
 
 _MANIFESTS = "manifests"
 _RECORDS = "samples"
+# The list that has two entries for each shard; what a reader of the head needs stands before it.
+FILES = "distribution"
 _MANIFEST_FILES = {
     "@type": "cr:FileSet",
     "@id": _MANIFESTS,
@@ -60,8 +64,8 @@ _CONTEXT = {
 }
 
 
-def build_croissant(
-    records: Sequence[LedgerRecord],
+def croissant_pieces(
+    records: Iterable[LedgerRecord],
     *,
     title: str,
     description: str,
@@ -69,8 +73,8 @@ def build_croissant(
     published: str,
     sources: Sequence[str],
     cite_as: str,
-) -> dict[str, Any]:
-    """Return the JSON-LD of an output: its shards and manifests with checksums, its columns.
+) -> Iterator[bytes]:
+    """Yield the JSON-LD of an output: its shards and manifests with checksums, its columns.
 
     Args:
         records: the committed shards, in the order of the plan.
@@ -81,8 +85,7 @@ def build_croissant(
         sources: names of what it was made from.
         cite_as: how to cite it.
     """
-    files = [file for record in records for file in _files(record)]
-    return {
+    document = {
         "@context": _CONTEXT,
         "@type": "sc:Dataset",
         "conformsTo": "http://mlcommons.org/croissant/1.0",
@@ -95,7 +98,7 @@ def build_croissant(
         "datePublished": published,
         "creator": {"@type": "sc:Organization", "name": owner},
         "isBasedOn": [{"@type": "sc:CreativeWork", "name": name} for name in sources],
-        "distribution": [*files, _MANIFEST_FILES],
+        FILES: [],
         "recordSet": [
             {
                 "@type": "cr:RecordSet",
@@ -107,6 +110,9 @@ def build_croissant(
             }
         ],
     }
+    files = (file for record in records for file in _files(record))
+    yield from json_pieces(document, FILES, chain(files, [_MANIFEST_FILES]), ensure_ascii=False)
+    yield b"\n"
 
 
 def _files(record: LedgerRecord) -> list[dict[str, Any]]:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
+from operator import attrgetter
 from typing import Any, Literal
 
 from ..errors import ShardError, UsageError
 from . import storage
+from .disk_map import DiskMap
+from .json_pieces import json_pieces
 from .manifest import MANIFEST_DIR
 from .plan import Plan
 from .typed_json import parse
@@ -19,6 +22,9 @@ INDEX_NAME = "index.json"
 SUCCESS_NAME = "_SUCCESS"
 PUBLISHED_NAME = "_PUBLISHED"
 _FAILED = ".failed.json"
+# What waits in a pool takes more memory than what it returns.
+_CHUNK = 1 << 10
+_GROUP = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +58,18 @@ class LedgerRecord:
     error: str | None = None
 
 
+_values = attrgetter(*(item.name for item in fields(LedgerRecord)))
+
+
+class Records(DiskMap[LedgerRecord]):
+    """Records by name of the shard, on the local disk: memory does not grow with their number."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            lambda record: json.dumps(_values(record)), lambda text: LedgerRecord(*json.loads(text))
+        )
+
+
 def record_url(output: str, shard: str, *, failed: bool = False) -> str:
     """Return where the record of ``shard`` lies."""
     return storage.join(output, LEDGER_DIR, shard + (_FAILED if failed else ".json"))
@@ -81,22 +99,28 @@ def read_record(output: str, shard: str) -> LedgerRecord | None:
     return None
 
 
-def read_ledger(output: str, shards: Collection[str] | None = None) -> dict[str, LedgerRecord]:
+def read_ledger(output: str, shards: Iterable[str] | None = None) -> Records:
     """Return the record of each of ``shards``, or of all, by name; committed hides failed."""
     folder = storage.join(output, LEDGER_DIR)
     names = [name for name in storage.list_names(folder) if name.endswith(".json")]
-    if shards is not None:
-        wanted = {shard + ending for shard in shards for ending in (".json", _FAILED)}
-        names = [name for name in names if name in wanted]
-    urls = [storage.join(folder, name) for name in names]
-    with ThreadPoolExecutor(16) as pool:
-        records = list(pool.map(_read, urls))
-    ledger: dict[str, LedgerRecord] = {}
-    for record in sorted(
-        (r for r in records if r is not None), key=lambda r: (r.shard, r.status == "committed")
-    ):
-        ledger[record.shard] = record
+    if shards is not None and names:
+        wanted = set(shards)
+        names = [n for n in names if n.removesuffix(".json").removesuffix(".failed") in wanted]
+    ledger = Records()
+    for failed in (True, False):
+        urls = [storage.join(folder, n) for n in names if n.endswith(_FAILED) is failed]
+        for record in _read_all(urls):
+            ledger[record.shard] = record
     return ledger
+
+
+def _read_all(urls: list[str]) -> Iterator[LedgerRecord]:
+    with ThreadPoolExecutor(16) as pool:
+        for start in range(0, len(urls), _CHUNK):
+            ends = range(start, min(start + _CHUNK, len(urls)), _GROUP)
+            groups = [urls[place : place + _GROUP] for place in ends]
+            for found in pool.map(lambda group: [_read(url) for url in group], groups):
+                yield from (record for record in found if record is not None)
 
 
 def is_covered(output: str, plan: Plan) -> bool:
@@ -107,13 +131,23 @@ def is_covered(output: str, plan: Plan) -> bool:
 
 def uncommitted(plan: Plan, ledger: Mapping[str, LedgerRecord]) -> list[str]:
     """Return the names of the planned shards that no record of this configuration commits."""
-    return [
-        shard.name
-        for shard in plan.shards
-        if (record := ledger.get(shard.name)) is None
-        or record.status != "committed"
-        or record.config_hash != plan.config_hash
-    ]
+    return [s.name for s in plan.shards if not _commits(ledger.get(s.name), plan)]
+
+
+def committed(plan: Plan, ledger: Mapping[str, LedgerRecord]) -> Iterator[LedgerRecord]:
+    """Yield the records that commit shards of ``plan``, in its order."""
+    for shard in plan.shards:
+        record = ledger.get(shard.name)
+        if record is not None and _commits(record, plan):
+            yield record
+
+
+def _commits(record: LedgerRecord | None, plan: Plan) -> bool:
+    return (
+        record is not None
+        and record.status == "committed"
+        and record.config_hash == plan.config_hash
+    )
 
 
 def write_success(
@@ -136,20 +170,29 @@ def write_success(
             f"{output} is not complete: {len(missing)} of {len(plan.shards)} shards are missing, "
             f"e.g. {missing[0]}; run the same command again"
         )
-    index = json.dumps(build_index(plan, ledger), indent=1).encode()
-    storage.write_bytes(storage.join(output, INDEX_NAME), index)
+    entries = (index_entry(record) for record in committed(plan, ledger))
+    pieces = json_pieces(_index_head(plan, ledger), "shardlist", entries)
+    storage.write_pieces(storage.join(output, INDEX_NAME), pieces)
     storage.write_bytes(storage.join(output, SUCCESS_NAME), f"{plan.config_hash}\n".encode())
 
 
 def build_index(plan: Plan, ledger: Mapping[str, LedgerRecord]) -> dict[str, Any]:
     """Return the index of a complete output, in the format of WebDataset's ``wids``."""
-    records = [ledger[shard.name] for shard in plan.shards]
+    entries = [index_entry(record) for record in committed(plan, ledger)]
+    return {**_index_head(plan, ledger), "shardlist": entries}
+
+
+def _index_head(plan: Plan, ledger: Mapping[str, LedgerRecord]) -> dict[str, Any]:
+    samples = quarantined = 0
+    for record in committed(plan, ledger):
+        samples += record.samples
+        quarantined += record.quarantined
     return {
         "__kind__": "wids-shard-index-v1",
         "wids_version": 1,
-        "shardlist": [index_entry(record) for record in records],
-        "samples": sum(record.samples for record in records),
-        "quarantined": sum(record.quarantined for record in records),
+        "shardlist": [],
+        "samples": samples,
+        "quarantined": quarantined,
         "config_hash": plan.config_hash,
         "version": plan.version,
     }

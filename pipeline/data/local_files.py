@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import secrets
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from ..errors import UsageError
 
+_TEMPORARY = re.compile(r"^\..+\.[0-9a-f]{12}\.tmp$")
 _HOLE = 1 << 16
 _WRITE_REMEDY = {
     errno.ENOSPC: "no space left; free some, then run the same command again to resume",
@@ -58,6 +61,17 @@ def replace_file(path: Path, fill: Callable[[BinaryIO], object]) -> None:
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
+
+
+def sweep_folder(folder: Path, older: float) -> int:
+    """Delete what killed calls of :func:`replace_file` left, at least ``older`` seconds ago."""
+    count = 0
+    for entry in [entry for entry in folder.iterdir() if _TEMPORARY.match(entry.name)]:
+        with suppress(FileNotFoundError):
+            if time.time() - entry.stat().st_mtime >= older:
+                entry.unlink()
+                count += 1
+    return count
 
 
 def write_sparse(file: BinaryIO, data: bytes) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import io
-import itertools
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import chain, pairwise
 from typing import Any
 
 import pyarrow as pa
@@ -18,6 +18,19 @@ import pyarrow.parquet as pq
 from ..errors import UnavailableError, UsageError
 from . import storage
 from .expand import expand
+from .shard_list import POOL, SHARD_SCHEMA, ShardInput, ShardList
+
+__all__ = [
+    "PLAN_NAME",
+    "Plan",
+    "ShardInput",
+    "ShardList",
+    "config_hash",
+    "inspect_shards",
+    "read_plan",
+    "resolve_input",
+    "write_plan",
+]
 
 PLAN_NAME = "_plan.parquet"
 PLAN_VERSION = "1"
@@ -25,31 +38,6 @@ _CHUNK = 1 << 14
 _GROUP = 64
 # Shards of a folder from which on it is listed instead of asking for each.
 _LISTED = 64
-_SCHEMA = pa.schema(
-    [
-        pa.field("name", pa.string(), nullable=False),
-        pa.field("url", pa.string(), nullable=False),
-        pa.field("size", pa.int64()),
-        pa.field("etag", pa.string()),
-    ]
-)
-
-
-@dataclass(frozen=True, slots=True)
-class ShardInput:
-    """One input shard.
-
-    Args:
-        name: file name without ``.tar``; names the output files.
-        url: where it is read from.
-        size: bytes, or None when it is missing or the server does not say.
-        etag: version mark of the store, or None.
-    """
-
-    name: str
-    url: str
-    size: int | None = None
-    etag: str | None = None
 
 
 @dataclass(frozen=True)
@@ -60,7 +48,7 @@ class Plan:
     because the bytes do not depend on them: a retry needs them again.
     """
 
-    shards: tuple[ShardInput, ...]
+    shards: Sequence[ShardInput]
     config: dict[str, Any]
     config_hash: str
     version: str
@@ -72,7 +60,7 @@ def config_hash(config: Mapping[str, Any]) -> str:
     return hashlib.sha256(_canonical_json(config).encode()).hexdigest()
 
 
-def resolve_input(url: str) -> list[ShardInput]:
+def resolve_input(url: str) -> ShardList:
     """Return the shards that an input URL names, sorted by URL.
 
     Raises:
@@ -89,14 +77,18 @@ def resolve_input(url: str) -> list[ShardInput]:
     return shards
 
 
-def inspect_shards(urls: Sequence[str]) -> list[ShardInput]:
+def inspect_shards(urls: Sequence[str]) -> ShardList:
     """Return the shards at ``urls`` as they are now; a missing one has neither size nor mark.
 
     Raises:
         UnavailableError: the store does not answer.
     """
-    listed = _listed(urls)
-    shards: list[ShardInput] = []
+    return ShardList.of(_inspected(urls, _listed(urls)))
+
+
+def _inspected(
+    urls: Sequence[str], listed: Mapping[str, Mapping[str, dict[str, Any]]]
+) -> Iterator[ShardInput]:
     with ThreadPoolExecutor(16) as pool:
         # What waits in a pool takes ten times the memory of what it returns, and handing over one
         # URL takes longer than looking at a local file.
@@ -104,8 +96,7 @@ def inspect_shards(urls: Sequence[str]) -> list[ShardInput]:
             ends = range(start, min(start + _CHUNK, len(urls)), _GROUP)
             parts = [urls[place : place + _GROUP] for place in ends]
             for found in pool.map(lambda part: [_inspect(url, listed) for url in part], parts):
-                shards += found
-    return shards
+                yield from found
 
 
 def _listed(urls: Sequence[str]) -> dict[str, dict[str, dict[str, Any]]]:
@@ -135,7 +126,7 @@ def _is_one_folder(shards: Sequence[ShardInput]) -> bool:
     folder, end = shards[0].url.rpartition("/")[0], ".tar"
     return not storage.is_http(folder) and all(
         other.url.rpartition("/")[0] == folder and one.url < other.url and other.url.endswith(end)
-        for one, other in itertools.pairwise([ShardInput("", f"{folder}/"), *shards])
+        for one, other in pairwise(chain([ShardInput("", f"{folder}/")], shards))
     )
 
 
@@ -148,18 +139,12 @@ def write_plan(output: str, plan: Plan) -> None:
         "version": plan.version,
         "request": _canonical_json(plan.request),
     }
-    schema = _SCHEMA.with_metadata(metadata)
+    shards = plan.shards if isinstance(plan.shards, ShardList) else ShardList.of(plan.shards)
+    table = shards.table.replace_schema_metadata(metadata)
     buffer = io.BytesIO()
-    with pq.ParquetWriter(buffer, schema, compression="zstd") as writer:
-        for start in range(0, len(plan.shards), _CHUNK):
-            part = plan.shards[start : start + _CHUNK]
-            columns = [[getattr(shard, name) for shard in part] for name in schema.names]
-            writer.write_table(
-                pa.Table.from_arrays(
-                    [pa.array(c, f.type) for c, f in zip(columns, schema, strict=True)],
-                    schema=schema,
-                )
-            )
+    with pq.ParquetWriter(buffer, table.schema, compression="zstd", memory_pool=POOL) as writer:
+        for start in range(0, len(shards), _CHUNK):
+            writer.write_table(table.slice(start, _CHUNK))
     storage.write_bytes(storage.join(output, PLAN_NAME), buffer.getvalue())
 
 
@@ -176,7 +161,7 @@ def read_plan(output: str) -> Plan | None:
         return None
     try:
         file = pq.ParquetFile(io.BytesIO(data))
-        if not file.schema_arrow.equals(_SCHEMA):
+        if not file.schema_arrow.equals(SHARD_SCHEMA):
             raise ValueError("its columns are not those of a plan")
         metadata = {
             key.decode(): value.decode()
@@ -189,7 +174,7 @@ def read_plan(output: str) -> Plan | None:
                 "use the release that wrote it"
             )
         return Plan(
-            shards=tuple(_shards_of(file)),
+            shards=ShardList.of(_shards_of(file)),
             config=_json_object(metadata["config"]),
             config_hash=metadata["config_hash"],
             version=metadata["version"],
@@ -206,7 +191,7 @@ def read_plan(output: str) -> Plan | None:
 
 def _shards_of(file: pq.ParquetFile) -> Iterator[ShardInput]:
     for batch in file.iter_batches(_CHUNK):
-        columns = [batch.column(name).to_pylist() for name in _SCHEMA.names]
+        columns = [batch.column(name).to_pylist() for name in SHARD_SCHEMA.names]
         for shard in map(ShardInput, *columns):
             # Files are written under the name: whoever changed the plan must not choose where.
             if "/" in shard.name or "\0" in shard.name or not _is_usable(shard.name):

@@ -7,27 +7,27 @@ temporary file and a rename that fsspec does not offer.
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, BinaryIO, TypeVar, cast
 
 import fsspec
 
 from ..errors import UsageError
-from .local_files import explained, replace_file, write_sparse
+from .local_files import explained, replace_file, sweep_folder, write_sparse
 from .transient import ResumingStream, retried
 from .urls import base_name, is_http, join, local_path, refuse_secrets
 
 __all__ = [
-    "base_name", "exists", "explained", "glob", "identity", "is_folder", "is_http", "is_inside",
-    "join", "list_identities", "list_names", "local_path", "make_folder", "open_read", "put_file",
-    "read_bytes", "refuse_secrets", "remove", "size", "sweep", "write_bytes", "write_sparse",
+    "base_name", "exists", "explained", "glob", "holds", "identity", "is_folder", "is_http",
+    "is_inside", "join", "list_identities", "list_names", "local_path", "make_folder", "open_read",
+    "put_file", "read_bytes", "refuse_secrets", "remove", "size", "sweep", "write_bytes",
+    "write_pieces", "write_sparse",
 ]  # fmt: skip
 
 T = TypeVar("T")
 
-_TEMPORARY = re.compile(r"^\..+\.[0-9a-f]{12}\.tmp$")
 _TAGS = ("ETag", "etag", "md5Hash")
 _CHANGE_MARKS = (*_TAGS, "mtime", "LastModified", "last_modified", "updated", "created")
 
@@ -93,6 +93,21 @@ def read_bytes(url: str) -> bytes:
     return cast("bytes", _ask("read", url, lambda fs, remote: fs.cat_file(remote)))
 
 
+def holds(url: str, pieces: Iterable[bytes]) -> bool:
+    """Tell whether the file at ``url`` is what ``pieces`` are together. Raises OSError."""
+    with open_read(url) as file:
+        return all(_read_exactly(file, len(piece)) == piece for piece in pieces) and not file.read(
+            1
+        )
+
+
+def _read_exactly(file: BinaryIO, size: int) -> bytes:
+    data = file.read(size)
+    while 0 < len(data) < size and (more := file.read(size - len(data))):
+        data += more
+    return data
+
+
 def write_bytes(url: str, data: bytes) -> None:
     """Write ``data`` to ``url``: afterwards the whole file is there, or what was there before.
 
@@ -105,6 +120,18 @@ def write_bytes(url: str, data: bytes) -> None:
         replace_file(path, lambda file: file.write(data))
     else:
         _put_remote(url, len(data), lambda fs, remote: fs.pipe_file(remote, data))
+
+
+def write_pieces(url: str, pieces: Iterable[bytes]) -> None:
+    """Write what does not fit into memory as :func:`write_bytes` does."""
+    path = local_path(url)
+    if path is not None:
+        replace_file(path, lambda file: file.writelines(pieces))
+        return
+    with tempfile.NamedTemporaryFile(prefix="unlearnable-") as file:
+        file.writelines(pieces)
+        file.flush()
+        put_file(file.name, url)
 
 
 def put_file(source: str | os.PathLike[str], url: str) -> None:
@@ -198,15 +225,15 @@ def glob(pattern: str) -> list[str]:
     return [fs.unstrip_protocol(name) for name in found]
 
 
-def sweep(url_dir: str) -> int:
-    """Delete the temporary files that killed writers left in a local folder; return how many."""
+def sweep(url_dir: str, older: float = 0.0) -> int:
+    """Delete the temporary files that killed writers left in a local folder; return how many.
+
+    Args:
+        url_dir: the folder.
+        older: seconds that they must be old; what is younger may be in the making.
+    """
     path = local_path(url_dir)
-    if path is None or not path.is_dir():
-        return 0
-    stale = [entry for entry in path.iterdir() if _TEMPORARY.match(entry.name)]
-    for entry in stale:
-        entry.unlink(missing_ok=True)
-    return len(stale)
+    return sweep_folder(path, older) if path is not None and path.is_dir() else 0
 
 
 def is_inside(url: str, parent: str) -> bool:

@@ -7,14 +7,15 @@ import os
 import random
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 
 from ..data.card import write_card
-from ..data.ledger import LedgerRecord, is_covered, read_record, write_success
-from ..data.plan import Plan, ShardInput
+from ..data.ledger import LedgerRecord, Records, is_covered, read_record, uncommitted, write_success
+from ..data.plan import Plan, ShardList
 from ..errors import UnlearnableError, UsageError
 from .checks import check_least
 from .config import ProtectConfig
@@ -31,8 +32,6 @@ from .summary import RunSummary, summarise
 from .worker import make_worker
 
 log = logging.getLogger(__name__)
-
-Records = dict[str, LedgerRecord]
 
 
 def check_running(config: ProtectConfig) -> None:
@@ -54,7 +53,7 @@ def drive(
     config: ProtectConfig,
     setup: WorkerSetup,
     plan: Plan,
-    shards: Sequence[ShardInput],
+    shards: ShardList,
     *,
     new: bool,
     only: frozenset[str] | None = None,
@@ -78,7 +77,7 @@ def drive(
     started = time.monotonic()
     part = take_slice(plan, config.slice)
     join = config.join or config.slice is not None
-    records: Records = {}
+    records = Records()
     exit_code = 0
     with stop_on_signals(config.grace_seconds) as stop:
         try:
@@ -87,12 +86,12 @@ def drive(
                     # Another run may have begun since this one looked.
                     plan, new = find_plan(plan.config, shards, config.output, plan.request)
                 alone = lease.others == 0
-                records |= begin(plan, shards, config.output, new=new, alone=alone, part=part)
+                records = begin(plan, shards, config.output, new=new, alone=alone, part=part)
                 lease.hold()
-                names = {shard.name for shard in part.shards} if only is None else only
-                waiting = [s for s in shards if s.name in names and s.name not in records]
+                if only is None and config.slice is not None:
+                    only = frozenset(shard.name for shard in part.shards)
                 run = _Run(config, partial(make, setup), plan, part, lease, stop, records)
-                run.carry_out(waiting)
+                run.carry_out(_waiting(shards, only, records))
         except Interrupted as interruption:
             log.warning("%s", interruption)
             exit_code = interruption.exit_code
@@ -122,7 +121,7 @@ class _Run:
     stop: StopFlag
     records: Records
 
-    def carry_out(self, waiting: list[ShardInput]) -> None:
+    def carry_out(self, waiting: ShardList) -> None:
         """Run the shards that wait, add their records, and mark a complete output."""
         with RunLog(self.config.output, self.lease.run, self.config.log_file) as run_log:
             run_log.event("run_begun", **self._facts(waiting))
@@ -137,11 +136,11 @@ class _Run:
                 end["error"] = f"{type(error).__name__}: {error}"
                 raise
             finally:
-                states = [record.status for record in self.records.values()]
-                end |= {state: states.count(state) for state in ("committed", "failed")}
+                states = Counter(record.status for record in self.records.values())
+                end |= {state: states[state] for state in ("committed", "failed")}
                 run_log.event("run_ended", **end)
 
-    def _facts(self, waiting: list[ShardInput]) -> dict[str, object]:
+    def _facts(self, waiting: ShardList) -> dict[str, object]:
         return {
             "host": socket.gethostname(),
             "pid": os.getpid(),
@@ -155,7 +154,7 @@ class _Run:
             "joined": self.lease.others,
         }
 
-    def _work(self, waiting: Sequence[ShardInput], run_log: RunLog) -> None:
+    def _work(self, waiting: ShardList, run_log: RunLog) -> None:
         queue = TaskQueue(
             waiting,
             self.config.output,
@@ -174,18 +173,16 @@ class _Run:
     def _finish(self) -> None:
         """Write the card, and when every shard is committed the marks of a complete output."""
         output, records = self.config.output, self.records
-        for name, record in records.items():
-            if record.status == "failed":
-                # A joined run may have done what failed here.
-                records[name] = read_record(output, name) or record
+        for record in [found for found in records.values() if found.status == "failed"]:
+            # A joined run may have done what failed here.
+            records[record.shard] = read_record(output, record.shard) or record
         if self.config.slice is not None:
             # Whoever commits the last shard of all slices finds every record here.
             if not is_covered(output, self.plan):
                 return
             records = committed_records(self.plan, output)
         write_card(output, self.plan, records, self.config.owner)
-        committed = sum(record.status == "committed" for record in records.values())
-        if committed == len(self.plan.shards):
+        if not uncommitted(self.plan, records):
             write_success(output, self.plan, records)
 
 
@@ -195,7 +192,17 @@ def _while_held(finished: Iterable[LedgerRecord], lease: OutputLease) -> Iterato
         yield record
 
 
-def _own_order(waiting: list[ShardInput], lease: OutputLease) -> list[ShardInput]:
+def _waiting(shards: ShardList, only: frozenset[str] | None, records: Records) -> ShardList:
+    if only is None and not records:
+        return shards
+    return ShardList.of(
+        shard
+        for shard in shards
+        if (only is None or shard.name in only) and shard.name not in records
+    )
+
+
+def _own_order(waiting: ShardList, lease: OutputLease) -> ShardList:
     """Return the shards in another order than those of the runs that are joined.
 
     A worker passes over what it finds committed: runs that come from two ends meet once.
@@ -203,5 +210,7 @@ def _own_order(waiting: list[ShardInput], lease: OutputLease) -> list[ShardInput
     if lease.others == 1:
         return waiting[::-1]
     if lease.others:
-        random.Random(lease.run).shuffle(waiting)
+        order = list(range(len(waiting)))
+        random.Random(lease.run).shuffle(order)
+        return waiting.take(order)
     return waiting

@@ -61,25 +61,21 @@ def execute(
         stop: asked between shards.
         gpus_per_worker: GPUs that a Ray actor reserves; ``auto`` is one where there is any.
     """
-    with stop.telling():
-        yield from _execute(config, make, queue, stop, gpus_per_worker)
-
-
-def _execute(
-    config: Running,
-    make: Callable[[], Worker[R]],
-    queue: Queue[R],
-    stop: StopFlag,
-    gpus_per_worker: Literal["auto"] | float,
-) -> Generator[R]:
     timeout = config.shard_timeout
-    if choose_executor(config) == "local":
-        if timeout:
-            return run_child(make, queue, stop, timeout=timeout)
-        return run_local(make(), queue, stop)
-    from .ray_executor import run_ray
+    with stop.telling():
+        if choose_executor(config) == "ray":
+            from .ray_executor import run_ray
 
-    workers = config.workers
-    return run_ray(
-        make, queue, stop, workers=workers, gpus_per_worker=gpus_per_worker, timeout=timeout
-    )
+            running = run_ray(
+                make,
+                queue,
+                stop,
+                workers=config.workers,
+                gpus_per_worker=gpus_per_worker,
+                timeout=timeout,
+            )
+        elif timeout:
+            running = run_child(make, queue, stop, timeout=timeout)
+        else:
+            running = run_local(make(), queue, stop)
+        yield from running

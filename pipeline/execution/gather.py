@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, MutableMapping
 
 from ..data.ledger import LedgerRecord, write_record
 from .progress import Progress
@@ -12,7 +12,10 @@ log = logging.getLogger(__name__)
 
 
 def gather(
-    output: str, finished: Iterable[LedgerRecord], total: int, records: dict[str, LedgerRecord]
+    output: str,
+    finished: Iterable[LedgerRecord],
+    total: int,
+    records: MutableMapping[str, LedgerRecord],
 ) -> None:
     """Add ``finished`` shards to ``records``, write down those that failed, show progress.
 

@@ -273,12 +273,14 @@ def lease_output(
 
 
 def remove_expired(output: str) -> None:
-    """Delete the files of leases that no longer count."""
-    live = {f"{lease.run}.json" for lease in read_leases(output)}
+    """Delete the files of leases that no longer count; others may be claiming one meanwhile."""
     folder = storage.join(output, LEASE_DIR)
-    for name in storage.list_names(folder):
+    names = storage.list_names(folder)
+    live = {f"{lease.run}.json" for lease in read_leases(output)}
+    for name in names:
         if name not in live:
             storage.remove(storage.join(folder, name))
+    storage.sweep(folder, LEASE_SECONDS)
 
 
 def _machine() -> str:

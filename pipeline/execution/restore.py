@@ -10,9 +10,9 @@ from pathlib import Path
 
 from ..data import storage
 from ..data.captions import strip_trigger
-from ..data.ledger import SUCCESS_NAME, LedgerRecord, write_record
+from ..data.ledger import SUCCESS_NAME, LedgerRecord, Records, write_record
 from ..data.manifest import ManifestRow, manifest_url, open_manifest
-from ..data.plan import Plan, ShardInput, read_plan
+from ..data.plan import Plan, ShardInput, ShardList, read_plan
 from ..data.shards import Sample, ShardReader, ShardWriter, open_shard
 from ..errors import SampleError, ShardError, UsageError, ViolationError
 from .config import RestoreConfig
@@ -135,20 +135,20 @@ def restore(config: RestoreConfig) -> RunSummary:
     if source is None:
         raise UsageError(f"{config.output} holds no run; give the folder that protect wrote")
     ledger = committed_records(source, config.output)
-    shards = [
+    shards = ShardList.of(
         ShardInput(s.name, storage.join(config.output, f"{s.name}.tar")) for s in source.shards
-    ]
+    )
     check_places(shards, config.destination)
     settings = {"restored_from": source.config_hash, "version": source.version}
     plan, new = find_plan(settings, shards, config.destination)
-    records: dict[str, LedgerRecord] = {}
+    records = Records()
     exit_code = 0
     with stop_on_signals() as stop:
         try:
             with lease_output(config.destination, plan.config_hash, stop, join=False) as lease:
                 if new:
                     plan, new = find_plan(settings, shards, config.destination)
-                records |= begin(plan, shards, config.destination, new=new)
+                records = begin(plan, shards, config.destination, new=new)
                 lease.hold()
                 worker = RestoreWorker(config.output, source, ledger, plan.config_hash)
                 _run(worker, plan, config.destination, records, stop)
@@ -162,7 +162,7 @@ def _run(
     worker: RestoreWorker,
     plan: Plan,
     destination: str,
-    records: dict[str, LedgerRecord],
+    records: Records,
     stop: StopFlag,
 ) -> None:
     """Restore what waits, and mark a complete copy."""

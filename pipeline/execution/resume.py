@@ -11,13 +11,14 @@ from ..data.ledger import (
     PUBLISHED_NAME,
     SUCCESS_NAME,
     LedgerRecord,
+    Records,
     read_ledger,
     uncommitted,
 )
 from ..data.manifest import MANIFEST_DIR
 from ..data.plan import Plan, ShardInput, config_hash, read_plan, write_plan
 from ..errors import UsageError
-from .lease import LEASE_DIR, remove_expired
+from .lease import remove_expired
 from .spec import canonical_json, package_version
 
 
@@ -60,7 +61,7 @@ def find_plan(
         if any(name.endswith(".tar") for name in storage.list_names(output)):
             raise UsageError(f"{output} holds shards but no plan of a run; choose an empty folder")
         version = package_version()
-        return Plan(tuple(shards), config, config_hash(config), version, request or {}), True
+        return Plan(shards, config, config_hash(config), version, request or {}), True
     if plan.config_hash != config_hash(config):
         raise UsageError(
             f"{output} belongs to another configuration ({_difference(plan.config, config)}); "
@@ -78,7 +79,7 @@ def begin(
     new: bool,
     alone: bool = True,
     part: Plan | None = None,
-) -> dict[str, LedgerRecord]:
+) -> Records:
     """Write a new plan, clear away what dead runs left, and return the committed records by shard.
 
     Args:
@@ -96,7 +97,7 @@ def begin(
         write_plan(output, plan)
     if alone:
         remove_expired(output)
-        for folder in ("", MANIFEST_DIR, LEDGER_DIR, LEASE_DIR):
+        for folder in ("", MANIFEST_DIR, LEDGER_DIR):
             storage.sweep(storage.join(output, folder))
     part = part or plan
     done = committed_records(part, output)
@@ -108,14 +109,19 @@ def begin(
     return done
 
 
-def committed_records(plan: Plan, output: str) -> dict[str, LedgerRecord]:
+def committed_records(plan: Plan, output: str) -> Records:
     """Return the committed records of ``plan`` by shard name."""
-    ledger = read_ledger(output, {shard.name for shard in plan.shards})
-    missing = set(uncommitted(plan, ledger))
-    return {shard.name: ledger[shard.name] for shard in plan.shards if shard.name not in missing}
+    ledger = read_ledger(output, (shard.name for shard in plan.shards))
+    for name in uncommitted(plan, ledger):
+        ledger.pop(name, None)
+    return ledger
 
 
 def _check_same_input(plan: Plan, shards: Sequence[ShardInput], output: str) -> None:
+    if len(plan.shards) == len(shards) and all(
+        then.url == now.url for then, now in zip(plan.shards, shards, strict=True)
+    ):
+        return
     before = {shard.name: shard.url for shard in plan.shards}
     now = {shard.name: shard.url for shard in shards}
     if before != now:
@@ -140,9 +146,10 @@ def check_committed_unchanged(
         UsageError: one has changed.
     """
     for shard in shards:
-        if shard.name not in done:
+        record = done.get(shard.name)
+        if record is None:
             continue
-        source = done[shard.name].input
+        source = record.input
         then, now = (source.get("size"), source.get("etag")), (shard.size, shard.etag)
         if any(None not in pair and pair[0] != pair[1] for pair in zip(then, now, strict=True)):
             raise UsageError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..data import storage
 from ..data.ledger import read_ledger, record_url
-from ..data.plan import Plan, ShardInput, inspect_shards, read_plan
+from ..data.plan import Plan, ShardInput, ShardList, inspect_shards, read_plan
 from ..errors import BusyError, UsageError
 from .config import ProtectConfig, RetryConfig
 from .drive import check_running, drive
@@ -92,7 +92,7 @@ def _frozen_spec(output: str, plan: Plan) -> RunSpec:
     return spec
 
 
-def _as_they_are(plan: Plan, names: frozenset[str]) -> list[ShardInput]:
+def _as_they_are(plan: Plan, names: frozenset[str]) -> ShardList:
     """Return the shards of the plan, those of ``names`` looked up again.
 
     The others have neither size nor mark: one that was repaired and committed since is no longer
@@ -100,4 +100,4 @@ def _as_they_are(plan: Plan, names: frozenset[str]) -> list[ShardInput]:
     """
     urls = [shard.url for shard in plan.shards if shard.name in names]
     now = {shard.name: shard for shard in inspect_shards(urls)}
-    return [now.get(shard.name, ShardInput(shard.name, shard.url)) for shard in plan.shards]
+    return ShardList.of(now.get(s.name, ShardInput(s.name, s.url)) for s in plan.shards)

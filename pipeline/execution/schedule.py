@@ -121,26 +121,32 @@ class Queue(Generic[R]):
         max_attempts: int,
         give_up: Callable[[ShardTask, str], R],
     ) -> None:
-        self._waiting = deque(ShardTask(shard, output) for shard in shards)
+        self._fresh, self._begun, self._output = shards, 0, output
+        self._again: deque[ShardTask] = deque()
         self._max_attempts = max_attempts
         self._give_up = give_up
         self.board = Board()
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return len(self._again) + len(self._fresh) - self._begun
 
     def take(self) -> ShardTask | None:
         """Return the next task, None when none waits."""
-        task = self._waiting.popleft() if self._waiting else None
-        if task is not None:
-            self.board.add(task.shard.name, task.attempt)
+        if self._again:
+            task = self._again.popleft()
+        elif self._begun < len(self._fresh):
+            task = ShardTask(self._fresh[self._begun], self._output)
+            self._begun += 1
+        else:
+            return None
+        self.board.add(task.shard.name, task.attempt)
         return task
 
     def give_back(self, task: ShardTask, reason: str = "") -> None:
         """Take ``task`` back, which was never begun or whose node was lost."""
         log.debug("shard %s, attempt %d, waits again %s", task.shard.name, task.attempt, reason)
         self.board.remove(task.shard.name)
-        self._waiting.appendleft(task)
+        self._again.appendleft(task)
 
     def lost(self, task: ShardTask, reason: str) -> R | None:
         """Take ``task`` back, whose node was lost: no attempt, unless that goes on and on."""
@@ -166,7 +172,7 @@ class Queue(Generic[R]):
         log.warning("shard %s, attempt %d of %d: %s",
                     task.shard.name, task.attempt, self._max_attempts, outcome.error)  # fmt: skip
         if task.attempt < self._max_attempts:
-            self._waiting.appendleft(replace(task, attempt=task.attempt + 1))
+            self._again.appendleft(replace(task, attempt=task.attempt + 1))
             return None
         return self._give_up(task, f"{task.attempt} attempts: {outcome.error}")
 

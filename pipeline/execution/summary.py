@@ -106,16 +106,23 @@ def summarise(
     max_quarantined: float = 1.0,
 ) -> RunSummary:
     """Count ``records`` and settle the exit code of a run that was not interrupted."""
-    failed = {r.shard: r.error or "" for r in records.values() if r.status == "failed"}
+    failed: dict[str, str] = {}
+    samples = protected = quarantined = 0
+    for record in records.values():
+        if record.status == "failed":
+            failed[record.shard] = record.error or ""
+        samples += record.samples
+        protected += record.protected
+        quarantined += record.quarantined
     summary = RunSummary(
         output=output,
         exit_code=exit_code,
         shards=len(plan.shards),
         committed=len(records) - len(failed),
         failed=failed,
-        samples=sum(record.samples for record in records.values()),
-        protected=sum(record.protected for record in records.values()),
-        quarantined=sum(record.quarantined for record in records.values()),
+        samples=samples,
+        protected=protected,
+        quarantined=quarantined,
         max_quarantined=max_quarantined,
         seconds=seconds,
     )

@@ -6,39 +6,24 @@ import json
 import re
 import shutil
 import time
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from runs import NOISE, Run
 
 from unlearnable.jobs.cli import main
 from unlearnable.pipeline.data.plan import read_plan
 from unlearnable.pipeline.execution.lease import Lease
 
-Run = Callable[..., tuple[int, str]]
 # As the session's surrogate was fitted.
 FITTED_OPTIONS = {
     "--trigger-words": "3", "--vocabulary": "4", "--rounds": "1", "--steps-per-round": "3",
     "--pgd-steps": "1", "--batch-size": "20",
 }  # fmt: skip
 FITTED = [word for item in FITTED_OPTIONS.items() for word in item]
-NOISE = ("--method", "random", "--executor", "local")
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> Run:
-    """Run `unlearnable` here; return its exit code and all that it tells."""
-
-    def command(*line: object) -> tuple[int, str]:
-        caplog.clear()
-        code = main([*map(str, line)])
-        captured = capsys.readouterr()
-        return code, captured.out + captured.err + caplog.text
-
-    return command
 
 
 def state(folder: Path) -> dict[str, tuple[int, bytes]]:

@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from runs import NOISE, Run
 
 from unlearnable.jobs.cli import main
 from unlearnable.pipeline.data.manifest import ManifestRow, manifest_url, read_manifest
@@ -30,8 +31,6 @@ from unlearnable.pipeline.method.models import get_tokenizer
 from unlearnable.pipeline.method.vocabulary import leading_ids
 
 Files = dict[str, bytes]
-Run = Callable[..., tuple[int, str]]
-NOISE = ("--method", "random", "--executor", "local")
 
 
 def save(image: Image.Image, fmt: str, **options: object) -> bytes:
@@ -87,19 +86,6 @@ def source(tmp_path: Path) -> Path:
     for name in "ac":
         (folder / f"{name}.tar").write_bytes(packed(good(f"{name}1") + good(f"{name}2")))
     return folder
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> Run:
-    """Run `unlearnable` here; return its exit code and all that it tells."""
-
-    def command(*line: object) -> tuple[int, str]:
-        caplog.clear()
-        code = main([*map(str, line)])
-        captured = capsys.readouterr()
-        return code, captured.out + captured.err + caplog.text
-
-    return command
 
 
 IMAGE = {"png": save(plain(), "PNG")}

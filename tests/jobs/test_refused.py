@@ -13,30 +13,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from runs import NOISE, Run
 
-from unlearnable.jobs.cli import main
 from unlearnable.pipeline.data.images import encode
 from unlearnable.pipeline.data.shards import Member, Sample, write_shard
-
-Run = Callable[..., tuple[int, str]]
-NOISE = ("--method", "random", "--executor", "local")
 
 
 @pytest.fixture
 def source(build_shards: Callable[..., Path], tmp_path: Path) -> Path:
     return build_shards(tmp_path / "in", shards=2, samples=2, size=32)
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> Run:
-    """Run `unlearnable` here; return its exit code and all that it tells."""
-
-    def command(*line: object) -> tuple[int, str]:
-        code = main([*map(str, line)])
-        captured = capsys.readouterr()
-        return code, captured.out + captured.err + caplog.text
-
-    return command
 
 
 INSIDE = "is inside the input .*choose a folder outside"

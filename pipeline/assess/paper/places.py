@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ def _remembered(cache: Path) -> dict[str, Any]:
         raise UsageError(f"{cache} is damaged ({error}); delete it") from error
 
 
-def _facts(shards: list[ShardInput]) -> Facts:
+def _facts(shards: Sequence[ShardInput]) -> Facts:
     digest = hashlib.sha256()
     images = captions = 0
     for shard in shards:
@@ -79,7 +80,7 @@ def _facts(shards: list[ShardInput]) -> Facts:
     return Facts(digest.hexdigest(), images, captions)
 
 
-def _list(shards: list[ShardInput], config: PaperConfig) -> str:
+def _list(shards: Sequence[ShardInput], config: PaperConfig) -> str:
     """Return one URL for some shards of a corpus: they share a folder, their names a brace list."""
     if len(shards) < 2:
         return shards[0].url if shards else config.input
