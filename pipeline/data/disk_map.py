@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import sqlite3
+import tempfile
 import weakref
 from collections.abc import Callable, Iterator, MutableMapping
 from typing import Generic, TypeVar
+
+from .local_files import explained
 
 T = TypeVar("T")
 
@@ -14,7 +18,7 @@ class DiskMap(MutableMapping[str, T], Generic[T]):
     """Values by name, in the order of the names.
 
     It lies in a temporary file without a name, which goes with the object. While it is iterated it
-    must not be changed.
+    must not be changed. Setting a value raises UsageError where no space is left.
 
     Args:
         encode: makes a text of a value.
@@ -38,7 +42,12 @@ class DiskMap(MutableMapping[str, T], Generic[T]):
 
     def __setitem__(self, name: str, value: T) -> None:
         entry = _key(name), self._encode(value)
-        self._db.execute("INSERT OR REPLACE INTO entries VALUES (?, ?)", entry)
+        with explained(f"temporary files in {tempfile.gettempdir()}"):
+            try:
+                self._db.execute("INSERT OR REPLACE INTO entries VALUES (?, ?)", entry)
+            except sqlite3.OperationalError as error:
+                full = error.sqlite_errorcode == sqlite3.SQLITE_FULL
+                raise OSError(errno.ENOSPC if full else errno.EIO, str(error)) from error
 
     def __delitem__(self, name: str) -> None:
         if not self._db.execute("DELETE FROM entries WHERE name = ?", (_key(name),)).rowcount:

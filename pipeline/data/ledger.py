@@ -103,14 +103,15 @@ def read_ledger(output: str, shards: Iterable[str] | None = None) -> Records:
     """Return the record of each of ``shards``, or of all, by name; committed hides failed."""
     folder = storage.join(output, LEDGER_DIR)
     names = [name for name in storage.list_names(folder) if name.endswith(".json")]
-    if shards is not None and names:
-        wanted = set(shards)
+    wanted = set(shards) if shards is not None and names else None
+    if wanted is not None:
         names = [n for n in names if n.removesuffix(".json").removesuffix(".failed") in wanted]
     ledger = Records()
     for failed in (True, False):
         urls = [storage.join(folder, n) for n in names if n.endswith(_FAILED) is failed]
         for record in _read_all(urls):
-            ledger[record.shard] = record
+            if wanted is None or record.shard in wanted:
+                ledger[record.shard] = record
     return ledger
 
 

@@ -8,6 +8,8 @@ import sys
 import pytest
 
 from unlearnable.pipeline.data.ledger import LedgerRecord, Records
+from unlearnable.pipeline.errors import UsageError
+from unlearnable.pipeline.execution.schedule import is_storage_full
 
 NAMES = ("b", "a", "é", "\udcff", "a b/c'")
 
@@ -36,6 +38,15 @@ def test_records_are_kept_by_name() -> None:
     for missing in (lambda: records["b"], lambda: records.__delitem__("b")):
         with pytest.raises(KeyError):
             missing()
+
+
+def test_a_full_disk_is_told_and_ends_a_run_as_such() -> None:
+    records = Records()
+    records._db.execute("PRAGMA max_page_count = 3")
+    many = {str(number): record(str(number)) for number in range(1000)}
+    with pytest.raises(UsageError, match=r"cannot write temporary files in .*no space") as told:
+        records.update(many)
+    assert is_storage_full(told.value)
 
 
 def test_memory_does_not_grow_with_the_records() -> None:

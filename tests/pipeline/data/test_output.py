@@ -74,6 +74,13 @@ def test_a_committed_record_hides_a_failed_one(output: str) -> None:
     assert read_record(output, "a") == make_record("a")
 
 
+def test_a_record_of_another_shard_than_its_name_says_is_left_out(output: str) -> None:
+    for name in "az":
+        write_record(output, make_record(name))
+    storage.write_bytes(record_url(output, "b"), storage.read_bytes(record_url(output, "z")))
+    assert list(read_ledger(output, ["a", "b"])) == ["a"]
+
+
 def test_a_damaged_record(output: str) -> None:
     for data in (b"", b"[]", b'{"shard": "a"}', b'{"surprise": 1}'):
         storage.write_bytes(record_url(output, "a"), data)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import filecmp
 import io
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -11,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from servers import tls_server
 
 from unlearnable.pipeline.assess.config import VerifyConfig
 from unlearnable.pipeline.assess.verify import verify
@@ -127,6 +130,18 @@ sys.exit(code)
 """
 
 
+def protect_limited(source: str, output: Path, **environment: str) -> int:
+    """Protect ``source`` in a process that may have 2 GB; return its peak in MB."""
+    options = ["--method", "random", "--executor", "local"]
+    done = subprocess.run(
+        [sys.executable, "-c", _LIMITED, "protect", source, str(output), *options],
+        capture_output=True, text=True, check=False,
+        env={**os.environ, "TMPDIR": str(output.parent), **environment},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    return int(done.stdout.split()[-1])
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
 def test_a_shard_of_20_gb_on_a_worker_that_may_have_2(tmp_path: Path) -> None:
@@ -135,15 +150,7 @@ def test_a_shard_of_20_gb_on_a_worker_that_may_have_2(tmp_path: Path) -> None:
     huge_shard(source / "a.tar", 400, 80, 4 * GB)
     total = (source / "a.tar").stat().st_size
     assert total > 20 * GB
-    line = [sys.executable, "-c", _LIMITED]
-    options = ["--method", "random", "--executor", "local"]
-    done = subprocess.run(
-        [*line, "protect", str(source), str(output), *options],
-        capture_output=True, text=True, check=False,
-        env={**os.environ, "TMPDIR": str(tmp_path)},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
-    peak = int(done.stdout.split()[-1])
+    peak = protect_limited(str(source), output)
     print(f"{total / 1e9:.1f} GB, peak {peak} MB resident")
     assert peak < 2048
     rows, _ = read_manifest(manifest_url(str(output), "a"))
@@ -153,3 +160,23 @@ def test_a_shard_of_20_gb_on_a_worker_that_may_have_2(tmp_path: Path) -> None:
     assert sizes == [4 * GB] * 5
     used = os.stat(output / "a.tar").st_blocks * 512
     assert used < 1 * GB, "the holes were filled"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+def test_a_shard_larger_than_memory_from_a_web_server_over_tls(tmp_path: Path) -> None:
+    if shutil.which("openssl") is None:
+        pytest.skip("needs openssl")
+    source, output = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    huge_shard(source / "a.tar", 20, 10, 3 * GB // 2)
+    total = (source / "a.tar").stat().st_size
+    assert total > 3 * GB
+    with tls_server(source, tmp_path / "certificate.pem") as url:
+        trusted = {"SSL_CERT_FILE": str(tmp_path / "certificate.pem")}
+        peak = protect_limited(f"{url}/a.tar", output, **trusted)
+    print(f"{total / 1e9:.1f} GB over TLS, peak {peak} MB resident")
+    assert peak < 2048
+    plain = tmp_path / "plain"
+    assert protect(ProtectConfig(str(source), str(plain), method="random")).exit_code == 0
+    assert filecmp.cmp(output / "a.tar", plain / "a.tar", shallow=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -68,6 +69,25 @@ def test_the_last_slice_completes_the_output(five: Path, tmp_path: Path) -> None
     protect(config(five, tmp_path / "whole"))
     for name in ("index.json", "README.md", "croissant.json", "_SUCCESS"):
         assert (output / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_two_regions_write_the_bytes_of_one_run(five: Path, surrogate: str, tmp_path: Path) -> None:
+    """Outputs that share nothing, over two parts of a corpus that lie in different places."""
+    names = sorted(path.name for path in five.glob("*.tar"))
+    how = {"method": "mem", "surrogate": surrogate, "batch_size": 2, "steps": 1}
+    protect(config(five, tmp_path / "one", **how))
+    found: list[Path] = []
+    for region, part in (("east", names[:2]), ("west", names[2:])):
+        folder, output = tmp_path / region / "in", tmp_path / region / "out"
+        folder.mkdir(parents=True)
+        for name in part:
+            shutil.copy(five / name, folder)
+        assert protect(config(folder, output, **how)).exit_code == 0
+        found += [*output.glob("*.tar"), *output.glob("manifest/*.parquet")]
+    assert len(found) == 2 * SHARDS
+    for path in found:
+        place = "manifest" if path.suffix == ".parquet" else "."
+        assert path.read_bytes() == (tmp_path / "one" / place / path.name).read_bytes(), path
 
 
 def test_a_run_without_a_slice_does_what_slices_left(five: Path, tmp_path: Path) -> None:
