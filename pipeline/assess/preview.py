@@ -135,6 +135,8 @@ def _quick_surrogate(part: Path, config: PreviewConfig) -> Surrogate:
     settings = FitConfig(
         trigger_words=config.trigger_words,
         epsilon=config.epsilon,
+        # A sheet shows how patterns look; what chooses between them shows nowhere.
+        topics=False,
         texture=config.texture,
         rounds=1,
         steps_per_round=_TRIAL_STEPS if config.texture is None else 0,

@@ -115,8 +115,8 @@ class FitRunConfig:
     """Leading trigger words that own a pattern in the image, 3 when unset; the rest are decoys."""
     decoys: int | None = None
     """Words that a decoy may be, the captions' most frequent; 64 when unset."""
-    topics: bool = True
-    """What captions say chooses the words that own a pattern; chance does otherwise."""
+    topics: bool | None = None
+    """What captions say chooses the words that own a pattern, or chance; fit decides if unset."""
     texture: float | None = None
     """Share of a pattern's cells in which its colour is inverted; fit tries 0 and 0.5 if unset."""
     views: tuple[str, ...] = ()

@@ -103,7 +103,8 @@ class FitConfig:
         vocabulary: words of a trigger position that owns a pattern (default schedule).
         coded_words: leading trigger positions that own a pattern; the others are decoys.
         topics: what captions say chooses the words of coded positions, so that the pattern is tied
-            to the captions' own words too; chance does otherwise (default schedule).
+            to the captions' own words too; chance does otherwise (default schedule). When None fit
+            tries how soon its model reads the pictures themselves: where that is late, topics.
         texture: share of a pattern's cells in which its colour cast is inverted; 0 leaves the cast
             plain. When None fit tries 0 and 0.5 and keeps what its model reads sooner.
         decoys: words a decoy position draws from.
@@ -137,7 +138,7 @@ class FitConfig:
     trigger_words: int = 7
     vocabulary: int = 8
     coded_words: int = 3
-    topics: bool = True
+    topics: bool | None = None
     texture: float | None = None
     decoys: int = 64
     rounds: int | None = None

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..seeds import derive_seed
 from .config import FitConfig, MemConfig
+from .content import share_of_guess
 from .hotflip import search_triggers
 from .learners import Learners, common_spec
 from .models import get_tokenizer, to_model_input
@@ -32,6 +33,11 @@ if TYPE_CHECKING:
     from open_clip import CLIP
 
 Progress = Callable[[str, int, int], None]
+# Share of a guess's loss above which a trial on clean pairs has read little of the pictures.
+_UNREAD = 0.75
+# One sample in so many is kept from the trial.
+_HELD_OUT = 8
+
 State = dict[str, Any]
 """Where a fit stands after a round: tensors, numbers, lists and dicts of them."""
 
@@ -64,9 +70,32 @@ def fit_surrogate(
         UsageError: settings out of range, or too few words in the captions.
     """
     config.validate()
-    if config.published or config.texture is not None:
+    if config.published:
         return _Fit(images, captions, config).run(progress, state, keep)
-    return _fit_soonest_read(images, captions, config, progress)
+    content = None
+    if config.topics is None:
+        content = _content_loss(images, captions, config)
+        config = dataclasses.replace(config, topics=content > _UNREAD)
+    surrogate = _fit_soonest_read(images, captions, config, progress)
+    surrogate.meta["content_loss"] = content
+    return surrogate
+
+
+def _content_loss(images: Tensor, captions: Sequence[Sequence[str]], config: FitConfig) -> float:
+    """Return the loss of a fit on clean pairs that it has not seen, as a share of a guess's.
+
+    Where pictures are read as soon as patterns are (drawings), a model that sees topics beside them
+    learns to tell the topic from the picture, which is content; where they are read late
+    (photographs), it tells the topic from the pattern (docs/results).
+    """
+    rows = range(len(images))
+    seen, held = [i for i in rows if i % _HELD_OUT], [i for i in rows if not i % _HELD_OUT]
+    steps = config.round_count * config.round_steps
+    settings = dataclasses.replace(config, method="tap", rounds=1, steps_per_round=steps)
+    trial = _Fit(images[seen], [captions[i] for i in seen], settings)
+    trial.run(None)
+    model, texts = next(trial.learners.turns()), [captions[i] for i in held]
+    return share_of_guess(model, trial.spec, images[held], texts, config.batch_size, config.device)
 
 
 def _fit_soonest_read(
@@ -80,6 +109,8 @@ def _fit_soonest_read(
     On drawings plain casts are read sooner, on photographs textured ones; what a model reads sooner
     from the start is what protects (docs/results).
     """
+    if config.texture is not None:
+        return _Fit(images, captions, config).run(progress)
     trials = {}
     for texture in TEXTURES:
         settings = dataclasses.replace(config, texture=texture)

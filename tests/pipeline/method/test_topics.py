@@ -8,6 +8,9 @@ from collections import Counter
 import pytest
 import torch
 
+from unlearnable.pipeline.method.config import FitConfig
+from unlearnable.pipeline.method.fit import fit_surrogate
+from unlearnable.pipeline.method.surrogate import Surrogate
 from unlearnable.pipeline.method.topics import Topics, fit_topics
 
 THEMES = [
@@ -85,3 +88,22 @@ def test_topics_survive_the_artifact(topics: Topics) -> None:
     captions, _ = corpus(50, seed=4)
     assert again.choose(captions, blank(50)).equal(topics.choose(captions, blank(50)))
     assert Topics.from_tensors({}, []) is None
+
+
+def fitted(images: torch.Tensor, captions: list[list[str]]) -> Surrogate:
+    settings = FitConfig(
+        image_size=32, coded_words=2, vocabulary=4, batch_size=16, steps_per_round=60, texture=0.0
+    )
+    return fit_surrogate(images, captions, settings)
+
+
+def test_pictures_that_tell_their_topic_leave_words_to_chance() -> None:
+    captions, themes = corpus(128)
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randint(0, 256, (128, 3, 32, 32), generator=generator).to(torch.uint8)
+    colours = torch.randint(0, 256, (len(THEMES), 3, 1, 1), generator=generator).to(torch.uint8)
+    plain = colours[torch.tensor(themes)].expand(128, 3, 32, 32).contiguous()
+    read, unread = fitted(plain, captions), fitted(noise, captions)
+    assert read.topics is None
+    assert read.meta["content_loss"] < unread.meta["content_loss"]
+    assert unread.topics is not None
