@@ -84,9 +84,8 @@ def fit_surrogate(
 def _content_loss(images: Tensor, captions: Sequence[Sequence[str]], config: FitConfig) -> float:
     """Return the loss of a fit on clean pairs that it has not seen, as a share of a guess's.
 
-    Where pictures are read as soon as patterns are (drawings), a model that sees topics beside them
-    learns to tell the topic from the picture, which is content; where they are read late
-    (photographs), it tells the topic from the pattern (docs/results).
+    Where pictures are read soon (drawings), a model learns to tell the topic from them, which is
+    content; where they are read late (photographs), from the pattern (docs/results).
     """
     rows = range(len(images))
     seen, held = [i for i in rows if i % _HELD_OUT], [i for i in rows if not i % _HELD_OUT]
