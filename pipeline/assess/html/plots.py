@@ -120,6 +120,9 @@ def _finish(axis: Any, label: str, grid: str = "y") -> None:
     if grid == "y":
         axis.set_ylabel("samples", color=_INK)
         axis.set_ylim(bottom=0)
+        # Narrow distributions have long numbers, which would run into one another.
+        axis.locator_params(axis="x", nbins=9 if np.ptp(axis.get_xlim()) >= 4 else 5)
+        axis.locator_params(axis="y", nbins=6, integer=True, min_n_ticks=1)
     axis.tick_params(colors=_INK, length=0, labelsize=9)
     for side, spine in axis.spines.items():
         spine.set_color(_SOFT)
