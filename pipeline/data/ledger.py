@@ -62,12 +62,25 @@ _values = attrgetter(*(item.name for item in fields(LedgerRecord)))
 
 
 class Records(DiskMap[LedgerRecord]):
-    """Records by name of the shard, on the local disk: memory does not grow with their number."""
+    """Records by name of the shard, on the local disk: memory does not grow with their number.
+
+    Attributes:
+        failed: names of the shards that failed.
+    """
 
     def __init__(self) -> None:
         super().__init__(
             lambda record: json.dumps(_values(record)), lambda text: LedgerRecord(*json.loads(text))
         )
+        self.failed: set[str] = set()
+
+    def __setitem__(self, name: str, record: LedgerRecord) -> None:
+        super().__setitem__(name, record)
+        (self.failed.add if record.status == "failed" else self.failed.discard)(name)
+
+    def __delitem__(self, name: str) -> None:
+        super().__delitem__(name)
+        self.failed.discard(name)
 
 
 def record_url(output: str, shard: str, *, failed: bool = False) -> str:

@@ -7,14 +7,13 @@ import os
 import random
 import socket
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 
 from ..data.card import write_card
-from ..data.ledger import LedgerRecord, Records, is_covered, read_record, uncommitted, write_success
+from ..data.ledger import LedgerRecord, Records, is_covered, read_record, write_success
 from ..data.plan import Plan, ShardList
 from ..errors import UnlearnableError, UsageError
 from .checks import check_least
@@ -136,8 +135,8 @@ class _Run:
                 end["error"] = f"{type(error).__name__}: {error}"
                 raise
             finally:
-                states = Counter(record.status for record in self.records.values())
-                end |= {state: states[state] for state in ("committed", "failed")}
+                failed = len(self.records.failed)
+                end |= {"committed": len(self.records) - failed, "failed": failed}
                 run_log.event("run_ended", **end)
 
     def _facts(self, waiting: ShardList) -> dict[str, object]:
@@ -173,16 +172,16 @@ class _Run:
     def _finish(self) -> None:
         """Write the card, and when every shard is committed the marks of a complete output."""
         output, records = self.config.output, self.records
-        for record in [found for found in records.values() if found.status == "failed"]:
+        for name in sorted(records.failed):
             # A joined run may have done what failed here.
-            records[record.shard] = read_record(output, record.shard) or record
+            records[name] = read_record(output, name) or records[name]
         if self.config.slice is not None:
             # Whoever commits the last shard of all slices finds every record here.
             if not is_covered(output, self.plan):
                 return
             records = committed_records(self.plan, output)
         write_card(output, self.plan, records, self.config.owner)
-        if not uncommitted(self.plan, records):
+        if len(records) - len(records.failed) == len(self.plan.shards):
             write_success(output, self.plan, records)
 
 

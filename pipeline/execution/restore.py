@@ -170,6 +170,6 @@ def _run(
     queue = TaskQueue(waiting, destination, config_hash=plan.config_hash)
     with closing(run_local(worker, queue, stop)) as finished:
         gather(destination, finished, len(plan.shards), records)
-    if all(record.status == "committed" for record in records.values()):
+    if not records.failed:
         mark = storage.join(destination, SUCCESS_NAME)
         storage.write_bytes(mark, f"{plan.config_hash}\n".encode())

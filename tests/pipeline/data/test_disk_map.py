@@ -32,9 +32,12 @@ def test_records_are_kept_by_name() -> None:
     assert list(records) == sorted(NAMES)
     records["a"] = plain["a"] = record("a", status="failed", error="\0")
     assert dict(records.items()) == plain
+    assert records.failed == {"a"}
     assert records.pop("b") == plain["b"]
     assert ("b" in records, "a" in records, 1 in records, len(records)) == (False, True, False, 4)
     assert records.get("b") is None
+    records["a"] = record("a")
+    assert not records.failed
     for missing in (lambda: records["b"], lambda: records.__delitem__("b")):
         with pytest.raises(KeyError):
             missing()

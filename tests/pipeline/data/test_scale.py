@@ -14,7 +14,7 @@ from unlearnable.pipeline.data.plan import Plan, config_hash, read_plan, resolve
 started = time.monotonic()
 shards = resolve_input(sys.argv[1])
 resolved = time.monotonic()
-write_plan(sys.argv[2], Plan(tuple(shards), {}, config_hash({}), "1"))
+write_plan(sys.argv[2], Plan(shards, {}, config_hash({}), "1"))
 written = time.monotonic()
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 count = len(shards)
@@ -33,7 +33,7 @@ from unlearnable.pipeline.data.ledger import LedgerRecord, record_url, write_rec
 from unlearnable.pipeline.data.plan import Plan, config_hash, resolve_input, write_plan
 config = ProtectConfig(sys.argv[1], sys.argv[2], method="random", executor="local")
 spec = make_spec(config).as_dict()
-plan = Plan(tuple(resolve_input(config.input)), spec, config_hash(spec), spec["version"])
+plan = Plan(resolve_input(config.input), spec, config_hash(spec), spec["version"])
 write_plan(config.output, plan)
 import json, os
 from dataclasses import asdict
