@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import shutil
 import signal
 import subprocess
@@ -15,7 +14,6 @@ from pathlib import Path
 
 import pytest
 
-from unlearnable.pipeline.data.plan import read_plan
 from unlearnable.pipeline.errors import UsageError
 from unlearnable.pipeline.execution.config import ProtectConfig, StatusConfig
 from unlearnable.pipeline.execution.run import protect
@@ -103,14 +101,8 @@ def test_an_output_in_the_input_is_refused(
 def test_the_output_of_another_configuration_is_refused_by_name(noise: ProtectConfig) -> None:
     protect(noise)
     before = digests(Path(noise.output))
-    plan = read_plan(noise.output)
-    assert plan is not None
-    with pytest.raises(UsageError) as raised:
+    with pytest.raises(UsageError, match=r"\(mem\.epsilon: 8 then, 4 now\); use the same"):
         protect(replace(noise, epsilon=4))
-    message = str(raised.value)
-    assert plan.config_hash in message
-    assert "mem.epsilon: 8 then, 4 now" in message
-    assert len(set(re.findall(r"\b[0-9a-f]{64}\b", message))) == 2
     assert digests(Path(noise.output)) == before
 
 
