@@ -32,6 +32,7 @@ class DiskMap(MutableMapping[str, T], Generic[T]):
         weakref.finalize(self, self._db.close)
         # It is never read by anyone else nor after a crash.
         self._db.execute("PRAGMA journal_mode = OFF")
+        self._db.execute("PRAGMA cache_size = -500")
         self._db.execute("CREATE TABLE entries (name BLOB PRIMARY KEY, value TEXT) WITHOUT ROWID")
 
     def __getitem__(self, name: str) -> T:

@@ -77,10 +77,13 @@ def _expand_one(url: str) -> list[str]:
     try:
         if storage.is_folder(url):
             # A folder of that name is kept, like a missing shard: it fails alone, when it is read.
-            found = storage.list_names(url) + storage.list_names(url, folders=True)
-            names = [name for name in found if name.endswith(".tar")]
             folder = _absolute(url)
-            return [storage.join(folder, name) for name in names]
+            return [
+                storage.join(folder, name)
+                for folders in (False, True)
+                for name in storage.list_names(url, folders=folders)
+                if name.endswith(".tar")
+            ]
         # A file whose own name holds glob characters is still that file.
         if storage.exists(url):
             return [_absolute(url)]

@@ -35,6 +35,8 @@ __all__ = [
 PLAN_NAME = "_plan.parquet"
 PLAN_VERSION = "1"
 _CHUNK = 1 << 14
+# Shards that are looked up at a time, and by one thread.
+_AHEAD = 1 << 11
 _GROUP = 64
 # Shards of a folder from which on it is listed instead of asking for each.
 _LISTED = 64
@@ -92,8 +94,8 @@ def _inspected(
     with ThreadPoolExecutor(16) as pool:
         # What waits in a pool takes ten times the memory of what it returns, and handing over one
         # URL takes longer than looking at a local file.
-        for start in range(0, len(urls), _CHUNK):
-            ends = range(start, min(start + _CHUNK, len(urls)), _GROUP)
+        for start in range(0, len(urls), _AHEAD):
+            ends = range(start, min(start + _AHEAD, len(urls)), _GROUP)
             parts = [urls[place : place + _GROUP] for place in ends]
             for found in pool.map(lambda part: [_inspect(url, listed) for url in part], parts):
                 yield from found
