@@ -6,7 +6,6 @@ import errno
 import os
 import re
 import secrets
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -63,14 +62,13 @@ def replace_file(path: Path, fill: Callable[[BinaryIO], object]) -> None:
             raise
 
 
-def sweep_folder(folder: Path, older: float) -> int:
-    """Delete what killed calls of :func:`replace_file` left, at least ``older`` seconds ago."""
+def sweep_folder(folder: Path) -> int:
+    """Delete what killed calls of :func:`replace_file` left; return how many files."""
     count = 0
     for entry in [entry for entry in folder.iterdir() if _TEMPORARY.match(entry.name)]:
         with suppress(FileNotFoundError):
-            if time.time() - entry.stat().st_mtime >= older:
-                entry.unlink()
-                count += 1
+            entry.unlink()
+            count += 1
     return count
 
 

@@ -225,15 +225,10 @@ def glob(pattern: str) -> list[str]:
     return [fs.unstrip_protocol(name) for name in found]
 
 
-def sweep(url_dir: str, older: float = 0.0) -> int:
-    """Delete the temporary files that killed writers left in a local folder; return how many.
-
-    Args:
-        url_dir: the folder.
-        older: seconds that they must be old; what is younger may be in the making.
-    """
+def sweep(url_dir: str) -> int:
+    """Delete the temporary files that killed writers left in a local folder; return how many."""
     path = local_path(url_dir)
-    return sweep_folder(path, older) if path is not None and path.is_dir() else 0
+    return sweep_folder(path) if path is not None and path.is_dir() else 0
 
 
 def is_inside(url: str, parent: str) -> bool:

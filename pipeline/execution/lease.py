@@ -35,6 +35,8 @@ LEASE_DIR = "_lease"
 LEASE_SECONDS = 120.0
 HEARTBEAT_SECONDS = 20.0
 _POLL_SECONDS = 0.5
+# Times that a lease is written before a file that vanishes is an error.
+_WRITES = 10
 _LONGEST = 86_400.0
 
 
@@ -222,7 +224,15 @@ class OutputLease:
             self._lease, heartbeat=now, expires=now + LEASE_SECONDS, working=working
         )
         self._url = storage.join(self._output, LEASE_DIR, f"{self.run}.json")
-        storage.write_bytes(self._url, json.dumps(asdict(self._lease), indent=1).encode())
+        data = json.dumps(asdict(self._lease), indent=1).encode()
+        for left in reversed(range(_WRITES)):
+            try:
+                storage.write_bytes(self._url, data)
+                return
+            except FileNotFoundError:
+                # A run that prepares the output sweeps away what is half-written in it.
+                if not left:
+                    raise
 
     def _remove(self) -> None:
         if self._url:
@@ -280,7 +290,7 @@ def remove_expired(output: str) -> None:
     for name in names:
         if name not in live:
             storage.remove(storage.join(folder, name))
-    storage.sweep(folder, LEASE_SECONDS)
+    storage.sweep(folder)
 
 
 def _machine() -> str:

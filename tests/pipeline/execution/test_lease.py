@@ -170,6 +170,26 @@ def test_a_claim_waits_for_one_before_it_and_stops_when_told(output: str) -> Non
         assert lease.others == 0
 
 
+def test_a_claim_survives_a_run_that_sweeps_the_output(output: str) -> None:
+    """What is half-written vanishes under its writer, again and again."""
+    ended = threading.Event()
+
+    def sweep() -> None:
+        while not ended.wait(0.02):
+            leases.remove_expired(output)
+
+    sweeper = threading.Thread(target=sweep)
+    sweeper.start()
+    try:
+        for _ in range(60):
+            with lease_output(output, "c", StopFlag(), join=False) as lease:
+                assert lease.others == 0
+                assert [found.run for found in read_leases(output)] == [lease.run]
+    finally:
+        ended.set()
+        sweeper.join()
+
+
 @pytest.mark.parametrize("join", [False, True])
 def test_of_many_claims_at_once_exactly_one_is_first(output: str, join: bool) -> None:
     """Ten runs begin at the same instant; without joining nine refuse, with it nine join."""
