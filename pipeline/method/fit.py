@@ -82,19 +82,19 @@ def fit_surrogate(
 
 
 def _content_loss(images: Tensor, captions: Sequence[Sequence[str]], config: FitConfig) -> float:
-    """Return the loss of a fit on clean pairs that it has not seen, as a share of a guess's.
-
-    Where pictures are read soon (drawings), a model learns to tell the topic from them, which is
-    content; where they are read late (photographs), from the pattern (docs/results).
-    """
-    rows = range(len(images))
-    seen, held = [i for i in rows if i % _HELD_OUT], [i for i in rows if not i % _HELD_OUT]
+    """Return the loss of a fit on clean pairs that it has not seen, as a share of a guess's."""
+    seen = [i for i in range(len(images)) if i % _HELD_OUT]
+    held = range(0, len(images), _HELD_OUT)
+    if len(held) < 2:
+        return 1.0
     steps = config.round_count * config.round_steps
     settings = dataclasses.replace(config, method="tap", rounds=1, steps_per_round=steps)
     trial = _Fit(images[seen], [captions[i] for i in seen], settings)
     trial.run(None)
     model, texts = next(trial.learners.turns()), [captions[i] for i in held]
-    return share_of_guess(model, trial.spec, images[held], texts, config.batch_size, config.device)
+    return share_of_guess(
+        model, trial.spec, images[::_HELD_OUT], texts, config.batch_size, config.device
+    )
 
 
 def _fit_soonest_read(

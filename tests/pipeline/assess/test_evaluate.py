@@ -293,7 +293,13 @@ def test_finished_attacks_are_not_trained_again(
 
 def test_recorded_results_go_on_where_they_stopped(small: EvaluateConfig) -> None:
     recorded = read_cells(str(Path(__file__).parents[3] / "docs/results/openmoji.json"))
-    assert {cell.row for cell in recorded} == {"clean", "random", "protected", "paper-mem5"}
+    assert {cell.row for cell in recorded} == {
+        "clean",
+        "random",
+        "protected",
+        "topics",
+        "paper-mem5",
+    }
     cell = evaluate(small).cells[0]
     assert set(cell.config) == set(recorded[0].config)
 
