@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, fields
 from operator import attrgetter
 from typing import Any, Literal
@@ -12,6 +11,7 @@ from typing import Any, Literal
 from ..errors import ShardError, UsageError
 from . import storage
 from .disk_map import DiskMap
+from .in_groups import map_in_groups
 from .json_pieces import json_pieces
 from .manifest import MANIFEST_DIR
 from .plan import Plan
@@ -22,8 +22,8 @@ INDEX_NAME = "index.json"
 SUCCESS_NAME = "_SUCCESS"
 PUBLISHED_NAME = "_PUBLISHED"
 _FAILED = ".failed.json"
-# What waits in a pool takes more memory than what it returns.
-_CHUNK = 1 << 10
+# Records that are read at a time, and by one thread.
+_AHEAD = 1 << 10
 _GROUP = 16
 
 
@@ -122,19 +122,10 @@ def read_ledger(output: str, shards: Iterable[str] | None = None) -> Records:
     ledger = Records()
     for failed in (True, False):
         urls = [storage.join(folder, n) for n in names if n.endswith(_FAILED) is failed]
-        for record in _read_all(urls):
-            if wanted is None or record.shard in wanted:
+        for record in map_in_groups(_read, urls, group=_GROUP, ahead=_AHEAD):
+            if record is not None and (wanted is None or record.shard in wanted):
                 ledger[record.shard] = record
     return ledger
-
-
-def _read_all(urls: list[str]) -> Iterator[LedgerRecord]:
-    with ThreadPoolExecutor(16) as pool:
-        for start in range(0, len(urls), _CHUNK):
-            ends = range(start, min(start + _CHUNK, len(urls)), _GROUP)
-            groups = [urls[place : place + _GROUP] for place in ends]
-            for found in pool.map(lambda group: [_read(url) for url in group], groups):
-                yield from (record for record in found if record is not None)
 
 
 def is_covered(output: str, plan: Plan) -> bool:

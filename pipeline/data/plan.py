@@ -7,7 +7,6 @@ import io
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import chain, pairwise
 from typing import Any
@@ -18,6 +17,7 @@ import pyarrow.parquet as pq
 from ..errors import UnavailableError, UsageError
 from . import storage
 from .expand import expand
+from .in_groups import map_in_groups
 from .shard_list import POOL, SHARD_SCHEMA, ShardInput, ShardList
 
 __all__ = [
@@ -85,20 +85,9 @@ def inspect_shards(urls: Sequence[str]) -> ShardList:
     Raises:
         UnavailableError: the store does not answer.
     """
-    return ShardList.of(_inspected(urls, _listed(urls)))
-
-
-def _inspected(
-    urls: Sequence[str], listed: Mapping[str, Mapping[str, dict[str, Any]]]
-) -> Iterator[ShardInput]:
-    with ThreadPoolExecutor(16) as pool:
-        # What waits in a pool takes ten times the memory of what it returns, and handing over one
-        # URL takes longer than looking at a local file.
-        for start in range(0, len(urls), _AHEAD):
-            ends = range(start, min(start + _AHEAD, len(urls)), _GROUP)
-            parts = [urls[place : place + _GROUP] for place in ends]
-            for found in pool.map(lambda part: [_inspect(url, listed) for url in part], parts):
-                yield from found
+    listed = _listed(urls)
+    found = map_in_groups(lambda url: _inspect(url, listed), urls, group=_GROUP, ahead=_AHEAD)
+    return ShardList.of(found)
 
 
 def _listed(urls: Sequence[str]) -> dict[str, dict[str, dict[str, Any]]]:

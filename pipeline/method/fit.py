@@ -24,7 +24,7 @@ from .pgd import climb_universal, descend, encode_texts
 from .pixels import PixelBatch
 from .surrogate import Surrogate, Weights, image_digest
 from .tokens import insert_trigger
-from .topics import Topics, fit_topics
+from .topics import Topics, draw_words, fit_topics
 from .units import MicroBatch, encode
 from .views import Views
 from .vocabulary import corpus_vocabulary, full_vocabulary
@@ -172,9 +172,7 @@ class _Fit:
             self.topics = fit_topics(captions, coded, count, config.seed)
 
     def _start(self, captions: Sequence[Sequence[str]]) -> tuple[Tensor, Tensor]:
-        choice = self.vocabulary.draw(len(self.images), self.generator)
-        if self.topics is not None:
-            choice = self.topics.choose(captions, choice)
+        choice = draw_words(self.vocabulary, self.topics, captions, self.generator)
         deltas = torch.zeros_like(self.images, dtype=torch.int8)
         if self.code is not None:
             height, width = self.images.shape[-2:]

@@ -21,6 +21,7 @@ from .pgd import descend, encode_texts, permutation, targets
 from .pixels import PixelBatch
 from .surrogate import Fitted, Surrogate, image_digest
 from .tokens import insert_trigger
+from .topics import draw_words
 from .transfer import send
 from .tuning import tune
 from .units import MicroBatch, encode
@@ -212,9 +213,7 @@ class _Visit:
     def _start(self) -> Tensor:
         """Draw triggers; lay their code, where the surrogate has one, at full amplitude."""
         vocabulary = self.surrogate.vocabulary
-        choice = vocabulary.draw(len(self.source), self.generator)
-        if self.surrogate.topics is not None:
-            choice = self.surrogate.topics.choose(self.captions, choice)
+        choice = draw_words(vocabulary, self.surrogate.topics, self.captions, self.generator)
         if self.surrogate.code is not None:
             if self.config.effort is not None:
                 choice = self._choose_words(choice, self.config.effort)
