@@ -314,9 +314,11 @@ def _remote(url: str) -> tuple[Any, str]:
 
 def _options(url: str) -> dict[str, Any]:
     if url.startswith(("s3://", "s3a://")):
+        own = fsspec.config.conf.get("s3", {})
         # botocore's retries and those of s3fs would multiply with ours, and nobody would count.
-        own = fsspec.config.conf.get("s3", {}).get("config_kwargs", {})
-        return {"config_kwargs": {**own, "retries": {"total_max_attempts": 1}}}
+        once = {**own.get("config_kwargs", {}), "retries": {"total_max_attempts": 1}}
+        # s3fs holds two copies of each part of 50 MB that is under way; its ten make 1 GB a worker.
+        return {"config_kwargs": once, "max_concurrency": own.get("max_concurrency", 2)}
     if not is_http(url):
         return {}
     import aiohttp

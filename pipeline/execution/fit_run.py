@@ -111,6 +111,8 @@ def _check(config: FitRunConfig) -> None:
     check_least(config, 1, "max_pixels")
     check_least(config, 0, "torch_threads")
     check_caption_fields(config.caption_fields)
+    if any(name.endswith(".tar") for name in storage.list_names(config.output)):
+        raise UsageError(f"{config.output} holds shards; choose another folder for the surrogate")
 
 
 def fit_settings(config: FitRunConfig) -> FitConfig:

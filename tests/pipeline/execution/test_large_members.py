@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import filecmp
 import io
+import json
 import os
 import shutil
 import subprocess
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from servers import tls_server
+from servers import s3_server, tls_server
 
 from unlearnable.pipeline.assess.config import VerifyConfig
 from unlearnable.pipeline.assess.verify import verify
@@ -122,21 +123,24 @@ def huge_shard(path: Path, count: int, every: int, size: int) -> None:
 
 _LIMITED = """
 import resource, sys
-resource.setrlimit(resource.RLIMIT_DATA, (2 << 30, 2 << 30))
+limit = int(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 from unlearnable.jobs.cli import main
-code = main(sys.argv[1:])
+code = main(sys.argv[2:])
 print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 sys.exit(code)
 """
 
 
-def protect_limited(source: str, output: Path, **environment: str) -> int:
-    """Protect ``source`` in a process that may have 2 GB; return its peak in MB."""
+def protect_limited(
+    source: str, output: str, scratch: Path, limit: int = 2 * GB, **environment: str
+) -> int:
+    """Protect ``source`` in a process whose data may take ``limit`` bytes; return its peak in MB."""
     options = ["--method", "random", "--executor", "local"]
     done = subprocess.run(
-        [sys.executable, "-c", _LIMITED, "protect", source, str(output), *options],
+        [sys.executable, "-c", _LIMITED, str(limit), "protect", source, output, *options],
         capture_output=True, text=True, check=False,
-        env={**os.environ, "TMPDIR": str(output.parent), **environment},
+        env={**os.environ, "TMPDIR": str(scratch), **environment},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     return int(done.stdout.split()[-1])
@@ -150,7 +154,7 @@ def test_a_shard_of_20_gb_on_a_worker_that_may_have_2(tmp_path: Path) -> None:
     huge_shard(source / "a.tar", 400, 80, 4 * GB)
     total = (source / "a.tar").stat().st_size
     assert total > 20 * GB
-    peak = protect_limited(str(source), output)
+    peak = protect_limited(str(source), str(output), tmp_path)
     print(f"{total / 1e9:.1f} GB, peak {peak} MB resident")
     assert peak < 2048
     rows, _ = read_manifest(manifest_url(str(output), "a"))
@@ -174,9 +178,44 @@ def test_a_shard_larger_than_memory_from_a_web_server_over_tls(tmp_path: Path) -
     assert total > 3 * GB
     with tls_server(source, tmp_path / "certificate.pem") as url:
         trusted = {"SSL_CERT_FILE": str(tmp_path / "certificate.pem")}
-        peak = protect_limited(f"{url}/a.tar", output, **trusted)
+        peak = protect_limited(f"{url}/a.tar", str(output), tmp_path, **trusted)
     print(f"{total / 1e9:.1f} GB over TLS, peak {peak} MB resident")
     assert peak < 2048
     plain = tmp_path / "plain"
     assert protect(ProtectConfig(str(source), str(plain), method="random")).exit_code == 0
     assert filecmp.cmp(output / "a.tar", plain / "a.tar", shallow=False)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+def test_a_shard_larger_than_memory_from_s3_to_s3(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("s3fs")
+    import boto3
+
+    source, output = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    huge_shard(source / "a.tar", 20, 10, 3 * GB // 2)
+    total = (source / "a.tar").stat().st_size
+    assert total > 3 * GB
+    with s3_server() as port:
+        for name, value in {
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_ACCESS_KEY_ID": "key",
+            "AWS_SECRET_ACCESS_KEY": "secret",
+            # moto puts the parts of an object together in a minute a GB and says nothing meanwhile.
+            "FSSPEC_S3": json.dumps({"config_kwargs": {"read_timeout": 900}}),
+        }.items():
+            monkeypatch.setenv(name, value)
+        client = boto3.client("s3")
+        client.create_bucket(Bucket="corpus")
+        client.upload_file(str(source / "a.tar"), "corpus", "in/a.tar")
+        # The client reserves twice what it uses, so the limit is above what is asserted.
+        peak = protect_limited("s3://corpus/in", "s3://corpus/out", tmp_path, 3 * GB)
+        client.download_file("corpus", "out/a.tar", str(tmp_path / "a.tar"))
+    print(f"{total / 1e9:.1f} GB over S3, peak {peak} MB resident")
+    assert peak < 2048
+    assert protect(ProtectConfig(str(source), str(output), method="random")).exit_code == 0
+    assert filecmp.cmp(tmp_path / "a.tar", output / "a.tar", shallow=False)
