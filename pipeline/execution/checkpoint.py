@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..data import storage
-from ..method.fit import State
+from ..method.rounds import State
 from .spec import canonical_json, package_version
 
 log = logging.getLogger(__name__)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from .models import ModelSpec, get_tokenizer, to_model_input
+from .models import ModelSpec, to_model_input
 from .objective import info_nce
+from .passes import Passes
 from .units import encode
 
 if TYPE_CHECKING:
@@ -21,9 +21,10 @@ def share_of_guess(
     model: CLIP,
     spec: ModelSpec,
     images: Tensor,
-    captions: Sequence[Sequence[str]],
+    tokens: Tensor,
     batch_size: int,
     device: str,
+    passes: Passes,
 ) -> float:
     """Return the mean loss of whole batches, as a share of the loss of a guess.
 
@@ -31,9 +32,10 @@ def share_of_guess(
         model: in evaluation mode.
         spec: its input.
         images: uint8 [N, 3, S, S].
-        captions: of each image; the first one counts.
+        tokens: int64 [N, L], a caption of each.
         batch_size: pairs compared with one another, or all where there are fewer.
         device: of the model.
+        passes: counts what this takes.
 
     Returns:
         0 for a model that knows every pair, 1 for a guess and where there are fewer than two pairs.
@@ -41,13 +43,12 @@ def share_of_guess(
     count = min(batch_size, len(images))
     if count < 2:
         return 1.0
-    tokenizer: Any = get_tokenizer(spec.name, spec.context_length)
-    tokens = tokenizer([texts[0] for texts in captions]).to(device)
     shares = []
     for start in range(0, len(images) - count + 1, count):
         part = slice(start, start + count)
         image = encode(model.encode_image, to_model_input(images[part].to(device), spec))
-        text = encode(model.encode_text, tokens[part])
+        text = encode(model.encode_text, tokens[part].to(device))
         loss = info_nce(image, text, model.logit_scale.exp()).mean()
+        passes.add(Passes(image_forward=count, text_forward=count))
         shares.append(loss.item() / math.log(count))
     return fmean(shares)

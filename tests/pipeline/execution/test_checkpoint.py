@@ -10,7 +10,7 @@ import pytest
 from unlearnable.pipeline.execution import fit_run
 from unlearnable.pipeline.execution.checkpoint import NAME, Checkpoint
 from unlearnable.pipeline.execution.config import FitRunConfig
-from unlearnable.pipeline.method.fit import State
+from unlearnable.pipeline.method.rounds import State
 
 
 def settings(corpus: Path, output: Path, method: str, seed: int = 0) -> FitRunConfig:

@@ -135,7 +135,7 @@ sys.exit(code)
 def protect_limited(
     source: str, output: str, scratch: Path, limit: int = 2 * GB, **environment: str
 ) -> int:
-    """Protect ``source`` in a process whose data may take ``limit`` bytes; return its peak in MB."""
+    """Protect ``source`` in a process that may have ``limit`` bytes; return its peak in MB."""
     options = ["--method", "random", "--executor", "local"]
     done = subprocess.run(
         [sys.executable, "-c", _LIMITED, str(limit), "protect", source, output, *options],

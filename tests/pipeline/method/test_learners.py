@@ -11,9 +11,10 @@ from torch import Tensor
 
 from unlearnable.pipeline.errors import UsageError
 from unlearnable.pipeline.method.config import FitConfig, MemConfig
-from unlearnable.pipeline.method.fit import State, fit_surrogate
+from unlearnable.pipeline.method.fit import fit_surrogate
 from unlearnable.pipeline.method.learners import common_spec
 from unlearnable.pipeline.method.mem import protect_batch
+from unlearnable.pipeline.method.rounds import State
 from unlearnable.pipeline.method.surrogate import Surrogate, Weights
 
 WORDS = ("red", "dog", "blue", "ball", "green", "car", "old", "house", "small", "tree", "big")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections import Counter
+from typing import Any
 
 import pytest
 import torch
 
+from unlearnable.pipeline.method import rounds
 from unlearnable.pipeline.method.config import FitConfig
 from unlearnable.pipeline.method.fit import fit_surrogate
 from unlearnable.pipeline.method.surrogate import Surrogate
@@ -90,11 +93,13 @@ def test_topics_survive_the_artifact(topics: Topics) -> None:
     assert Topics.from_tensors({}, []) is None
 
 
+SETTINGS = FitConfig(
+    image_size=32, coded_words=2, vocabulary=4, batch_size=16, steps_per_round=60, texture=0.0
+)
+
+
 def fitted(images: torch.Tensor, captions: list[list[str]]) -> Surrogate:
-    settings = FitConfig(
-        image_size=32, coded_words=2, vocabulary=4, batch_size=16, steps_per_round=60, texture=0.0
-    )
-    return fit_surrogate(images, captions, settings)
+    return fit_surrogate(images, captions, SETTINGS)
 
 
 def test_pictures_that_tell_their_topic_leave_words_to_chance() -> None:
@@ -107,3 +112,29 @@ def test_pictures_that_tell_their_topic_leave_words_to_chance() -> None:
     assert read.topics is None
     assert read.meta["content_loss"] < unread.meta["content_loss"]
     assert unread.topics is not None
+
+
+def test_trials_share_what_captions_say_and_all_are_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found: list[Topics | None] = []
+
+    def noted(*arguments: Any) -> Topics | None:
+        found.append(fit_topics(*arguments))
+        return found[-1]
+
+    monkeypatch.setattr(rounds, "fit_topics", noted)
+    steps, held = 2, 64 // 8
+    settings = dataclasses.replace(SETTINGS, texture=None, steps_per_round=steps)
+    images = torch.zeros(64, 3, 32, 32, dtype=torch.uint8)
+    surrogate = fit_surrogate(images, corpus(64)[0], settings)
+    assert surrogate.topics is found[0]
+    assert len(found) == 1
+    # A trial on clean pairs and one for each texture.
+    trained = 3 * steps * settings.batch_size
+    assert surrogate.meta["passes"] == {
+        "image_forward": trained + held,
+        "image_backward": trained,
+        "text_forward": trained + held,
+        "text_backward": trained,
+    }
