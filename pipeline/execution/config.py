@@ -124,7 +124,8 @@ class FitRunConfig:
     blocklist: tuple[str, ...] = ()
     """Words that no trigger may use."""
     words: str | None = None
-    """URL of a text file of the only words that triggers may use; the captions' own when unset."""
+    """URL of a text file of the only words that triggers may use; the captions' own when unset.
+    Blank lines make lists of it, one for each place in the trigger, the last for all that follow."""
     word_floor: int | None = None
     """Captions that must use a word before a trigger may; 1 when unset. A list has no floor."""
     epsilon: int = 8

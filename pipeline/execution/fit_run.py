@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import json
 import logging
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -126,21 +127,28 @@ def fit_settings(config: FitRunConfig) -> FitConfig:
     return FitConfig(**options)
 
 
-def _listed_words(config: FitRunConfig) -> tuple[str, ...]:
-    """Read the user's list of trigger words. Raises UsageError for one that cannot be used."""
+def _listed_words(config: FitRunConfig) -> tuple[tuple[str, ...], ...]:
+    """Read the user's lists of trigger words. Raises UsageError for what cannot be used."""
     if config.words is None:
         return ()
     if config.schedule != "default" or config.method != "mem":
         raise UsageError("words is for method mem with the default schedule; leave it out")
     try:
-        found = tuple(storage.read_bytes(config.words).decode().split())
+        text = storage.read_bytes(config.words).decode()
     except FileNotFoundError:
         raise UsageError(f"words: there is no file {config.words}") from None
     except UnicodeDecodeError as error:
         raise UsageError(f"words: {config.words} is not UTF-8 text ({error})") from error
-    if not found:
+    found = [tuple(part.split()) for part in re.split(r"\n\s*\n", text)]
+    lists = tuple(words for words in found if words)
+    if not lists:
         raise UsageError(f"words: {config.words} is empty; write one word a line")
-    return found
+    if len(lists) > config.trigger_words:
+        raise UsageError(
+            f"words: {config.words} holds {len(lists)} lists, with blank lines between them, for "
+            f"{config.trigger_words} trigger words; write at most one a word"
+        )
+    return lists
 
 
 def _choice_settings(config: FitRunConfig) -> dict[str, Any]:

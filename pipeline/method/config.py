@@ -123,8 +123,8 @@ class FitConfig:
         views: random transformations (see ``VIEW_KINDS``) that the surrogate is trained on and that
             PGD steps average over.
         blocklist: words never used in a trigger.
-        words: the only words that a trigger may use (default schedule); when empty the captions'
-            own most frequent ones.
+        words: the only words that a trigger may use, a list a position, the last one for all that
+            follow (default schedule); when empty the captions' own most frequent ones.
         word_floor: captions that must use a word before a trigger does (default schedule).
         device: torch device.
         seed: of everything random.
@@ -154,7 +154,7 @@ class FitConfig:
     shuffle: bool = True
     views: tuple[str, ...] = ()
     blocklist: tuple[str, ...] = ()
-    words: tuple[str, ...] = ()
+    words: tuple[tuple[str, ...], ...] = ()
     word_floor: int = 1
     device: str = "cpu"
     seed: int = 0

@@ -104,7 +104,7 @@ def corpus_vocabulary(
     size: int,
     decoys: int,
     blocklist: Iterable[str] = (),
-    words: Sequence[str] = (),
+    words: Sequence[Sequence[str]] = (),
     least: int = 1,
 ) -> TriggerVocabulary:
     """Take the corpus's own most frequent content words, or those of a user's list.
@@ -122,7 +122,8 @@ def corpus_vocabulary(
         size: words of a coded position.
         decoys: words of every other position.
         blocklist: words never used.
-        words: a user's list: only these are used, those first that captions use most.
+        words: a user's lists: only these are used, those first that captions use most; one list a
+            position, the last one for all that follow.
         least: captions that must use a word of the corpus's own; a user's words need none.
 
     Raises:
@@ -133,20 +134,42 @@ def corpus_vocabulary(
     for texts in captions:
         counts.update({word for text in texts for word in _WORD.findall(text.lower())})
     if words:
-        listed = dict.fromkeys(word.lower() for word in words)
-        usable = sorted((w for w in listed if w in allowed), key=lambda word: -counts[word])
+        lists = _sorted_lists(words, allowed, counts)
     else:
-        usable = [
-            word
-            for word, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-            if count >= least and word in allowed and word not in _word_file("function")
+        lists = [
+            [
+                word
+                for word, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+                if count >= least and word in allowed and word not in _word_file("function")
+            ]
         ]
-    each = min(size, len(usable) // coded)
+    of = [min(position, len(lists) - 1) for position in range(positions)]
+    sharing = Counter(of[:coded])
+    each = min(size, *(len(lists[number]) // places for number, places in sharing.items()))
     if each < 2:
-        raise UsageError(_too_few(usable, 2 * coded, words, allowed, least))
-    dealt = [tuple(usable[: coded * each][j::coded]) for j in range(coded)]
-    rows = tuple(dealt + [tuple(usable[:decoys])] * (positions - coded))
-    return TriggerVocabulary(rows, tuple(tuple(allowed[w] for w in row) for row in rows))
+        number = min(sharing, key=lambda place: len(lists[place]) // sharing[place])
+        listed = words[number] if words else ()
+        raise UsageError(_too_few(lists[number], 2 * sharing[number], listed, allowed, least))
+    rows: list[tuple[str, ...]] = []
+    for position, number in enumerate(of):
+        places, found = sharing[number], lists[number]
+        dealt = found[: places * each][of[:position].count(number) :: places]
+        rows.append(tuple(dealt if position < coded else found[:decoys]))
+    return TriggerVocabulary(tuple(rows), tuple(tuple(allowed[w] for w in row) for row in rows))
+
+
+def _sorted_lists(
+    words: Sequence[Sequence[str]], allowed: Container[str], counts: Mapping[str, int]
+) -> list[list[str]]:
+    """Return the usable words of each list, the most used first, each word in one list only."""
+    taken: set[str] = set()
+    lists = []
+    for listed in words:
+        own = dict.fromkeys(word.lower() for word in listed)
+        fresh = [word for word in own if word in allowed and word not in taken]
+        taken.update(fresh)
+        lists.append(sorted(fresh, key=lambda word: -counts[word]))
+    return lists
 
 
 def _too_few(

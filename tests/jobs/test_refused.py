@@ -65,6 +65,10 @@ REFUSED = {
         "fit {src} --output {out} --words {file} --schedule paper",
         "words is for method mem with the default schedule; leave it out",
     ),
+    "fit more lists than words": (
+        "fit {src} --output {out} --words {lists} --trigger-words 2",
+        "holds 3 lists, with blank lines between them, for 2 trigger words; write at most one",
+    ),
     "fit k 17": ("fit {src} --output {out} --trigger-words 17", r"is 17; it must be 1\.\.16"),
 }
 
@@ -76,8 +80,10 @@ def test_what_cannot_be_carried_out_is_refused_before_anything_is_written(
     line, message = REFUSED[case]
     shutil.copytree(source, tmp_path / "more")
     (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "lists.txt").write_text("red\nold\n\ndog\nball\n \nruns\nsits\n")
     before = sorted(tmp_path.rglob("*"))
     places = {"src": source, "out": tmp_path / "out", "file": tmp_path / "notes.txt"}
+    places["lists"] = tmp_path / "lists.txt"
     places["in"] = Path(f"{tmp_path}/{{in,more}}")
     noise = NOISE if line.startswith("protect") else ()
     code, told = run(*line.format(**places).split(), *noise)

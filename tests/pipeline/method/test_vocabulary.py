@@ -48,12 +48,27 @@ def of_captions(**options: object) -> tuple[tuple[str, ...], ...]:
 
 def test_a_list_of_words_is_used_alone_and_most_common_first() -> None:
     listed = ["table", "Grass", "dog", "river", "qwertyuiop", "dog"]
-    assert of_captions(words=listed) == (
+    assert of_captions(words=[listed]) == (
         ("grass", "table"),
         ("dog", "river"),
         ("grass", "dog", "table"),
     )
-    assert "dog" not in of_captions(words=[*listed, "moon"], blocklist=["dog"])[0]
+    assert "dog" not in of_captions(words=[[*listed, "moon"]], blocklist=["dog"])[0]
+
+
+def test_a_list_a_position_makes_a_pattern_of_parts_of_speech() -> None:
+    adjectives, nouns = ["red", "green", "old"], ["table", "dog", "red", "grass", "river"]
+    assert of_captions(words=[adjectives, nouns], positions=4) == (
+        ("red", "green"),
+        ("dog", "grass"),
+        ("dog", "grass", "table"),
+        ("dog", "grass", "table"),
+    )
+    # Places that own a pattern share a list out between them.
+    shared = of_captions(words=[adjectives, nouns], positions=4, coded=3)
+    assert shared[:3] == (("red", "green"), ("dog", "table"), ("grass", "river"))
+    with pytest.raises(UsageError, match=r"only 1 of the 2 listed words.*at least 2"):
+        of_captions(words=[adjectives, ["dog", "red"]])
 
 
 def test_words_below_the_floor_are_left_out() -> None:
@@ -66,7 +81,7 @@ def test_a_list_without_enough_usable_words_says_which_were_refused() -> None:
     with pytest.raises(
         UsageError, match=r"only 3 of the 5 listed.*at least 4.*qwertyuiop, Two-word"
     ):
-        of_captions(words=["dog", "ball", "qwertyuiop", "Two-word", "river"])
+        of_captions(words=[["dog", "ball", "qwertyuiop", "Two-word", "river"]])
 
 
 def test_full_vocabulary_is_the_same_at_every_position() -> None:
