@@ -125,7 +125,7 @@ class FitRunConfig:
     """Words that no trigger may use."""
     words: str | None = None
     """URL of a text file of the only words that triggers may use; the captions' own when unset.
-    Blank lines make lists of it, one for each place in the trigger, the last for all that follow."""
+    Blank lines make lists of it, one for each place in the trigger, the last for all others."""
     word_floor: int | None = None
     """Captions that must use a word before a trigger may; 1 when unset. A list has no floor."""
     epsilon: int = 8
