@@ -21,6 +21,7 @@ from ..execution.fit_run import choose_samples
 from ..execution.in_memory import Protected, protect_samples
 from ..execution.scratch import scratch_folder
 from ..execution.spec import RunSpec, package_version
+from ..execution.worker import fixed_threads
 from ..method.config import FitConfig, MemConfig
 from ..method.fit import fit_surrogate
 from ..method.models import model_spec
@@ -158,7 +159,9 @@ def _quick_surrogate(part: Path, config: PreviewConfig) -> Surrogate:
             f"{config.input}: {len(picks)} of the samples that were read can be used; it takes 2"
         )
     images = torch.stack([pick.image for pick in picks])
-    return fit_surrogate(images, [pick.captions for pick in picks], settings)
+    # One thread is enough for a brief trial; more of them wait for each other on a busy machine.
+    with fixed_threads(1):
+        return fit_surrogate(images, [pick.captions for pick in picks], settings)
 
 
 def _show(config: PreviewConfig, chosen: list[Sample], found: list[Protected]) -> PreviewSummary:
