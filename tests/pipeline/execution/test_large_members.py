@@ -214,7 +214,9 @@ def test_a_shard_larger_than_memory_from_s3_to_s3(
         client.upload_file(str(source / "a.tar"), "corpus", "in/a.tar")
         # The client reserves twice what it uses, so the limit is above what is asserted.
         peak = protect_limited("s3://corpus/in", "s3://corpus/out", tmp_path, 3 * GB)
-        client.download_file("corpus", "out/a.tar", str(tmp_path / "a.tar"))
+        # In one request: moto reads the whole object for every range that is asked for.
+        with (tmp_path / "a.tar").open("wb") as file:
+            shutil.copyfileobj(client.get_object(Bucket="corpus", Key="out/a.tar")["Body"], file)
     print(f"{total / 1e9:.1f} GB over S3, peak {peak} MB resident")
     assert peak < 2048
     assert protect(ProtectConfig(str(source), str(output), method="random")).exit_code == 0
