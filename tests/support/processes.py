@@ -10,6 +10,14 @@ from typing import NamedTuple
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
+# For scripts in processes of their own. ru_maxrss would do as a measure, were it not handed on from
+# the process that started this one.
+PEAK = """
+def peak():
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
+"""
+
 
 class Process(NamedTuple):
     """A process as it is now.

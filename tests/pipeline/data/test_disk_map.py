@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from processes import PEAK
 
 from unlearnable.pipeline.data.ledger import LedgerRecord, Records
 from unlearnable.pipeline.errors import UsageError
@@ -54,16 +55,17 @@ def test_a_full_disk_is_told_and_ends_a_run_as_such() -> None:
 
 def test_memory_does_not_grow_with_the_records() -> None:
     code = """
-import resource
 from unlearnable.pipeline.data.ledger import LedgerRecord, Records
 def fill(records, count):
     for number in range(count):
         name = f"shard-{number:07d}"
         records[name] = LedgerRecord(name, "committed", "c" * 64, shard_sha256="d" * 64)
     assert sum(record.attempts for record in records.values()) == count
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak()
 first = fill(Records(), 5_000)
 print(fill(Records(), 50_000) - first)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", PEAK + code], capture_output=True, text=True, check=True
+    )
     assert int(done.stdout) < 2_000  # kB: 40 bytes a record

@@ -7,26 +7,26 @@ import sys
 from pathlib import Path
 
 import pytest
+from processes import PEAK
 
 _PLAN = """
-import resource, sys, time
+import sys, time
 from unlearnable.pipeline.data.plan import Plan, config_hash, read_plan, resolve_input, write_plan
 started = time.monotonic()
 shards = resolve_input(sys.argv[1])
 resolved = time.monotonic()
 write_plan(sys.argv[2], Plan(shards, {}, config_hash({}), "1"))
 written = time.monotonic()
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+first = peak() // 1024
 count = len(shards)
 del shards
 assert len(read_plan(sys.argv[2]).shards) == count
 read = time.monotonic()
-both = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-print(count, resolved - started, written - resolved, read - written, peak, both)
+print(count, resolved - started, written - resolved, read - written, first, peak() // 1024)
 """
 
 _RESUME = """
-import resource, sys, time
+import sys, time
 from unlearnable.pipeline.execution.config import ProtectConfig
 from unlearnable.pipeline.execution.run import make_spec, protect
 from unlearnable.pipeline.data.ledger import LedgerRecord, record_url, write_record
@@ -49,8 +49,7 @@ for shard in plan.shards:
 started = time.monotonic()
 summary = protect(config)
 assert (summary.exit_code, summary.committed) == (0, len(plan.shards))
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-print(time.monotonic() - started, peak)
+print(time.monotonic() - started, peak() // 1024)
 """
 
 
@@ -63,7 +62,7 @@ def empty_shards(folder: Path, count: int) -> Path:
 
 
 def figures(script: str, source: Path, output: Path) -> list[float]:
-    line = [sys.executable, "-c", script, str(source), str(output)]
+    line = [sys.executable, "-c", PEAK + script, str(source), str(output)]
     done = subprocess.run(line, capture_output=True, text=True, check=True)
     return [float(word) for word in done.stdout.split()]
 
