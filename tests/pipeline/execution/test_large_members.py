@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import PEAK
 from servers import s3_server, tls_server
 
 from unlearnable.pipeline.assess.config import VerifyConfig
@@ -127,8 +128,7 @@ limit = int(sys.argv[1])
 resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 from unlearnable.jobs.cli import main
 code = main(sys.argv[2:])
-with open("/proc/self/status") as status:
-    print(next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) // 1024)
+print(peak() // 1024)
 sys.exit(code)
 """
 
@@ -139,7 +139,7 @@ def protect_limited(
     """Protect ``source`` in a process that may have ``limit`` bytes; return its peak in MB."""
     options = ["--method", "random", "--executor", "local"]
     done = subprocess.run(
-        [sys.executable, "-c", _LIMITED, str(limit), "protect", source, output, *options],
+        [sys.executable, "-c", PEAK + _LIMITED, str(limit), "protect", source, output, *options],
         capture_output=True, text=True, check=False,
         env={**os.environ, "TMPDIR": str(scratch), **environment},
     )  # fmt: skip

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from processes import PEAK
 
 # A disk of its own that is too small for the output, and is made larger before the second run.
 _ON_A_SMALL_DISK = """
@@ -47,21 +48,19 @@ def test_a_full_disk_commits_nothing_half_and_resumes(corpus: Path, tmp_path: Pa
 # Peaks of equal runs differ by some 5 MB.
 _NOISE_MEGABYTES = 20
 
-# ru_maxrss would do as a measure, were it not handed on from the process that started this one.
-_PEAK = """
+_PROTECT = """
 import sys
 from unlearnable.pipeline.execution.config import ProtectConfig
 from unlearnable.pipeline.execution.run import protect
 source, output, method, surrogate = sys.argv[1:]
 options = {"method": method, "surrogate": surrogate or None, "executor": "local"}
 assert protect(ProtectConfig(source, output, **options)).exit_code == 0
-with open("/proc/self/status") as status:
-    print(next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) / 1024)
+print(peak() / 1024)
 """
 
 
 def peak_megabytes(source: str, output: Path, method: str, surrogate: str) -> float:
-    line = [sys.executable, "-c", _PEAK, source, str(output), method, surrogate]
+    line = [sys.executable, "-c", PEAK + _PROTECT, source, str(output), method, surrogate]
     # Freed tensors go back at once: else glibc keeps a changing 50 MB to 100 MB of them.
     env = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"}
     done = subprocess.run(line, capture_output=True, text=True, check=True, env=env)
