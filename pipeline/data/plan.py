@@ -34,7 +34,7 @@ __all__ = [
 
 PLAN_NAME = "_plan.parquet"
 PLAN_VERSION = "1"
-_CHUNK = 1 << 14
+_CHUNK = 1 << 12
 # Shards that are looked up at a time, and by one thread.
 _AHEAD = 1 << 11
 _GROUP = 64
@@ -133,7 +133,10 @@ def write_plan(output: str, plan: Plan) -> None:
     shards = plan.shards if isinstance(plan.shards, ShardList) else ShardList.of(plan.shards)
     table = shards.table.replace_schema_metadata(metadata)
     buffer = io.BytesIO()
-    with pq.ParquetWriter(buffer, table.schema, compression="zstd", memory_pool=POOL) as writer:
+    # Names and URLs do not repeat: a dictionary of them would take memory and save nothing.
+    with pq.ParquetWriter(
+        buffer, table.schema, compression="zstd", use_dictionary=False, memory_pool=POOL
+    ) as writer:
         for start in range(0, len(shards), _CHUNK):
             writer.write_table(table.slice(start, _CHUNK))
     storage.write_bytes(storage.join(output, PLAN_NAME), buffer.getvalue())
