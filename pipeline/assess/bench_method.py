@@ -19,7 +19,7 @@ from ..method.vocabulary import safe_words
 from .bench_record import Figure, side_by_side, spent
 
 # The published schedule takes 200 steps of 128 samples a round over 30,000 pairs (Flickr8K): as
-# many passes a sample with any number of samples when the steps follow the samples.
+# many passes a sample with any multiple of 150 samples.
 _PAIRS_A_STEP = 30_000 / 200
 _FLICKR8K = 30_000
 

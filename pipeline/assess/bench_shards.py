@@ -55,10 +55,10 @@ def _sample(corpus: Corpus, index: int, row: int) -> Sample:
 def bench_io(settings: FitConfig, samples: int) -> Iterator[Figure]:
     """(ii) A worker against its optimiser alone on the same samples in memory.
 
-    The shard is three times as long as the other parts' samples: nothing runs beside a worker's
+    The shard is five times as long as the first part's samples: nothing runs beside a worker's
     first batch in and last batch out, and shards of two batches are not what anyone has.
     """
-    samples *= 3
+    samples *= 5
     size = model_spec(settings.model, image_size=settings.image_size).image_size
     corpus = make_corpus(samples, size)
     surrogate = untrained(corpus, settings)
@@ -111,6 +111,7 @@ def bench_workers(settings: FitConfig, samples: int) -> Iterator[Figure]:
     """(v) One and two Ray workers, each with one torch thread; nothing where ray is missing."""
     if importlib.util.find_spec("ray") is None:
         return
+    samples *= 2
     size = model_spec(settings.model, image_size=settings.image_size).image_size
     corpus = make_corpus(samples, size)
     rates, mine, whole = {}, {}, {}

@@ -132,8 +132,8 @@ class BenchConfig:
     """Side of the surrogate's square input in pixels; the model's own when unset."""
     device: str = "auto"
     """auto (a GPU where there is one), cpu, or a torch device such as cuda:0."""
-    samples: int = 256
-    """Samples protected in each part; three times as many in io."""
+    samples: int = 150
+    """Samples protected in method; twice as many in workers, five times in io."""
     batch_size: int = 128
     """Samples a batch."""
     shards: tuple[int, ...] = (1_000, 10_000, 100_000)

@@ -10,6 +10,7 @@ from ray.util.metrics import Counter, Gauge
 from ...data.ledger import LedgerRecord
 
 _WINDOW_SECONDS = 300.0
+_BIN_SECONDS = 1.0
 
 
 class Metrics:
@@ -32,6 +33,7 @@ class Metrics:
         self._depth = self._gauge("queue_depth", "Shards that no worker has begun.")
         self._busy = self._gauge("shards_in_work", "Shards that were given to a worker.")
         self._workers = self._gauge("workers", "Worker processes that have started.")
+        # Begin and samples of each second: a run may end thousands of shards in a window.
         self._recent: deque[tuple[float, int]] = deque([(time.monotonic(), 0)])
 
     def ended(self, record: object) -> None:
@@ -45,7 +47,12 @@ class Metrics:
             self._storage.inc(record.retries)
         if record.loss is not None:
             self._loss.set(record.loss)
-        self._recent.append((time.monotonic(), record.samples))
+        begun, samples = self._recent[-1]
+        now = time.monotonic()
+        if len(self._recent) > 1 and now - begun < _BIN_SECONDS:
+            self._recent[-1] = begun, samples + record.samples
+        else:
+            self._recent.append((now, record.samples))
 
     def again(self, *, lost: bool) -> None:
         """Count an attempt that is followed by another one; or that was lost with its node."""

@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import time
+import tracemalloc
 import urllib.request
 from dataclasses import replace
 from pathlib import Path
@@ -166,3 +167,18 @@ def test_prometheus_reads_counters_and_gauges_of_a_run() -> None:
         }
     assert expected.items() <= found.items()
     assert found["samples_per_second"] > 0
+
+
+def test_metrics_of_a_fast_run_hold_seconds_and_not_shards() -> None:
+    from unlearnable.pipeline.execution.ray_executor.metrics import Metrics
+
+    metrics = Metrics(f"/fast-{os.getpid()}")
+    record = LedgerRecord("s", "committed", "c", samples=1)
+    tracemalloc.start()
+    try:
+        for _ in range(20_000):
+            metrics.ended(record)
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 200_000
