@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
 
@@ -33,6 +34,7 @@ from .bench_record import Figure, wall
 
 _STEPS = 8
 _ROUNDS = 3
+_IDLE_WORKERS = 2
 
 
 def write_corpus(corpus: Corpus, folder: Path, shards: int) -> None:
@@ -195,8 +197,12 @@ def bench_driver(counts: Sequence[int]) -> Iterator[Figure]:
 
 def drive_idle(executor: ExecutorName, count: int) -> tuple[float, int]:
     """Return the seconds of a run over ``count`` empty shards and the bytes this process grew."""
-    with tempfile.TemporaryDirectory(prefix="unlearnable-bench-") as name:
-        folder = Path(name)
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="unlearnable-bench-")))
+        if executor == "ray":
+            from ..execution.ray_executor.cluster import connection
+
+            stack.enter_context(connection(_IDLE_WORKERS))
         # A first run imports and starts what every run needs.
         for run, number in (("first", 4), ("second", count)):
             _write_empty(folder / run / "in", number)
@@ -215,7 +221,7 @@ def _write_empty(source: Path, count: int) -> None:
 def _idle_run(folder: Path, executor: ExecutorName, count: int) -> float:
     source = folder / "in"
     started = time.perf_counter()
-    workers = 2 if executor == "ray" else 1
+    workers = _IDLE_WORKERS if executor == "ray" else 1
     config = ProtectConfig(
         str(source),
         str(folder / "out"),
