@@ -169,8 +169,7 @@ class _Visit:
         )
         self.passes = Passes()
         self.captions = captions
-        tokenizer = surrogate.tokenizer
-        self.bodies = [tokenizer(list(texts)) for texts in captions]
+        self._tokens: dict[tuple[int, int], Tensor] = {}
         self.codes: list[Tensor] | None = None
 
     def run(self) -> ProtectedBatch:
@@ -226,7 +225,7 @@ class _Visit:
     def _choose_words(self, choice: Tensor, effort: int) -> Tensor:
         """Spend passes on other words than those drawn; see `WordTrials`."""
         assert self.surrogate.code is not None
-        bodies = torch.stack([body[0] for body in self.bodies])
+        bodies = self._first_bodies()
         others = bodies[targets(len(bodies), derive_seed(self.seed, "words"))]
         found = WordTrials(
             self.models[-1],
@@ -260,12 +259,22 @@ class _Visit:
 
     def _draw_bodies(self) -> Tensor:
         """Pick one caption of each image, int64 [B, L], on the host."""
-        picks = [int(torch.randint(0, len(b), (1,), generator=self.generator)) for b in self.bodies]
-        rows = [body[pick] for body, pick in zip(self.bodies, picks, strict=True)]
-        return torch.stack(rows)
+        counts = [len(texts) for texts in self.captions]
+        return self._bodies([int(torch.randint(n, (1,), generator=self.generator)) for n in counts])
+
+    def _first_bodies(self) -> Tensor:
+        return self._bodies([0] * len(self.captions))
+
+    def _bodies(self, picks: list[int]) -> Tensor:
+        """Return that caption of each image, int64 [B, L]; others are never tokenised."""
+        missing = [key for key in enumerate(picks) if key not in self._tokens]
+        if missing:
+            rows = self.surrogate.tokenizer([self.captions[row][pick] for row, pick in missing])
+            self._tokens.update(zip(missing, rows, strict=True))
+        return torch.stack([self._tokens[key] for key in enumerate(picks)])
 
     def _losses(self, model: CLIP, trigger: Tensor | None) -> Tensor:
-        bodies = torch.stack([body[0] for body in self.bodies])
+        bodies = self._first_bodies()
         tokens = bodies if trigger is None else insert_trigger(bodies, trigger)
         with torch.no_grad():
             image = encode(model.encode_image, self.pixels.seen())
@@ -316,7 +325,7 @@ class _Visit:
         if self.config.method == "tap":
             return True
         shuffled = self.config.shuffle and self.config.method != "em"
-        return not shuffled and all(len(body) == 1 for body in self.bodies)
+        return not shuffled and all(len(texts) == 1 for texts in self.captions)
 
     def _own_steps(self) -> int:
         """Return the method's own number of PGD steps against each surrogate."""
@@ -328,7 +337,7 @@ class _Visit:
 
     def _shuffled(self, seed: int) -> Tensor:
         if self.config.method == "tap":
-            firsts = torch.stack([body[0] for body in self.bodies])
+            firsts = self._first_bodies()
             return firsts[targets(len(firsts), seed)]
         bodies = self._draw_bodies()
         if self.config.method == "em" or not self.config.shuffle:

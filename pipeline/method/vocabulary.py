@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from ..errors import UsageError
-from .models import Tokenizer
 
 _WORDS_DIR = Path(__file__).parent / "words"
 _WORD = re.compile(r"[a-z]{2,}")
@@ -25,9 +24,15 @@ def _word_file(name: str) -> frozenset[str]:
     return frozenset((_WORDS_DIR / f"{name}.txt").read_text().split())
 
 
-def leading_ids(tokenizer: Tokenizer, text: str, count: int) -> list[int]:
+def leading_ids(tokenizer: Any, text: str, count: int) -> list[int]:
     """Return the first ``count`` token ids of ``text`` as a model reads it, truncation included."""
-    ids: list[int] = tokenizer([text])[0, 1 : 1 + count].tolist()
+    ids: list[int] = []
+    whole = count <= tokenizer.context_length - 2
+    if whole and text.isascii() and text.isprintable() and "&" not in text:
+        # Cleaning leaves such a text as it is, so what follows changes nothing at its front.
+        ids = tokenizer.encode(" ".join(text.split(maxsplit=count)[:count]))[:count]
+    if len(ids) < count:
+        ids = tokenizer([text])[0, 1 : 1 + count].tolist()
     return ids
 
 

@@ -25,6 +25,21 @@ def test_inserted_ids_are_those_of_the_written_caption(caption: str, trigger: li
     assert leading_ids(TOKENIZER, written, len(trigger)) == ids[0].tolist()
 
 
+@settings(max_examples=300, deadline=None)
+@given(
+    text=st.one_of(
+        st.text(max_size=60),
+        st.text(alphabet="aZ09 -'&;#<>_.\n\t\x1b\xe9\u2019", max_size=60),
+        st.lists(
+            st.sampled_from([*sorted(WORDS)[::999], "<end_of_text>", "&amp;", "don't", "..."])
+        ).map(" ".join),
+    ),
+    count=st.integers(1, 20),
+)
+def test_leading_ids_are_those_of_the_whole_text(text: str, count: int) -> None:
+    assert leading_ids(TOKENIZER, text, count) == TOKENIZER([text])[0, 1 : 1 + count].tolist()
+
+
 def test_a_caption_that_fills_the_context_keeps_trigger_and_end() -> None:
     caption = "dog " * 40
     row = insert_trigger(TOKENIZER([caption]), torch.tensor([[WORDS["red"], WORDS["lamp"]]]))[0]

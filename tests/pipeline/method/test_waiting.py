@@ -118,9 +118,7 @@ def test_a_batch_waits_as_often_whatever_its_steps(
     coded: Surrogate, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Which caption is drawn is a matter of the host alone, though it looks like waiting.
-    monkeypatch.setattr(
-        mem._Visit, "_draw_bodies", lambda self: torch.stack([body[0] for body in self.bodies])
-    )
+    monkeypatch.setattr(mem._Visit, "_draw_bodies", mem._Visit._first_bodies)
     counts = []
     for steps in (1, 4):
         protector = BatchProtector(coded, MemConfig(steps=steps))
