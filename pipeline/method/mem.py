@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..errors import UsageError
 from ..seeds import derive_seed
 from .config import MemConfig
 from .effort import WordTrials, lay_code, steps, trials
@@ -19,7 +18,7 @@ from .objective import info_nce
 from .passes import Passes
 from .pgd import descend, encode_texts, permutation, targets
 from .pixels import PixelBatch
-from .surrogate import Fitted, Surrogate, image_digest
+from .surrogate import Fitted, Surrogate, check_method, image_digest
 from .tokens import insert_trigger
 from .topics import draw_words
 from .transfer import send
@@ -73,7 +72,7 @@ class BatchProtector:
     def __init__(self, surrogate: Surrogate | None, config: MemConfig, device: str = "cpu") -> None:
         config.validate()
         if config.method != "random":
-            check_method(surrogate, config.method)
+            check_method(surrogate, config)
         self.config = config
         self.surrogate = surrogate
         self.device = device
@@ -107,17 +106,6 @@ class BatchProtector:
             return _random_batch(images, self.config.epsilon, seed)
         assert self.surrogate is not None
         return _Visit(self, self.surrogate, images, captions, seed, lossy).run()
-
-
-def check_method(surrogate: Surrogate | None, method: str) -> None:
-    """Raise UsageError unless ``surrogate`` was fitted for ``method``."""
-    if surrogate is None:
-        raise UsageError(f"method {method} needs a surrogate; run `unlearnable fit` first")
-    if surrogate.method != method:
-        raise UsageError(
-            f"the surrogate was fitted for method {surrogate.method}, not {method}: pass "
-            f"--method {surrogate.method}, or run `unlearnable fit --method {method}`"
-        )
 
 
 def protect_batch(

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import UsageError
+from .config import MemConfig
 from .models import ModelSpec, Tokenizer, build_model, get_tokenizer, model_spec
 from .patterns import PatternBook
 from .topics import Topics
@@ -162,3 +163,20 @@ def _fitted(tensors: dict[str, Tensor]) -> dict[str, Fitted]:
         if name.startswith("fitted.") and name.endswith(".delta")
     ]
     return {d: (tensors[f"fitted.{d}.delta"], tensors[f"fitted.{d}.trigger"]) for d in digests}
+
+
+def check_method(surrogate: Surrogate | None, config: MemConfig) -> None:
+    """Raise UsageError unless ``surrogate`` was fitted for what ``config`` asks for."""
+    method = config.method
+    if surrogate is None:
+        raise UsageError(f"method {method} needs a surrogate; run `unlearnable fit` first")
+    if surrogate.method != method:
+        raise UsageError(
+            f"the surrogate was fitted for method {surrogate.method}, not {method}: pass "
+            f"--method {surrogate.method}, or run `unlearnable fit --method {method}`"
+        )
+    if config.effort is not None and surrogate.topics is not None:
+        raise UsageError(
+            "what captions say chooses this surrogate's words, and --effort would exchange them: "
+            "leave it out, or run `unlearnable fit --no-topics`"
+        )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -16,13 +18,14 @@ from unlearnable.pipeline.method.mem import ProtectedBatch, protect_batch
 from unlearnable.pipeline.method.objective import info_nce
 from unlearnable.pipeline.method.passes import Passes
 from unlearnable.pipeline.method.surrogate import Surrogate
+from unlearnable.pipeline.method.topics import Topics
 
 CAPTIONS = [[f"a {word} thing"] for word in ("red", "old", "big", "small", "blue", "green")]
 
 
 @pytest.fixture(scope="module")
 def coded(surrogate: str) -> Surrogate:
-    return load_surrogate(surrogate)[0]
+    return replace(load_surrogate(surrogate)[0], topics=None)
 
 
 def white_and_grey() -> list[Tensor]:
@@ -92,3 +95,9 @@ def test_without_a_code_passes_are_pgd_steps() -> None:
 def test_efforts_that_cannot_be_are_refused(settings: dict[str, object], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         MemConfig(**settings).validate()  # type: ignore[arg-type]
+
+
+def test_words_that_captions_choose_are_not_exchanged(coded: Surrogate) -> None:
+    topics = Topics(("red",), torch.zeros(1, 1, 1), torch.zeros(1, 1), torch.zeros(1))
+    with pytest.raises(UsageError, match="--no-topics"):
+        run(replace(coded, topics=topics), MemConfig(effort=4))
