@@ -9,7 +9,7 @@ from ..data import storage
 from ..data.plan import resolve_input
 from ..errors import UsageError
 from ..method.config import MAX_TRIGGER_WORDS, MemConfig
-from ..method.surrogate import check_method
+from ..method.surrogate import check_surrogate
 from .artifact import load_surrogate
 from .checks import check_caption_fields, check_device_name, check_least
 from .config import ProtectConfig
@@ -93,7 +93,7 @@ def make_spec(config: ProtectConfig) -> RunSpec:
     url = _surrogate_url(config)
     if url is not None:
         surrogate, sha256 = load_surrogate(url)
-        check_method(surrogate, mem)
+        check_surrogate(surrogate, mem)
         trigger_words = surrogate.trigger_words
         if config.trigger_words not in (None, trigger_words):
             raise UsageError(

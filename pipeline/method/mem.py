@@ -18,7 +18,7 @@ from .objective import info_nce
 from .passes import Passes
 from .pgd import descend, encode_texts, permutation, targets
 from .pixels import PixelBatch
-from .surrogate import Fitted, Surrogate, check_method, image_digest
+from .surrogate import Fitted, Surrogate, check_surrogate, image_digest
 from .tokens import insert_trigger
 from .topics import draw_words
 from .transfer import send
@@ -72,7 +72,7 @@ class BatchProtector:
     def __init__(self, surrogate: Surrogate | None, config: MemConfig, device: str = "cpu") -> None:
         config.validate()
         if config.method != "random":
-            check_method(surrogate, config)
+            check_surrogate(surrogate, config)
         self.config = config
         self.surrogate = surrogate
         self.device = device

@@ -165,7 +165,7 @@ def _fitted(tensors: dict[str, Tensor]) -> dict[str, Fitted]:
     return {d: (tensors[f"fitted.{d}.delta"], tensors[f"fitted.{d}.trigger"]) for d in digests}
 
 
-def check_method(surrogate: Surrogate | None, config: MemConfig) -> None:
+def check_surrogate(surrogate: Surrogate | None, config: MemConfig) -> None:
     """Raise UsageError unless ``surrogate`` was fitted for what ``config`` asks for."""
     method = config.method
     if surrogate is None:
