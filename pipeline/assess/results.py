@@ -14,7 +14,7 @@ from .retrieval import Retrieval, Scores
 from .rows import row_label
 from .victim import EpochPoint
 
-_FORMAT = 1
+FORMAT = 1
 MEASURES = ("hit1", "hit5", "hit10", "medr")
 DIRECTIONS = ("i2t", "t2i")
 
@@ -142,7 +142,7 @@ def direction_of(retrieval: Retrieval, direction: str) -> Scores:
 
 
 def read_cells(url: str) -> list[Cell]:
-    """Return the cells of a results file, none if there is no file.
+    """Return the victims of a results file or of a table of `paper`, none if there is no file.
 
     Raises:
         UsageError: the file is no results file of this version.
@@ -153,9 +153,9 @@ def read_cells(url: str) -> list[Cell]:
         return []
     try:
         content = json.loads(data)
-        if content["format"] != _FORMAT:
-            raise ValueError(f"format {content['format']}, this program reads {_FORMAT}")
-        return [_cell(entry) for entry in content["cells"]]
+        if content["format"] != FORMAT:
+            raise ValueError(f"format {content['format']}, this program reads {FORMAT}")
+        return [_cell(entry) for entry in content["victims" if "table" in content else "cells"]]
     except (ValueError, KeyError, TypeError) as error:
         raise UsageError(
             f"{url} is not a file of results ({error}); choose another output"
@@ -165,7 +165,7 @@ def read_cells(url: str) -> list[Cell]:
 def write_results(url: str, results: Results, others: Iterable[Cell]) -> None:
     """Write the results, keeping ``others``: cells of the file that this run did not ask for."""
     content = {
-        "format": _FORMAT,
+        "format": FORMAT,
         "units": "hit1, hit5, hit10 in per cent; medr in ranks; seconds",
         "summary": results.summary(),
         "chance": asdict(results.chance) if results.cells else None,

@@ -35,7 +35,7 @@ class ProtectConfig:
     steps: int | None = None
     """Gradient steps against each replayed surrogate; the method's own number when unset."""
     effort: int | None = None
-    """Passes through the surrogate a sample may cost, 2 to 64; the least there is when unset."""
+    """Passes a sample may cost, 2 to 64, the least when unset; none beside --topics surrogates."""
     shuffle: bool = True
     """Permute the captions inside the batch in each gradient step."""
     views: tuple[str, ...] = ()

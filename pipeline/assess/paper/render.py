@@ -9,7 +9,7 @@ from typing import Any
 
 from ...data import storage
 from ..report import markdown_rows
-from ..results import Results, spread
+from ..results import FORMAT, Results, spread
 from .cells import Victim, with_needs
 from .chart import draw
 from .config import PaperConfig
@@ -122,12 +122,17 @@ def _records(maker: Maker, lines: list[Line]) -> list[Record]:
 
 def _json(config: PaperConfig, maker: Maker, lines: list[Line], results: Results) -> bytes:
     content: dict[str, Any] = {
+        "format": FORMAT,
         "table": config.table,
         "scale": config.scale,
         "units": "hit1, hit5, hit10, accuracy in per cent; medr in ranks; seconds",
         "summary": results.summary(),
         "chance": asdict(results.chance),
         "cells": [asdict(record) for record in _records(maker, lines)],
-        "victims": [asdict(cell) for cell in results.cells],
+        "victims": [
+            asdict(replace(cell, name=line.victim.row, attack=None))
+            for line in lines
+            for cell in line.results.cells
+        ],
     }
     return json.dumps(content, indent=1, allow_nan=False).encode()

@@ -139,6 +139,7 @@ def test_measured_victims_are_taken_over_where_their_settings_agree(
 ) -> None:
     from unlearnable.pipeline.assess.config import EvaluateConfig
     from unlearnable.pipeline.assess.evaluate import evaluate
+    from unlearnable.pipeline.assess.results import read_cells
 
     options = dict(tables.SCALES["cpu"].victim)
     measured = str(tmp_path / "measured.json")
@@ -152,6 +153,11 @@ def test_measured_victims_are_taken_over_where_their_settings_agree(
     assert found.made == 0
     assert found.table is not None
     assert "| victim: clean, from measured.json |" in found.table.read_text()
+    table = str(found.table.with_suffix(".json"))
+    elsewhere = replace(asked, measured=(table,), output=str(tmp_path / "elsewhere"))
+    again = run.paper(elsewhere)
+    assert (again.made, again.missing) == (0, 0)
+    assert read_cells(table) == read_cells(measured)
     assert run.paper(replace(asked, precision="bf16")).made == 1
     with pytest.raises(UsageError, match=r"nothing\.json holds no victims"):
         run.paper(replace(asked, measured=(str(tmp_path / "nothing.json"),)))
