@@ -20,9 +20,15 @@ _BLOCK = 2048
 
 def normalise_pixels(pixels: Tensor, mean: Channels, std: Channels) -> Tensor:
     """Map 0..255 levels ``[B, 3, H, W]`` to the model's normalised float32 input."""
-    scale = 255.0 * torch.tensor(std, dtype=torch.float32, device=pixels.device).view(1, 3, 1, 1)
-    shift = 255.0 * torch.tensor(mean, dtype=torch.float32, device=pixels.device).view(1, 3, 1, 1)
-    return (pixels.float() - shift) / scale
+    scale = 255.0 * torch.tensor(std, dtype=torch.float32, device=pixels.device)
+    shift = 255.0 * torch.tensor(mean, dtype=torch.float32, device=pixels.device)
+    if _format_of(pixels) is torch.contiguous_format:
+        return (pixels.float() - shift.view(1, 3, 1, 1)) / scale.view(1, 3, 1, 1)
+    # Three channels side by side are too short a row for a CPU's vectors: whole lines are not.
+    count, _, height, width = pixels.shape
+    lines = pixels.float().permute(0, 2, 3, 1).reshape(count * height, width * 3)
+    seen = (lines - shift.repeat(width)) / scale.repeat(width)
+    return seen.view(count, height, width, 3).permute(0, 3, 1, 2)
 
 
 def pgd_step(
@@ -62,11 +68,11 @@ def pgd_step_reference(
     code: Tensor | None = None,
 ) -> Tensor:
     """`pgd_step` in plain torch."""
-    sign = (gradient > 0).to(torch.int16) - (gradient < 0).to(torch.int16)
-    bounded = (delta.to(torch.int16) - step * sign).clamp_(-epsilon, epsilon)
     levels = image.to(torch.int16)
-    moved = torch.minimum(torch.maximum(bounded, -levels), 255 - levels).to(torch.int8)
-    return moved if code is None else torch.where(moved * code < 0, torch.zeros_like(moved), moved)
+    published = delta.to(torch.int16).sub_(gradient.sign().to(torch.int16), alpha=step)
+    published.clamp_(-epsilon, epsilon).add_(levels).clamp_(0, 255)
+    moved = published.sub_(levels).to(torch.int8)
+    return moved if code is None else moved.masked_fill_(moved * code < 0, 0)
 
 
 def pgd_step_input(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from operator import attrgetter
 from typing import Any, Literal
 
@@ -58,7 +58,8 @@ class LedgerRecord:
     error: str | None = None
 
 
-_values = attrgetter(*(item.name for item in fields(LedgerRecord)))
+_NAMES = [item.name for item in fields(LedgerRecord)]
+_values = attrgetter(*_NAMES)
 
 
 class Records(DiskMap[LedgerRecord]):
@@ -91,8 +92,11 @@ def record_url(output: str, shard: str, *, failed: bool = False) -> str:
 def write_record(output: str, record: LedgerRecord) -> None:
     """Write a record; a committed one replaces the failed one of earlier attempts."""
     failed = record.status == "failed"
-    data = json.dumps(asdict(record), indent=1, sort_keys=True).encode()
-    storage.write_bytes(record_url(output, record.shard, failed=failed), data)
+    # A line a field: json indents ten times as slowly, and a driver writes many records a second.
+    known = zip(_NAMES, _values(record), strict=True)
+    lines = ",\n ".join(f'"{name}": {json.dumps(value)}' for name, value in known)
+    url = record_url(output, record.shard, failed=failed)
+    storage.write_bytes(url, f"{{\n {lines}\n}}".encode())
     if not failed:
         storage.remove(record_url(output, record.shard, failed=True))
 

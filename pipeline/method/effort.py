@@ -53,7 +53,9 @@ def lay_code(pixels: PixelBatch, code: PatternBook, choice: Tensor, epsilon: int
     signs = []
     for group, members in enumerate(pixels.members):
         images = pixels.images[group]
-        found = code.compose(choice[members], *images.shape[-2:]).to(images.device)
+        found = code.compose(choice[members], *images.shape[-2:])
+        # In the images' own order in memory, as every step reads the two side by side.
+        found = torch.empty_like(images, dtype=torch.int8).copy_(found)
         signs.append(found)
         pixels.set_delta(group, found * epsilon)
     return signs

@@ -1,4 +1,4 @@
-"""Large documents piece by piece: the bytes of `json.dumps`, and the head without the rest."""
+"""Large documents piece by piece: a line an item, and the head without the rest."""
 
 from __future__ import annotations
 
@@ -14,11 +14,17 @@ DOCUMENT = {"a": 'x\n "list": []', "nested": {"list": []}, "list": [], "é": [1,
 
 @pytest.mark.parametrize("items", [[], [1], ["é\n", {"list": [], "deep": [{"x": 1}]}, []]])
 @pytest.mark.parametrize("ascii_only", [True, False])
-def test_the_pieces_are_what_dumps_returns(items: list[object], ascii_only: bool) -> None:
+def test_the_pieces_are_the_document_with_a_line_an_item(
+    items: list[object], ascii_only: bool
+) -> None:
     pieces = list(json_pieces(DOCUMENT, "list", iter(items), ensure_ascii=ascii_only))
-    whole = json.dumps({**DOCUMENT, "list": items}, indent=1, ensure_ascii=ascii_only)
-    assert b"".join(pieces) == whole.encode()
+    text = b"".join(pieces).decode()
+    assert json.loads(text) == {**DOCUMENT, "list": items}
+    assert text.isascii() is ascii_only
     assert len(pieces) == len(items) + 2
+    empty = json.dumps(DOCUMENT, indent=1, ensure_ascii=ascii_only).split("\n")
+    # One item replaces no line, and each adds its own; a list with items closes on a line more.
+    assert len(text.split("\n")) == len(empty) + len(items) + bool(items)
 
 
 def test_the_head_is_read_without_the_list() -> None:
