@@ -33,7 +33,7 @@ from .bench_method import Corpus, make_corpus, protect_all, untrained
 from .bench_record import Figure, wall
 
 _STEPS = 8
-_ROUNDS = 3
+_ROUNDS = 2
 _IDLE_WORKERS = 2
 # Ray's driver does all that the local one does, so the long runs are left to it where there is Ray.
 _LOCAL_SHARDS = 10_000

@@ -53,6 +53,24 @@ def test_normalised_pixels_are_those_of_torchvision() -> None:
     torch.testing.assert_close(normalise_pixels(image, mean, std), expected)
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.float32])
+def test_the_order_in_memory_changes_no_bit(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randint(0, 256, shape, generator=generator).to(dtype)
+    last = image.contiguous(memory_format=torch.channels_last)
+    seen = normalise_pixels(last, MEAN, STD)
+    assert torch.equal(seen, normalise_pixels(image, MEAN, STD))
+    assert seen.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(image, last), "the pixels were written to"
+    if dtype is torch.float32:
+        found = []
+        for pixels in (image, last):
+            leaf = pixels.requires_grad_(True)
+            found += torch.autograd.grad(normalise_pixels(leaf, MEAN, STD).square().sum(), leaf)
+        assert torch.equal(*found)
+
+
 @pytest.fixture
 def triton(device: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """Every call goes to the kernel, whatever the device."""
