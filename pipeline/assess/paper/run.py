@@ -145,7 +145,7 @@ def _measured(config: PaperConfig, victims: list[Victim]) -> dict[tuple[str, int
     found: dict[tuple[str, int], Line] = {}
     asked = {(victim.row, seed): victim for victim in victims for seed in victim.seeds}
     for url in config.measured:
-        cells = read_cells(url)
+        cells = read_cells(url, tables=True)
         if not cells:
             raise UsageError(f"measured {url} holds no victims; give a file that evaluate wrote")
         for cell in cells:

@@ -23,7 +23,7 @@ def test_the_pieces_are_the_document_with_a_line_an_item(
     assert text.isascii() is ascii_only
     assert len(pieces) == len(items) + 2
     empty = json.dumps(DOCUMENT, indent=1, ensure_ascii=ascii_only).split("\n")
-    # One item replaces no line, and each adds its own; a list with items closes on a line more.
+    # Each item adds its line, and the first one that of the closing bracket.
     assert len(text.split("\n")) == len(empty) + len(items) + bool(items)
 
 

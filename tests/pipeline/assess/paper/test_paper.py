@@ -157,7 +157,9 @@ def test_measured_victims_are_taken_over_where_their_settings_agree(
     elsewhere = replace(asked, measured=(table,), output=str(tmp_path / "elsewhere"))
     again = run.paper(elsewhere)
     assert (again.made, again.missing) == (0, 0)
-    assert read_cells(table) == read_cells(measured)
+    assert read_cells(table, tables=True) == read_cells(measured)
+    with pytest.raises(UsageError, match="a table of paper"):
+        read_cells(table)
     assert run.paper(replace(asked, precision="bf16")).made == 1
     with pytest.raises(UsageError, match=r"nothing\.json holds no victims"):
         run.paper(replace(asked, measured=(str(tmp_path / "nothing.json"),)))
