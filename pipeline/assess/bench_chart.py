@@ -54,7 +54,7 @@ def draw(record: str, url: str) -> None:
     try:
         from matplotlib.figure import Figure as Canvas
     except ImportError as error:
-        raise UsageError("pictures need matplotlib: pip install 'unlearnable[demo]'") from error
+        raise UsageError("pictures need matplotlib: install unlearnable[demo]") from error
     figures, devices = read_latest(record)
     goals = against_goals(figures)
     driver = [f for f in figures if f.section == "driver"]

@@ -229,7 +229,7 @@ def new_figure(width: float, height: float) -> Any:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise UsageError("pictures need matplotlib: pip install 'unlearnable[demo]'") from error
+        raise UsageError("pictures need matplotlib: install unlearnable[demo]") from error
     return Figure(figsize=(width, height), layout="constrained")
 
 

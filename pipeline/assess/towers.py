@@ -77,9 +77,7 @@ def _package(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise UsageError(
-            f"pretrained towers need {name}: pip install 'unlearnable[towers]'"
-        ) from error
+        raise UsageError(f"pretrained towers need {name}: install unlearnable[towers]") from error
 
 
 class Towers(nn.Module):

@@ -83,7 +83,5 @@ def _kornia() -> Any:
         import kornia.color
         import kornia.enhance
     except ImportError as error:
-        raise UsageError(
-            "gradients through JPEG need kornia: pip install 'unlearnable[jpeg]'"
-        ) from error
+        raise UsageError("gradients through JPEG need kornia: install unlearnable[jpeg]") from error
     return kornia

@@ -122,6 +122,4 @@ def _demo_module(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise UsageError(
-            f"{name} is not installed; run: pip install 'unlearnable[demo]'"
-        ) from error
+        raise UsageError(f"{name} is not installed; install unlearnable[demo]") from error

@@ -37,7 +37,7 @@ def test_arguments_out_of_range(tmp_path: Path, options: dict[str, float]) -> No
 
 
 def test_a_missing_package_names_the_extra() -> None:
-    with pytest.raises(UsageError, match=r"pip install 'unlearnable\[demo\]'"):
+    with pytest.raises(UsageError, match=r"install unlearnable\[demo\]"):
         openmoji._demo_module("no_such_module_here")
 
 
