@@ -15,6 +15,8 @@ _CHUNK = 1 << 16
 _PIECE = 1 << 20
 _MAX_HEADER = 1 << 20
 _MAX_NAME = 1024
+# Reads behind the end that tarfile makes of a whole archive, and some more.
+_MAX_EMPTY_READS = 8
 _EXTENDED_HEADERS = (
     tarfile.XHDTYPE,
     tarfile.XGLTYPE,
@@ -23,7 +25,7 @@ _EXTENDED_HEADERS = (
     tarfile.GNUTYPE_LONGLINK,
 )
 # tarfile lets these through on archives that were made to break it.
-_DAMAGE = (tarfile.TarError, ValueError, RecursionError)
+_DAMAGE = (tarfile.TarError, ValueError, IndexError, RecursionError)
 
 
 class Entry(NamedTuple):
@@ -161,6 +163,7 @@ class _Tap:
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
         self.last = b""
+        self._empty_reads = 0
         self.hash = hashlib.sha256()
         self.count = 0
 
@@ -172,4 +175,9 @@ class _Tap:
             self.hash.update(data)
             self.count += len(data)
             self.last = data
+        elif size > 0:
+            # tarfile skips an entry read by read, whatever size its header declares.
+            self._empty_reads += 1
+            if self._empty_reads > _MAX_EMPTY_READS:
+                raise tarfile.ReadError("unexpected end of data")
         return data

@@ -244,6 +244,21 @@ def test_a_giant_extended_header_is_not_read() -> None:
         read(info.tobuf(tarfile.GNU_FORMAT) + bytes(4096))
 
 
+@pytest.mark.parametrize("name", ["a.png", ".hidden"])
+def test_a_giant_file_that_is_not_there_is_not_skipped_for_ever(name: str) -> None:
+    info = special(name, size=1 << 60)
+    with pytest.raises(ShardError, match=r"truncated"):
+        read(info.tobuf(tarfile.GNU_FORMAT) + bytes(2048))
+
+
+def test_a_truncated_sparse_header() -> None:
+    header = bytearray(special("a.png", type=tarfile.GNUTYPE_SPARSE).tobuf(tarfile.GNU_FORMAT))
+    header[482] = 1
+    header[148:156] = b"%06o\0 " % tarfile.calc_chksums(bytes(header))[0]
+    with pytest.raises(ShardError):
+        read(bytes(header))
+
+
 @pytest.mark.parametrize(
     "limits", [Limits(max_member_bytes=50), Limits(max_sample_bytes=70), Limits(max_members=2)]
 )
