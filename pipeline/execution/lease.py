@@ -135,6 +135,7 @@ class OutputLease:
             expires=0.0,
         )
         self._stopped = threading.Event()
+        self._writing = threading.RLock()
         self._lost = ""
         self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
         self.others = 0
@@ -149,9 +150,10 @@ class OutputLease:
         """Write the claim and wait until no other claim has to be settled first.
 
         Afterwards ``others`` is the number of runs that are joined. If it is 0 the output may be
-        prepared now; nobody joins before :meth:`hold`.
+        prepared now; nobody joins before :meth:`hold`. The claim is kept alive from here on.
         """
         self._write()
+        self._thread.start()
         while True:
             stop.check()
             others = [lease for lease in read_leases(self._output) if lease.run != self.run]
@@ -163,8 +165,9 @@ class OutputLease:
                 # A claim in the way of the one that it waits for would make both wait.
                 self._remove()
                 self._wait_for_the_first(stop)
-                self._lease = replace(self._lease, run=new_run_id())
-                self._write()
+                with self._writing:
+                    self._lease = replace(self._lease, run=new_run_id())
+                    self._write()
             else:
                 time.sleep(_POLL_SECONDS)
 
@@ -177,10 +180,16 @@ class OutputLease:
                 return
 
     def hold(self) -> None:
-        """Let others join, and keep the lease alive from now on."""
-        self._lease = replace(self._lease, state="held")
-        self._write()
-        self._thread.start()
+        """Let others join.
+
+        Raises:
+            BusyError: the claim was lost while the output was prepared.
+        """
+        with self._writing:
+            self._look()
+            self.check()
+            self._lease = replace(self._lease, state="held")
+            self._write()
 
     def show(self, board: Board) -> None:
         """Tell what is on ``board`` with every heartbeat from now on."""
@@ -235,17 +244,26 @@ class OutputLease:
                     raise
 
     def _remove(self) -> None:
-        if self._url:
-            storage.remove(self._url)
-            self._url = ""
+        with self._writing:
+            if self._url:
+                storage.remove(self._url)
+                self._url = ""
+
+    def _look(self) -> None:
+        if time.time() >= self._lease.expires or not storage.exists(self._url):
+            self._lost = "this run lost its lease: it stood still for too long"
 
     def _renew(self) -> None:
         while not self._stopped.wait(HEARTBEAT_SECONDS):
             try:
-                if time.time() >= self._lease.expires or not storage.exists(self._url):
-                    self._lost = "this run lost its lease: it stood still for too long"
-                    return
-                self._write()
+                with self._writing:
+                    if not self._url:
+                        # It waits for another run, without a claim.
+                        continue
+                    self._look()
+                    if self._lost:
+                        return
+                    self._write()
                 if self._board is not None:
                     self._board.name_silent()
             except Exception as error:  # noqa: BLE001 - the next beat may succeed

@@ -239,6 +239,32 @@ def test_a_run_that_stood_still_for_too_long_stops(
             lease.check()
 
 
+def test_a_claim_is_kept_while_the_output_is_prepared(
+    output: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "HEARTBEAT_SECONDS", 0.05)
+    monkeypatch.setattr(leases, "LEASE_SECONDS", 0.5)
+    with lease_output(output, "c", StopFlag(), join=False) as lease:
+        time.sleep(1.0)
+        with (
+            pytest.raises(UsageError, match="is being written by"),
+            lease_output(output, "c", StopFlag(), join=False),
+        ):
+            pass
+        lease.hold()
+
+
+def test_a_claim_that_was_lost_is_not_held(output: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of a driver that stood still, its heart too, while another run took the output."""
+    monkeypatch.setattr(leases, "LEASE_SECONDS", 0.2)
+    with lease_output(output, "c", StopFlag(), join=False) as lease:
+        time.sleep(0.3)
+        with lease_output(output, "c", StopFlag(), join=False) as other:
+            other.hold()
+            with pytest.raises(UsageError, match="stood still for too long"):
+                lease.hold()
+
+
 def test_a_finished_driver_leaves_no_lease_and_no_thread(tmp_path: Path, corpus: Path) -> None:
     output = tmp_path / "out"
     assert protect(ProtectConfig(str(corpus), str(output), method="random")).exit_code == 0
