@@ -89,7 +89,7 @@ def drive(
                 lease.hold()
                 if only is None and config.slice is not None:
                     only = frozenset(shard.name for shard in part.shards)
-                run = _Run(config, partial(make, setup), plan, part, lease, stop, records)
+                run = _Run(config, partial(make, setup), plan, part, lease, stop, records, only)
                 run.carry_out(_waiting(shards, only, records))
         except Interrupted as interruption:
             log.warning("%s", interruption)
@@ -119,6 +119,7 @@ class _Run:
     lease: OutputLease
     stop: StopFlag
     records: Records
+    only: frozenset[str] | None
 
     def carry_out(self, waiting: ShardList) -> None:
         """Run the shards that wait, add their records, and mark a complete output."""
@@ -180,6 +181,10 @@ class _Run:
             if not is_covered(output, self.plan):
                 return
             records = committed_records(self.plan, output)
+        elif self.only is not None or self.lease.others:
+            # What joined runs have committed since this one looked.
+            for name, record in committed_records(self.plan, output).items():
+                records[name] = record
         write_card(output, self.plan, records, self.config.owner)
         if len(records) - len(records.failed) == len(self.plan.shards):
             write_success(output, self.plan, records)

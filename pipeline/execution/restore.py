@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..data import storage
 from ..data.captions import strip_trigger
-from ..data.ledger import SUCCESS_NAME, LedgerRecord, Records, write_record
+from ..data.ledger import SUCCESS_NAME, LedgerRecord, Records, record_url, write_record
 from ..data.manifest import ManifestRow, manifest_url, open_manifest
 from ..data.plan import Plan, ShardInput, ShardList, read_plan
 from ..data.shards import Sample, ShardReader, ShardWriter, open_shard
@@ -149,6 +149,7 @@ def restore(config: RestoreConfig) -> RunSummary:
                 if new:
                     plan, new = find_plan(settings, shards, config.destination)
                 records = begin(plan, shards, config.destination, new=new)
+                _drop_outdated(records, ledger, config.destination)
                 lease.hold()
                 worker = RestoreWorker(config.output, source, ledger, plan.config_hash)
                 _run(worker, plan, config.destination, records, stop)
@@ -156,6 +157,20 @@ def restore(config: RestoreConfig) -> RunSummary:
             exit_code = interruption.exit_code
     seconds = time.monotonic() - started
     return summarise(config.destination, plan, records, seconds=seconds, exit_code=exit_code)
+
+
+def _drop_outdated(records: Records, ledger: Mapping[str, LedgerRecord], destination: str) -> None:
+    """Take back what was restored from shards that `retry` has made anew since."""
+    outdated = [
+        name
+        for name, record in records.items()
+        if name not in ledger or record.input.get("sha256") != ledger[name].shard_sha256
+    ]
+    if outdated:
+        storage.remove(storage.join(destination, SUCCESS_NAME))
+    for name in outdated:
+        storage.remove(record_url(destination, name))
+        del records[name]
 
 
 def _run(

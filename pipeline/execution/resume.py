@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ..data import storage
@@ -45,13 +46,13 @@ def find_plan(
     output: str,
     request: dict[str, Any] | None = None,
 ) -> tuple[Plan, bool]:
-    """Return the plan of ``output`` and whether it is new (then it is not written yet).
+    """Return the plan of ``output`` and whether it is still to be written: new, or asked anew.
 
     Args:
         config: everything but the input that determines the bytes of the output.
         shards: the input.
         output: URL of the output directory.
-        request: what a new plan remembers beside the configuration.
+        request: what a plan remembers beside the configuration; the latest counts.
 
     Raises:
         UsageError: the output belongs to another configuration or input, or to something else.
@@ -68,6 +69,8 @@ def find_plan(
             f"use the same settings to go on, or another output folder"
         )
     _check_same_input(plan, shards, output)
+    if request is not None and request != plan.request:
+        return replace(plan, request=request), True
     return plan, False
 
 
@@ -80,13 +83,13 @@ def begin(
     alone: bool = True,
     part: Plan | None = None,
 ) -> Records:
-    """Write a new plan, clear away what dead runs left, and return the committed records by shard.
+    """Write the plan, clear away what dead runs left, and return the committed records by shard.
 
     Args:
         plan: the plan of the output.
         shards: the input as it is now.
         output: URL of the output directory.
-        new: whether the plan is still to be written.
+        new: whether it is still to be written.
         alone: whether no other run writes there; what seems left over may be its work otherwise.
         part: the shards of the plan that this run is about; all when None.
 

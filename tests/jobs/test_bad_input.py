@@ -27,6 +27,7 @@ from runs import NOISE, Run
 
 from unlearnable.jobs.cli import main
 from unlearnable.pipeline.data.manifest import ManifestRow, manifest_url, read_manifest
+from unlearnable.pipeline.execution.verdict import verdict
 from unlearnable.pipeline.method.models import get_tokenizer
 from unlearnable.pipeline.method.vocabulary import leading_ids
 
@@ -127,8 +128,15 @@ def test_a_bad_sample_is_quarantined_with_its_reason_and_not_published(
     }
     assert set(unpacked(output / "b.tar")) == {"b1.png", "b1.txt", "b2.png", "b2.txt"}
     assert (output / "_SUCCESS").exists()
-    assert run("protect", source, output, *NOISE, "--max-quarantined", "0.2")[0] == 0
+    asked = ("--max-quarantined", "0.2", "--owner", "A museum")
+    assert run("protect", source, output, *NOISE, *asked)[0] == 0
     assert main(["verify", str(output), "--against", str(source)]) == 0
+    # What was asked last counts for whoever comes later.
+    assert run("retry", output, "--executor", "local")[0] == 0
+    assert "A museum" in (output / "README.md").read_text()
+    told_later = verdict(str(output))
+    assert told_later is not None
+    assert told_later.exit_code == 0
 
 
 def turned() -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,8 +10,9 @@ import pytest
 
 from unlearnable.pipeline.data.shards import Member, Sample, open_shard
 from unlearnable.pipeline.errors import UsageError
-from unlearnable.pipeline.execution.config import ProtectConfig, RestoreConfig
+from unlearnable.pipeline.execution.config import ProtectConfig, RestoreConfig, RetryConfig
 from unlearnable.pipeline.execution.restore import restore
+from unlearnable.pipeline.execution.retry import retry
 from unlearnable.pipeline.execution.run import protect
 
 
@@ -49,9 +51,23 @@ def test_captions_are_the_inputs_and_images_the_outputs(
             assert published != restored
 
 
-def test_a_shard_that_is_not_the_committed_one_fails_alone(protected: Path, tmp_path: Path) -> None:
-    import shutil
+def test_a_shard_that_was_made_anew_is_restored_anew(corpus: Path, tmp_path: Path) -> None:
+    source = shutil.copytree(corpus, tmp_path / "in")
+    output, destination = tmp_path / "out", tmp_path / "restored"
+    protect(ProtectConfig(str(source), str(output), method="random", executor="local"))
+    assert restore(RestoreConfig(str(output), str(destination))).exit_code == 0
+    untouched = (destination / "shard-001.tar").stat().st_mtime_ns
+    # The owner mends one shard: another one's samples stand for other captions.
+    shutil.copy(corpus / "shard-003.tar", source / "shard-002.tar")
+    again = RetryConfig(str(output), executor="local", shards=("shard-002",))
+    assert retry(again).exit_code == 0
+    assert restore(RestoreConfig(str(output), str(destination))).exit_code == 0
+    assert members(destination / "shard-002.tar") == members(output / "shard-002.tar")
+    assert (destination / "_SUCCESS").exists()
+    assert (destination / "shard-001.tar").stat().st_mtime_ns == untouched
 
+
+def test_a_shard_that_is_not_the_committed_one_fails_alone(protected: Path, tmp_path: Path) -> None:
     from unlearnable.pipeline.data.shards import write_shard
 
     copy = shutil.copytree(protected, tmp_path / "copy")

@@ -10,11 +10,16 @@ from pathlib import Path
 import pytest
 
 from unlearnable.jobs.cli import main
+from unlearnable.pipeline.assess.config import VerifyConfig
+from unlearnable.pipeline.assess.verify import verify
+from unlearnable.pipeline.data.ledger import LedgerRecord
 from unlearnable.pipeline.data.plan import read_plan, write_plan
 from unlearnable.pipeline.errors import UsageError
 from unlearnable.pipeline.execution.config import ProtectConfig, RetryConfig
 from unlearnable.pipeline.execution.retry import retry
 from unlearnable.pipeline.execution.run import protect
+from unlearnable.pipeline.execution.schedule import ShardTask
+from unlearnable.pipeline.execution.worker import ShardWorker
 
 
 def digests(output: Path) -> dict[str, str]:
@@ -85,6 +90,26 @@ def test_shards_that_never_began_are_left_and_named(broken: tuple[ProtectConfig,
     assert "1 shards were never begun" in str(summary)
     assert not (output / "_ledger" / "shard-003.json").exists()
     assert protect(config).exit_code == 0
+
+
+def test_what_a_joined_run_did_meanwhile_counts(
+    broken: tuple[ProtectConfig, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, whole = broken
+    output = Path(config.output)
+    shutil.copy(whole, Path(config.input) / "shard-001.tar")
+    (output / "_ledger" / "shard-003.json").unlink()
+    run = ShardWorker.run
+
+    def after_another_run(worker: ShardWorker, task: ShardTask) -> LedgerRecord:
+        monkeypatch.setattr(ShardWorker, "run", run)
+        assert protect(replace(config, join=True)).exit_code == 0
+        return run(worker, task)
+
+    monkeypatch.setattr(ShardWorker, "run", after_another_run)
+    summary = retry(RetryConfig(config.output, executor="local"))
+    assert (summary.exit_code, summary.committed) == (0, 4)
+    assert verify(VerifyConfig(config.output, against=config.input)).exit_code == 0
 
 
 def test_a_surrogate_that_moved_is_named(corpus: Path, surrogate: str, tmp_path: Path) -> None:
