@@ -34,7 +34,13 @@ class _Child:
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=_serve, args=(theirs, make), daemon=True)
-        self.process.start()
+        # Ctrl-C and schedulers reach every process of a group; the driver decides what becomes of
+        # this one, which inherits the mask and is ended by SIGKILL.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+        try:
+            self.process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
 
     def answer(self, stop: StopFlag, deadline: float | None = None) -> Any:
@@ -107,8 +113,6 @@ def too_late(timeout: float) -> str:
 
 
 def _serve(connection: Connection, make: MakeWorker) -> None:
-    # Ctrl-C reaches every process of a terminal; the driver decides what becomes of this one.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_follow_parent, daemon=True).start()
     worker: Worker[Any] | None = None
 

@@ -106,8 +106,9 @@ class RunLog(logging.Handler):
             log.warning("the log of this run ends here: %s", error)
 
     def _write_part(self) -> None:
+        # Writing may itself have something to say, which belongs to the next part.
+        lines, self._lines = self._lines, []
+        part, self._part = self._part, self._part + 1
         self._written = time.monotonic()
-        text = "".join(line + "\n" for line in self._lines)
-        storage.write_bytes(f"{self._base}-{self._part:05d}.jsonl", text.encode())
-        self._part += 1
-        self._lines.clear()
+        text = "".join(line + "\n" for line in lines)
+        storage.write_bytes(f"{self._base}-{part:05d}.jsonl", text.encode())

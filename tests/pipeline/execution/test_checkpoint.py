@@ -72,9 +72,12 @@ def test_a_checkpoint_of_another_fit_or_a_damaged_one_is_not_taken_up(
     output = tmp_path / "used"
     fit_run.fit(settings(corpus, output, "em", seed=0))
     assert fit_run.fit(settings(corpus, output, "em", seed=1)).sha256 == whole.sha256
-    (output / NAME).write_bytes(b"no checkpoint")
-    assert fit_run.fit(settings(corpus, output, "em", seed=1)).sha256 == whole.sha256
-    assert "begins anew" in caplog.text
+    kept = (output / NAME).read_bytes()
+    cut = (b"", b"no checkpoint", kept[: len(kept) // 2], b"\x80\x02" + kept[2:])
+    for number, damaged in enumerate(cut, 1):
+        (output / NAME).write_bytes(damaged)
+        assert fit_run.fit(settings(corpus, output, "em", seed=1)).sha256 == whole.sha256
+        assert caplog.text.count("begins anew") == number
     digest = hashlib.sha256((output / "weights.safetensors").read_bytes()).hexdigest()
     expected = hashlib.sha256((tmp_path / "whole/weights.safetensors").read_bytes()).hexdigest()
     assert digest == expected

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -57,6 +58,18 @@ def test_a_shard_that_never_answers_ends_in_exit_code_3(corpus: Path, tmp_path: 
     assert done.returncode == 3, done.stderr
     assert "failed: shard-001: 1 attempts: no result within 10 s" in done.stdout
     assert len(list((tmp_path / "out").glob("*.tar"))) == 3
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_the_whole_group_leaves_the_child_to_its_driver(signum: int) -> None:
+    class Signalling(StopFlag):
+        def check_now(self) -> None:
+            for child in multiprocessing.active_children():
+                assert child.pid is not None
+                os.kill(child.pid, signum)
+
+    found = list(run_child(HarmfulWorker, queue_of("a", "b"), Signalling(), timeout=60.0))
+    assert [(r.status, r.attempts) for r in found] == [("committed", 1)] * 2
 
 
 def test_no_child_survives_its_driver(tmp_path: Path) -> None:

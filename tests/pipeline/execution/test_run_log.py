@@ -72,6 +72,27 @@ def test_the_log_may_go_to_a_file_of_its_own(corpus: Path, tmp_path: Path) -> No
     assert not (tmp_path / "out" / "_log").exists()
 
 
+def test_what_writing_a_part_has_to_say_is_in_the_next_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(run_log, "_PART_SECONDS", 0.0)
+    output = f"memory://{uuid.uuid4().hex}"
+    write = storage.write_bytes
+    log = RunLog(output, "r")
+
+    def write_at_the_second_attempt(url: str, data: bytes) -> None:
+        monkeypatch.setattr(storage, "write_bytes", write)
+        log.event("message", text="attempt 2 of 7")
+        write(url, data)
+
+    monkeypatch.setattr(storage, "write_bytes", write_at_the_second_attempt)
+    with log:
+        log.event("shard_begun", shard="a")
+    parts = [storage.join(output, "_log", f"r-0000{part}.jsonl") for part in (0, 1)]
+    told = [event["event"] for url in parts for event in events(storage.read_bytes(url).decode())]
+    assert sorted(told) == ["message", "shard_begun"]
+
+
 def test_stores_that_cannot_append_get_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_log, "_PART_SECONDS", 0.05)
     output = f"memory://{uuid.uuid4().hex}"
