@@ -88,7 +88,7 @@ def read_sidecar(shard_url: str, end: str) -> bytes | None:
     try:
         return storage.read_bytes(sidecar_url(shard_url, end))
     # A store may deny what is missing when its lists are not ours to read.
-    except (FileNotFoundError, NotADirectoryError, PermissionError):
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError):
         return None
 
 
@@ -120,7 +120,8 @@ def _convert_table(data: bytes, rows: Facts, fields: Sequence[str]) -> bytes | N
     if not is_crawlers(table):
         return None
     found = [rows.get(key) for key in table["key"].to_pylist()]
-    if "sha256" in table.column_names:
+    # A copy that is protected again keeps the crawler's own.
+    if "sha256" in table.column_names and _SOURCE_SHA256 not in table.column_names:
         table = table.append_column(_SOURCE_SHA256, table["sha256"])
     for name in (*OWN_COLUMNS, *fields):
         if name not in table.column_names:

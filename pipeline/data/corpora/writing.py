@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
+import glob
 import hashlib
 import logging
 import os
+import re
 import secrets
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import chain, islice
 from pathlib import Path
 
@@ -19,14 +22,17 @@ from ..shards import Sample, ShardWriter
 
 log = logging.getLogger(__name__)
 
+_STAGING = re.compile(r"^\..*\.[0-9a-f]{12}\.tmp$")
+
 
 def write_corpus(
     out: str, splits: Mapping[str, Iterable[Sample]], samples_per_shard: int
 ) -> dict[str, int]:
     """Write ``OUT/<split>-000.tar`` and so on; return the number of samples by split.
 
-    A local folder appears under its name only when all of it is written. The same call again finds
-    the same bytes there and leaves them.
+    A new local folder appears under its name only when all of it is written; one that is there
+    already gets its files when all are written. The same call again finds the same bytes there and
+    leaves them.
 
     Raises:
         UsageError: the folder holds something else, no space, no permission.
@@ -45,7 +51,7 @@ def refuse_existing(out: str) -> None:
     """Raise UsageError when the folder ``out`` already holds something other than shards."""
     path = storage.local_path(out)
     names = storage.list_names(out) if path is None or not path.is_dir() else os.listdir(path)
-    if any(not name.endswith(".tar") for name in names):
+    if any(not (name.endswith(".tar") or _STAGING.match(name)) for name in names):
         raise UsageError(f"{out} is not an empty folder; delete it or choose another one")
 
 
@@ -75,18 +81,49 @@ def staged(out: str) -> Iterator[Path]:
             yield folder
             _upload(_missing(folder, out), out)
         return
-    folder = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
-    storage.make_folder(str(folder))
-    try:
+    # A link stays a link; a folder that is there may be a mount point, which nothing can replace.
+    path = path.resolve()
+    with _staging(path if path.is_dir() else path.parent, path.name) as folder:
         yield folder
         missing = _missing(folder, out)
         with storage.explained(path):
-            if len(missing) == len(os.listdir(folder)):
+            if path.exists():
+                for file in missing:
+                    os.replace(file, path / file.name)
+            else:
                 os.replace(folder, path)
-            for file in missing if folder.exists() else ():
-                os.replace(file, path / file.name)
+
+
+@contextmanager
+def _staging(parent: Path, name: str) -> Iterator[Path]:
+    """Yield a folder below ``parent`` that vanishes afterwards; those of dead calls vanish now."""
+    if parent.is_dir():
+        for entry in parent.glob(f".{glob.escape(name)}.*.tmp"):
+            if _STAGING.match(entry.name) and entry.is_dir():
+                with suppress(OSError), _locked(entry):
+                    shutil.rmtree(entry, ignore_errors=True)
+    folder = parent / f".{name}.{secrets.token_hex(6)}.tmp"
+    storage.make_folder(str(folder))
+    try:
+        with _locked(folder):
+            yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold a folder's lock, which the kernel drops when the process dies.
+
+    Raises:
+        BlockingIOError: a living process holds it.
+    """
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _missing(folder: Path, out: str) -> list[Path]:

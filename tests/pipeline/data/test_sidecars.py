@@ -110,6 +110,27 @@ def test_table_and_counts_describe_what_is_published(crawl: tuple[Path, Path]) -
     assert verify(VerifyConfig(str(output), against=str(source))).exit_code == 0
 
 
+def test_a_copy_that_is_protected_again_keeps_the_crawlers_hash(
+    crawl: tuple[Path, Path], tmp_path: Path
+) -> None:
+    source, once = crawl
+    twice = tmp_path / "twice"
+    config = ProtectConfig(str(once), str(twice), method="random", executor="local")
+    assert protect(config).exit_code == 0
+    assert verify(VerifyConfig(str(twice), against=str(once))).exit_code == 0
+    first, last = (pq.read_table(folder / "00000.parquet") for folder in (source, twice))
+    assert last["source_sha256"].to_pylist() == first["sha256"].to_pylist()
+
+
+def test_a_folder_beside_a_shard_is_no_table_of_a_crawler(corpus: Path, tmp_path: Path) -> None:
+    source = tmp_path / "in"
+    source.mkdir()
+    shutil.copy(corpus / "shard-000.tar", source)
+    (source / "shard-000.parquet").mkdir()
+    config = ProtectConfig(str(source), str(tmp_path / "out"), method="random", executor="local")
+    assert protect(config).exit_code == 0
+
+
 def in_table(key: int, **values: object) -> Callable[[Path], None]:
     """Return what changes one row of a copy's table."""
 
