@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import sys
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from typing import Annotated, Any
 from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
 
 from .. import __version__
-from ..pipeline.errors import UnavailableError, UnlearnableError
+from ..pipeline.errors import UnavailableError, UnlearnableError, UsageError
 from ..pipeline.execution.stop import Interrupted, stop_on_signals
 from .help import FIRST, BriefFormatter, shown_default
 from .options import FileOptions, split_numbers, whole_numbers
@@ -118,6 +119,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     _log_to_stderr()
     arguments = sys.argv[1:] if argv is None else argv
     try:
+        for argument in arguments:
+            _check_text(argument)
         with stop_on_signals():
             result = build_app(brief=True).meta(arguments, exit_on_error=False, print_error=False)
     except CycloptsError as error:
@@ -128,7 +131,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(f"{error}; run the same command to go on", error.exit_code)
     except Interrupted as stop:
         return _fail(str(stop), stop.exit_code)
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        return _fail(f"{str(error.filename)[:80]}...: {error.strerror}; check the path")
     return result if isinstance(result, int) else 0
+
+
+def _check_text(argument: str) -> None:
+    try:
+        argument.encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"the argument {argument!r} is not UTF-8, which all records are") from None
 
 
 def _log_to_stderr() -> None:

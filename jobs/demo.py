@@ -71,7 +71,7 @@ def _claim(folder: Path, seed: int) -> None:
         if theirs != mine:
             raise UsageError(f"{folder} holds a demo of {theirs}, not of {mine}; choose another")
         return
-    if folder.exists() and any(folder.iterdir()):
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder} is not empty and holds no demo; choose another --output")
     folder.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(mine))

@@ -84,7 +84,8 @@ def _read_mapping(path: str) -> dict[str, Any]:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"cannot read --config {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    # A date that is none is a ValueError of YAML's.
+    except (yaml.YAMLError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise UsageError(f"--config {path} is not YAML: {reason}") from error
     if content is None:

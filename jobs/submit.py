@@ -127,7 +127,7 @@ def _runtime_env(config: SubmitConfig) -> dict[str, Any]:
     if config.runtime_env is not None:
         try:
             environment = yaml.safe_load(Path(config.runtime_env).read_text(encoding="utf-8")) or {}
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        except (OSError, ValueError, yaml.YAMLError) as error:
             reason = " ".join(str(error).split())
             raise UsageError(f"cannot read --runtime-env {config.runtime_env}: {reason}") from error
         if not isinstance(environment, dict):

@@ -66,10 +66,12 @@ def resolve_input(url: str) -> ShardList:
     """Return the shards that an input URL names, sorted by URL.
 
     Raises:
-        UsageError: nothing found, an unreadable folder, two shards of one name, credentials in it.
+        UsageError: nothing found, an unreadable folder, two shards of one name, a name that is no
+            text, credentials in it.
     """
     storage.refuse_secrets(url)
     urls = expand(url)
+    _refuse_odd_names(urls)
     shards = inspect_shards(urls)
     _refuse_equal_names(shards)
     if all(shard.size is None and shard.etag is None for shard in shards) and not any(
@@ -97,6 +99,16 @@ def _listed(urls: Sequence[str]) -> dict[str, dict[str, dict[str, Any]]]:
     folders = Counter(url.rsplit("/", 1)[0] for url in urls)
     many = [folder for folder, count in folders.items() if count >= _LISTED]
     return {folder: storage.list_identities(folder) for folder in many}
+
+
+def _refuse_odd_names(urls: Sequence[str]) -> None:
+    for url in urls:
+        try:
+            url.encode()
+        except UnicodeEncodeError:
+            raise UsageError(
+                f"{url!r} is not UTF-8, which plans and manifests are; rename the file"
+            ) from None
 
 
 def _refuse_equal_names(shards: Sequence[ShardInput]) -> None:

@@ -16,12 +16,19 @@ _SIGNED = re.compile(
 
 
 def local_path(url: str) -> Path | None:
-    """Return the absolute local path that ``url`` names, or None for a remote URL."""
+    """Return the absolute local path that ``url`` names, or None for a remote URL.
+
+    Raises:
+        UsageError: no file can have that path.
+    """
     if url.startswith(("file://", "local://")):
         return Path(url.split("://", 1)[1]).absolute()
     if "://" in url or "::" in url:
         return None
-    return Path(url).expanduser().absolute()
+    try:
+        return Path(url).expanduser().absolute()
+    except RuntimeError as error:
+        raise UsageError(f"{url}: no such user; write the whole path") from error
 
 
 def join(base: str, *parts: str) -> str:

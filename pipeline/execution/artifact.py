@@ -81,7 +81,7 @@ def load_surrogate(url: str) -> tuple[Surrogate, str]:
 def _read_description(url: str) -> dict[str, Any]:
     try:
         text = storage.read_bytes(storage.join(url, DESCRIPTION))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise UsageError(
             f"{url} is no surrogate: it has no {DESCRIPTION}; write one with `unlearnable fit`"
         ) from None

@@ -135,7 +135,7 @@ def _listed_words(config: FitRunConfig) -> tuple[tuple[str, ...], ...]:
         raise UsageError("words is for method mem with the default schedule; leave it out")
     try:
         text = storage.read_bytes(config.words).decode()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         raise UsageError(f"words: there is no file {config.words}") from None
     except UnicodeDecodeError as error:
         raise UsageError(f"words: {config.words} is not UTF-8 text ({error})") from error

@@ -114,6 +114,7 @@ def test_null_in_a_file_leaves_an_option_unset(tmp_path: Path) -> None:
         ("- epsilon\n", "one mapping"),
         ("epsilon: [1\n", "not YAML"),
         ("4: epsilon\n", "one mapping"),
+        ("seed: 2024-13-45\n", "not YAML"),
         ("epsilon: many\n", "many"),
         ("no-dry-run: true\n", "did you mean 'dry-run'"),
         ("config: other.yaml\n", "'config' is no option"),

@@ -40,6 +40,17 @@ REFUSED = {
     "k 17": ("protect {src} {out} --trigger-words 17", r"words is 17; it must be 1\.\.16"),
     "surrogate among shards": ("fit {src} --output {src}", "/in holds shards; choose another"),
     "fit epsilon 0": ("fit {src} --output {out} --epsilon 0", r"epsilon is 0; it must be 1\.\."),
+    "surrogate is a file": (
+        "protect {src} {out} --surrogate {file} --method mem",
+        "notes.txt is no surrogate",
+    ),
+    "unknown home": (
+        "protect {src} ~nosuchuser/x",
+        "no such user; write the whole path",
+    ),
+    "endless name": ("protect {src} {long}", "File name too long; check the path"),
+    "input that is no text": ("protect {src}/\udce9 {out}", "is not UTF-8"),
+    "demo in a file": ("demo --output {file}", "notes.txt is not empty"),
     "device": ("protect {src} {out} --device tpu9", "device is tpu9, .*; it must be auto, cpu"),
     "fit device": ("fit {src} --output {out} --device tpu9", "device is tpu9, .*must be auto, cpu"),
     "caption fields": ("protect {src} {out} --caption-fields", "caption-fields is empty"),
@@ -59,6 +70,10 @@ REFUSED = {
     "fit word floor 0": (
         "fit {src} --output {out} --word-floor 0",
         "word-floor is 0; it must be at least 1",
+    ),
+    "fit words in a folder": (
+        "fit {src} --output {out} --words {src}",
+        "words: there is no file .*in",
     ),
     "fit no words": ("fit {src} --output {out} --words {out}", "words: there is no file .*out"),
     "fit words in vain": (
@@ -84,8 +99,9 @@ def test_what_cannot_be_carried_out_is_refused_before_anything_is_written(
     before = sorted(tmp_path.rglob("*"))
     places = {"src": source, "out": tmp_path / "out", "file": tmp_path / "notes.txt"}
     places["lists"] = tmp_path / "lists.txt"
+    places["long"] = tmp_path / ("x" * 300)
     places["in"] = Path(f"{tmp_path}/{{in,more}}")
-    noise = NOISE if line.startswith("protect") else ()
+    noise = NOISE if line.startswith("protect") and "--method" not in line else ()
     code, told = run(*line.format(**places).split(), *noise)
     assert code == 2, told
     assert re.fullmatch(rf"unlearnable: .*{message}.*\n", told), told

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ...errors import UsageError
 from .photos import TRAIN, Photo, check_keys, make_samples
-from .source import is_image, plain_key, source_folder
+from .source import check_text, is_image, plain_key, source_folder
 from .writing import write_corpus
 
 TEST = "test"
@@ -81,6 +81,8 @@ def _find_identities(folder: Path) -> dict[str, list[Path]]:
             continue
         if Path(root) == folder:
             raise UsageError(f"{min(pictures)} lies outside the folders of the identities")
+        for path in pictures:
+            check_text(f"the path of a picture in {folder}", str(path.relative_to(folder)))
         name = Path(root).name.replace("_", " ").strip()
         if name in found:
             raise UsageError(

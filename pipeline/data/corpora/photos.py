@@ -12,7 +12,7 @@ from typing import Any
 from ...errors import SampleError, UsageError
 from ..images import decode, encode, format_of_ext, output_ext
 from ..shards import Member, Sample
-from .source import image_names, plain_key, read_image
+from .source import check_text, image_names, plain_key, read_image
 from .tables import CaptionRow
 
 TRAIN = "train"
@@ -131,8 +131,6 @@ def _checked(row: CaptionRow) -> list[str]:
     captions = [text.strip() for text in row.captions]
     if not all(captions):
         log.warning("%s: an empty caption of %s is passed over", row.place, row.file)
-    try:
-        "".join(captions).encode()
-    except UnicodeEncodeError as error:
-        raise UsageError(f"{row.place}: the caption is not a text ({error.reason})") from error
+    for text in captions:
+        check_text(f"{row.place}: the caption", text)
     return [text for text in captions if text]

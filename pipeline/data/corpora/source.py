@@ -110,6 +110,14 @@ def entries(path: Path, content: dict[str, Any], name: str) -> Iterator[tuple[st
         yield f"{path} {name}[{index}]", entry
 
 
+def check_text(what: str, text: str) -> None:
+    """Raise UsageError when UTF-8 cannot hold ``text``; the message calls it ``what``."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(f"{what} is not a text ({error.reason}): {text[:60]!r}") from error
+
+
 def is_image(name: str) -> bool:
     """Whether a file name is one of an image and not hidden."""
     return not name.startswith(".") and name.rsplit(".", 1)[-1].lower() in IMAGE_EXTS

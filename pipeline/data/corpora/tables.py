@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ...errors import UsageError
-from .source import not_utf8, numbered_lines
+from .source import check_text, not_utf8, numbered_lines
 
 FILE_COLUMNS = ("file", "image", "file_name", "filename")
 CAPTION_COLUMNS = ("caption", "captions", "text")
@@ -113,6 +113,8 @@ def _parse(place: str, row: Mapping[str, Any]) -> CaptionRow:
         raise UsageError(f"{place}: the caption must be a text or a list of texts")
     if not captions or not all(text.strip() for text in captions):
         raise UsageError(f"{place}: the caption of {file} is empty; fill it in or delete the row")
+    for text in captions:
+        check_text(f"{place}: the caption", text)
     return CaptionRow(place, file, [text.strip() for text in captions])
 
 
@@ -173,7 +175,8 @@ def _read_parquet(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
                 for row in batch.to_pylist():
                     number += 1
                     yield f"{path} row {number}", row
-    except pa.ArrowException as error:
+    # Arrow reports some damages as OSError.
+    except (pa.ArrowException, OSError) as error:
         raise UsageError(f"{path} is not a readable Parquet file ({error})") from error
 
 

@@ -76,6 +76,7 @@ PEOPLE = {"a/1.jpg": None, "a/2.jpg": None, "b/1.jpg": None, "b/2.jpg": None}
         (PEOPLE | {"x/a/1.jpg": None}, {}, r"src/a and .*src/x/a are both the identity 'a'"),
         ({"a_b/1.jpg": None, "a b/1.jpg": None}, {}, "both the identity 'a b'"),
         (PEOPLE | {"a/1.png": None}, {}, "would both be the sample 'a/1'"),
+        (PEOPLE | {"\udce9/1.jpg": None}, {}, r"the path of a picture .* is not a text"),
         (PEOPLE | {"a/3.pgm": b"P5 nothing"}, {}, r"a/3\.pgm: the image cannot be decoded"),
     ],
 )

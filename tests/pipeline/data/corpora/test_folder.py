@@ -126,6 +126,7 @@ def test_bad_csv(src: Path, text: str, message: str) -> None:
         ('{"file": "a.png", "caption": 3}', "line 2: the caption must be a text"),
         ('{"file": "a.png", "captions": []}', "line 2: .*empty"),
         ('{"file": 3, "caption": "x"}', "line 2: the image file must be a text"),
+        (r'{"file": "a.png", "caption": "\ud83d"}', "line 2: the caption is not a text"),
     ],
 )
 def test_bad_jsonl(src: Path, line: str, message: str) -> None:
@@ -142,8 +143,13 @@ def test_bad_tables_and_folders(src: Path, tmp_path: Path) -> None:
     (src / "captions.parquet").write_bytes(b"nonsense")
     with pytest.raises(UsageError, match=r"found: captions\.csv, captions\.parquet"):
         build_folder(str(src), out)
-    with pytest.raises(UsageError, match="not a readable Parquet file"):
-        build_folder(str(src), out, captions=str(src / "captions.parquet"))
+    table = pa.table({"file": ["a.png"] * 99, "caption": list(map(str, range(99)))})
+    pq.write_table(table, src / "captions.parquet", use_dictionary=False)
+    whole = (src / "captions.parquet").read_bytes()
+    for damaged in (b"nonsense", whole[:30] + bytes(200) + whole[230:]):
+        (src / "captions.parquet").write_bytes(damaged)
+        with pytest.raises(UsageError, match="not a readable Parquet file"):
+            build_folder(str(src), out, captions=str(src / "captions.parquet"))
     with pytest.raises(UsageError, match=r"captions must be \.csv"):
         build_folder(str(src), out, captions=str(src / "a.png"))
     with pytest.raises(UsageError, match="does not exist"):
