@@ -168,19 +168,15 @@ def _halves(make: _Making) -> list[list[Victim]]:
 
 
 def _towers(make: _Making) -> list[list[Victim]]:
-    """Pretrained towers: frozen with trained projections, then trained as a whole."""
+    """Pretrained towers, frozen, with trained projections."""
     copies: dict[str, Copy | None] = {"clean": None, "default": make.default()}
-    frozen = {"model": "towers-frozen", "epochs": 10, "lr": 1e-3, **_TOWERS}
-    whole = {"model": "towers", "epochs": 2, "lr": 1e-4, **_TOWERS}
-    rows = []
-    for title, options in {"frozen towers": frozen, "towers": whole}.items():
-        for name, copy in copies.items():
-            found = make.victims(f"{title}: {name}", copy, options=options)
-            if title == "frozen towers":
-                # The features of the towers take most of the time, and are the same for all seeds.
-                found = [Victim(v.row, v.options, make.config.seeds, v.copy) for v in found[:1]]
-            rows.append(found)
-    return rows
+    options: Options = {"model": "towers-frozen", "epochs": 10, "lr": 1e-3, **_TOWERS}
+    # The features of the towers take most of the time, and are the same for all seeds.
+    return [
+        [Victim(v.row, v.options, make.config.seeds, v.copy)]
+        for name, copy in copies.items()
+        for v in make.victims(f"frozen towers: {name}", copy, options=options)[:1]
+    ]
 
 
 def _faces(make: _Making) -> list[list[Victim]]:
