@@ -119,6 +119,6 @@ def test_pictures_of_up_to_12_megapixels_stay_within_the_stated_memory(
     done = subprocess.run(line, capture_output=True, text=True, check=True, env=env)
     peak = float(done.stdout.split()[-1])
     with capsys.disabled():
-        print(f"\\n{steps} steps, {len(LARGE) * repeats * len(TYPES)} pictures: {peak:.0f} MB")
+        print(f"\n{steps} steps, {len(LARGE) * repeats * len(TYPES)} pictures: {peak:.0f} MB")
     check(source, output)
     assert peak < limit
