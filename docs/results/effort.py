@@ -32,14 +32,16 @@ def main() -> None:
             for x in passes
         ]
         axis.scatter(*zip(*points, strict=True), color=colour, s=14, alpha=0.5)
-        axis.plot(passes, means, color=colour, label=f"{label}, seed {', '.join(sorted(common))}")
+        axis.plot(
+            passes, means, color=colour, label=f"{label}, mean of seeds {', '.join(sorted(common))}"
+        )
     axis.axhline(2.95, color="#6e6e73", linestyle=":", label="chance")
     axis.set_xscale("log", base=2)
     axis.set_xticks(passes, [f"{x:.2g}" for x in passes])
-    axis.set_ylim(bottom=0)
+    axis.set_ylim(0, 28)
     axis.set_xlabel("forward+backward passes through the image tower a sample")
     axis.set_ylabel("Hit@10 on clean drawings, %")
-    axis.legend(frameon=False)
+    axis.legend(frameon=False, loc="upper left")
     canvas.savefig(FOLDER / "effort.png", dpi=130)
 
 
