@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
 
 from .. import __version__
+from ..pipeline.data.urls import is_text
 from ..pipeline.errors import UnavailableError, UnlearnableError, UsageError
 from ..pipeline.execution.stop import Interrupted, stop_on_signals
 from .help import FIRST, BriefFormatter, shown_default
@@ -120,7 +121,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if argv is None else argv
     try:
         for argument in arguments:
-            _check_text(argument)
+            if not is_text(argument):
+                raise UsageError(f"the argument {argument!r} is not UTF-8, which all records are")
         with stop_on_signals():
             result = build_app(brief=True).meta(arguments, exit_on_error=False, print_error=False)
     except CycloptsError as error:
@@ -136,13 +138,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         return _fail(f"{str(error.filename)[:80]}...: {error.strerror}; check the path")
     return result if isinstance(result, int) else 0
-
-
-def _check_text(argument: str) -> None:
-    try:
-        argument.encode()
-    except UnicodeEncodeError:
-        raise UsageError(f"the argument {argument!r} is not UTF-8, which all records are") from None
 
 
 def _log_to_stderr() -> None:

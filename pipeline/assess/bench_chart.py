@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from typing import Any
 
 from ..data import storage
-from ..errors import UsageError
 from .bench_record import Figure, read_latest
+from .figures import new_figure, png
 
 _BAR, _SHORT, _SOFT = "#3a7d44", "#d1495b", "#6e6e73"
 
@@ -51,21 +50,15 @@ def draw(record: str, url: str) -> None:
     Raises:
         UsageError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure as Canvas
-    except ImportError as error:
-        raise UsageError("pictures need matplotlib: install unlearnable[demo]") from error
     figures, devices = read_latest(record)
     goals = against_goals(figures)
     driver = [f for f in figures if f.section == "driver"]
-    canvas = Canvas(figsize=(12, max(3.2, 0.36 * len(goals) + 1.4)), layout="constrained")
+    canvas = new_figure(12, max(3.2, 0.36 * len(goals) + 1.4))
     canvas.suptitle(f"unlearnable bench: {devices}", fontsize=10, color=_SOFT)
     left, right = canvas.subplots(1, 2, width_ratios=[1.7, 1])
     _draw_goals(left, goals)
     _draw_driver(right, driver)
-    buffer = io.BytesIO()
-    canvas.savefig(buffer, format="png", dpi=130)
-    storage.write_bytes(url, buffer.getvalue())
+    storage.write_bytes(url, png(canvas, 130))
 
 
 def _draw_goals(axis: Any, goals: list[tuple[Figure, float, float]]) -> None:

@@ -42,6 +42,16 @@ def explained(path: str | os.PathLike[str]) -> Iterator[None]:
         raise UsageError(f"cannot write {os.fspath(path)}: {remedy}") from error
 
 
+def temporary_path(path: Path) -> Path:
+    """Return a new hidden name beside ``path`` for what becomes ``path``."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a name is one of :func:`temporary_path`'s."""
+    return _TEMPORARY.match(name) is not None
+
+
 def replace_file(path: Path, fill: Callable[[BinaryIO], object]) -> None:
     """Write ``path`` by ``fill``: afterwards the whole file is there, or what was there before.
 
@@ -50,7 +60,7 @@ def replace_file(path: Path, fill: Callable[[BinaryIO], object]) -> None:
     """
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+        temporary = temporary_path(path)
         try:
             with temporary.open("xb") as file:
                 fill(file)
@@ -65,7 +75,7 @@ def replace_file(path: Path, fill: Callable[[BinaryIO], object]) -> None:
 def sweep_folder(folder: Path) -> int:
     """Delete what killed calls of :func:`replace_file` left; return how many files."""
     count = 0
-    for entry in [entry for entry in folder.iterdir() if _TEMPORARY.match(entry.name)]:
+    for entry in [entry for entry in folder.iterdir() if is_temporary(entry.name)]:
         with suppress(FileNotFoundError):
             entry.unlink()
             count += 1

@@ -19,6 +19,7 @@ from . import storage
 from .expand import expand
 from .in_groups import map_in_groups
 from .shard_list import POOL, SHARD_SCHEMA, ShardInput, ShardList
+from .urls import is_text
 
 __all__ = [
     "PLAN_NAME",
@@ -103,12 +104,10 @@ def _listed(urls: Sequence[str]) -> dict[str, dict[str, dict[str, Any]]]:
 
 def _refuse_odd_names(urls: Sequence[str]) -> None:
     for url in urls:
-        try:
-            url.encode()
-        except UnicodeEncodeError:
+        if not is_text(url):
             raise UsageError(
                 f"{url!r} is not UTF-8, which plans and manifests are; rename the file"
-            ) from None
+            )
 
 
 def _refuse_equal_names(shards: Sequence[ShardInput]) -> None:

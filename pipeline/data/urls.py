@@ -15,6 +15,15 @@ _SIGNED = re.compile(
 )
 
 
+def is_text(name: str) -> bool:
+    """Whether UTF-8 can hold ``name``; bytes that it cannot hold arrive as lone surrogates."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def local_path(url: str) -> Path | None:
     """Return the absolute local path that ``url`` names, or None for a remote URL.
 

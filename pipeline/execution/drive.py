@@ -183,8 +183,7 @@ class _Run:
             records = committed_records(self.plan, output)
         elif self.only is not None or self.lease.others:
             # What joined runs have committed since this one looked.
-            for name, record in committed_records(self.plan, output).items():
-                records[name] = record
+            records.update(committed_records(self.plan, output))
         write_card(output, self.plan, records, self.config.owner)
         if len(records) - len(records.failed) == len(self.plan.shards):
             write_success(output, self.plan, records)

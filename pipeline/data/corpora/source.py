@@ -12,6 +12,7 @@ from typing import Any
 from ...errors import UsageError
 from .. import storage
 from ..members import IMAGE_EXTS
+from ..urls import is_text
 from .writing import refuse_existing
 
 
@@ -112,10 +113,8 @@ def entries(path: Path, content: dict[str, Any], name: str) -> Iterator[tuple[st
 
 def check_text(what: str, text: str) -> None:
     """Raise UsageError when UTF-8 cannot hold ``text``; the message calls it ``what``."""
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise UsageError(f"{what} is not a text ({error.reason}): {text[:60]!r}") from error
+    if not is_text(text):
+        raise UsageError(f"{what} is not a text (UTF-8 cannot hold it): {text[:60]!r}")
 
 
 def is_image(name: str) -> bool:

@@ -7,8 +7,6 @@ import glob
 import hashlib
 import logging
 import os
-import re
-import secrets
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,11 +16,10 @@ from pathlib import Path
 
 from ...errors import UsageError
 from .. import storage
+from ..local_files import is_temporary, temporary_path
 from ..shards import Sample, ShardWriter
 
 log = logging.getLogger(__name__)
-
-_STAGING = re.compile(r"^\..*\.[0-9a-f]{12}\.tmp$")
 
 
 def write_corpus(
@@ -51,7 +48,7 @@ def refuse_existing(out: str) -> None:
     """Raise UsageError when the folder ``out`` already holds something other than shards."""
     path = storage.local_path(out)
     names = storage.list_names(out) if path is None or not path.is_dir() else os.listdir(path)
-    if any(not (name.endswith(".tar") or _STAGING.match(name)) for name in names):
+    if any(not (name.endswith(".tar") or is_temporary(name)) for name in names):
         raise UsageError(f"{out} is not an empty folder; delete it or choose another one")
 
 
@@ -99,10 +96,10 @@ def _staging(parent: Path, name: str) -> Iterator[Path]:
     """Yield a folder below ``parent`` that vanishes afterwards; those of dead calls vanish now."""
     if parent.is_dir():
         for entry in parent.glob(f".{glob.escape(name)}.*.tmp"):
-            if _STAGING.match(entry.name) and entry.is_dir():
+            if is_temporary(entry.name) and entry.is_dir():
                 with suppress(OSError), _locked(entry):
                     shutil.rmtree(entry, ignore_errors=True)
-    folder = parent / f".{name}.{secrets.token_hex(6)}.tmp"
+    folder = temporary_path(parent / name)
     storage.make_folder(str(folder))
     try:
         with _locked(folder):
