@@ -9,12 +9,13 @@ ENVIRONMENT := .venv/installed
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo docs test test-slow check lint format typecheck bench bench-gpu clean
+.PHONY: help demo docs test test-slow test-gpu check lint format typecheck bench bench-gpu clean
 
 help:
 	@echo "make demo       the whole way on emoji pictures (about 9 minutes on 2 free cores)"
 	@echo "make test       the tests"
 	@echo "make test-slow  the tests that need minutes each (Debian: slurm-wlm munge for some)"
+	@echo "make test-gpu   the tests that need a GPU: kernels, and copies made by both devices"
 	@echo "make check      ruff and mypy"
 	@echo "make docs       the documentation as a site: build/docs/site/index.html"
 	@echo "make bench      measure speed on this machine (about 15 minutes on 2 cores)"
@@ -37,6 +38,9 @@ test: $(ENVIRONMENT)
 
 test-slow: $(ENVIRONMENT)
 	$(BIN)/python -m pytest -m "slow and not gpu" --timeout=7200
+
+test-gpu: $(ENVIRONMENT)
+	$(BIN)/python -m pytest -m "not slow" tests/kernels tests/pipeline/execution/test_devices.py
 
 check: lint typecheck
 

@@ -76,9 +76,11 @@ def sweep_folder(folder: Path) -> int:
     """Delete what killed calls of :func:`replace_file` left; return how many files."""
     count = 0
     for entry in [entry for entry in folder.iterdir() if is_temporary(entry.name)]:
-        with suppress(FileNotFoundError):
-            entry.unlink()
-            count += 1
+        # A folder of such a name may be the staging folder of a living command.
+        if entry.is_file():
+            with suppress(FileNotFoundError):
+                entry.unlink()
+                count += 1
     return count
 
 

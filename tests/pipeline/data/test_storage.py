@@ -137,8 +137,10 @@ def test_a_file_in_the_way_of_a_folder_is_explained(tmp_path: Path) -> None:
 def test_sweep_removes_only_temporaries(tmp_path: Path) -> None:
     for name in (".a.tar.0123456789ab.tmp", ".a.tar.tmp", "a.tar", ".profile"):
         (tmp_path / name).write_bytes(b"")
+    (tmp_path / ".train.0123456789ab.tmp").mkdir()
     assert storage.sweep(str(tmp_path)) == 1
-    assert sorted(os.listdir(tmp_path)) == [".a.tar.tmp", ".profile", "a.tar"]
+    left = [".a.tar.tmp", ".profile", ".train.0123456789ab.tmp", "a.tar"]
+    assert sorted(os.listdir(tmp_path)) == left
     assert storage.sweep(str(tmp_path / "none")) == 0
 
 
