@@ -62,7 +62,7 @@ class PixelBatch:
             self.members += parts
             self.lossy += [is_lossy] * len(parts)
         stacks = [torch.stack([images[i] for i in group]) for group in self.members]
-        self.images = [stack if stack.is_cuda else send(stack, device) for stack in stacks]
+        self.images = [send(stack, device) for stack in stacks]
         self.deltas = [torch.zeros_like(group, dtype=torch.int8) for group in self.images]
         self.order = torch.tensor([i for group in self.members for i in group]).argsort()
         sides = [tuple(group.shape[-2:]) for group in self.images]

@@ -197,7 +197,7 @@ class Rounds:
         count = min(config.batch_size, len(self.images))
         for _ in range(config.round_steps):
             index = torch.randperm(len(self.images), generator=self.generator)[:count]
-            pixels = PixelBatch(list(self.images[index].to(config.device)), self.spec)
+            pixels = PixelBatch(list(self.images[index]), self.spec, config.device)
             tokens = self._tokens(index, index)
             delta = climb_universal(
                 next(turns), pixels, delta, tokens, config, self.passes, self.memory
@@ -250,8 +250,8 @@ class Rounds:
         config, turns = self.config, self.learners.turns()
         order = torch.randperm(len(self.images), generator=self.generator)
         for index in order.split(config.batch_size):
-            images = list(self.images[index].to(config.device))
-            pixels = PixelBatch(images, self.spec, views=self.views)
+            images = list(self.images[index])
+            pixels = PixelBatch(images, self.spec, config.device, views=self.views)
             pixels.set_delta(0, self.deltas[index].to(config.device))
             if search:
                 self._search(next(turns), pixels, index)

@@ -10,6 +10,6 @@ def send(tensor: Tensor, device: str) -> Tensor:
 
     To a GPU it goes through page-locked memory, beside what the GPU computes meanwhile.
     """
-    if not device.startswith("cuda"):
+    if tensor.is_cuda or not device.startswith("cuda"):
         return tensor.to(device)
     return tensor.pin_memory().to(device, non_blocking=True)

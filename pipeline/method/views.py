@@ -60,10 +60,8 @@ class Views:
         if "crop" in self.kinds:
             pixels = _cropped(pixels, generator.getrandbits(63))
         if "flip" in self.kinds:
-            turned = [i for i in range(len(pixels)) if generator.random() < 0.5]
-            pixels = pixels.index_copy(
-                0, index := torch.tensor(turned, dtype=torch.long), pixels[index].flip(-1)
-            )
+            # Chosen one by one: an index would have to be copied to where the pixels are.
+            pixels = torch.stack([i.flip(-1) if generator.random() < 0.5 else i for i in pixels])
         return pixels
 
 

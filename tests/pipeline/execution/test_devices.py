@@ -1,19 +1,26 @@
 """What a GPU may change in a copy, as docs/results/bench.md states it.
 
-Without a GPU its kernels run in Triton's interpreter and bfloat16 stands for its other sums; tests
-marked `gpu` compare whole copies of both devices.
+Without a GPU its kernels run in Triton's interpreter, and bfloat16 and a device of Python
+(`support/second_device.py`) stand for its other sums; tests marked `gpu` compare whole copies of
+both devices.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import second_device
 import torch
+from second_device import FITS
 from torch import Tensor
+from torch.utils import backend_registration
 
 from unlearnable.kernels import hotflip_topk, pgd_step
 from unlearnable.pipeline.assess.config import VerifyConfig
@@ -104,6 +111,33 @@ def test_nothing_that_the_model_computes_reaches_the_files_of_the_default(
     assert [row.loss_after for row in rough] != [row.loss_after for row in exact]
     assert without_losses(rough) == without_losses(exact)
     assert shard_bytes(tmp_path / "rough") == shard_bytes(tmp_path / "exact")
+
+
+@pytest.mark.parametrize(
+    "fit",
+    [
+        pytest.param(name, marks=() if name in ("views", "paper") else pytest.mark.slow)
+        for name in FITS
+    ],
+)
+@pytest.mark.skipif(
+    not hasattr(backend_registration, "_setup_privateuseone_for_python_backend"),
+    reason="this torch has no devices of Python",
+)
+def test_another_device_is_given_all_that_it_computes_with_and_writes_the_same_pictures(
+    fit: str,
+) -> None:
+    command = [sys.executable, second_device.__file__, fit]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    found = json.loads(run.stdout)
+    assert found["apart"]
+    assert found["words"]
+    designed = fit not in ("paper", "em", "tap")
+    for copied in found["copies"]:
+        assert not copied["losses"]
+        if designed and not copied["steps"]:
+            assert copied["same"]
 
 
 @pytest.mark.gpu
