@@ -83,9 +83,12 @@ def fit(config: FitRunConfig) -> FitSummary:
     wanted = config.max_samples
     if wanted is None and config.schedule == "default":
         wanted = DEFAULT_SAMPLES
-    side = common_spec(config.model, image_size=config.image_size).image_size
+    spec = common_spec(
+        config.model, image_size=config.image_size, context_length=config.context_length
+    )
+    settings.check_context(spec.context_length)
     with stop_on_signals():
-        chosen = choose_samples(shards, config, side, wanted)
+        chosen = choose_samples(shards, config, spec.image_size, wanted)
         if len(chosen.picks) < 2:
             raise UsageError(
                 f"{config.input} holds {len(chosen.picks)} usable samples; a fit needs at least 2"

@@ -174,11 +174,8 @@ class FitConfig:
             raise UsageError(f"texture is {self.texture}; it must be a share from 0 to 1")
         if self.image_size is not None and self.image_size < 16:
             raise UsageError(f"image-size is {self.image_size}; it must be at least 16 pixels")
-        if self.context_length is not None and self.context_length < self.trigger_words + 3:
-            raise UsageError(
-                f"context-length is {self.context_length}; a trigger of {self.trigger_words} words "
-                f"needs at least {self.trigger_words + 3}"
-            )
+        if self.context_length is not None:
+            self.check_context(self.context_length)
         counts = {
             "rounds": (self.rounds, 1),
             "steps-per-round": (self.steps_per_round, 0),
@@ -188,6 +185,15 @@ class FitConfig:
         for name, (value, least) in counts.items():
             if value is not None and value < least:
                 raise UsageError(f"{name} is {value}; it must be at least {least}")
+
+    def check_context(self, tokens: int) -> None:
+        """Raise UsageError where a model that reads ``tokens`` of a caption sees no more of it."""
+        least = self.positions + 3
+        if tokens < least:
+            raise UsageError(
+                f"the model reads {tokens} tokens of a caption, a trigger of {self.positions} "
+                f"words needs at least {least}: pass --context-length, or fewer --trigger-words"
+            )
 
     @property
     def published(self) -> bool:

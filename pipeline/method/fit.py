@@ -55,6 +55,7 @@ def fit_surrogate(
     spec = common_spec(
         config.model, image_size=config.image_size, context_length=config.context_length
     )
+    config.check_context(spec.context_length)
     texts = Captions(captions, get_tokenizer(spec.name, spec.context_length))
     if config.published:
         return Rounds(images, texts, config).run(progress, state, keep)

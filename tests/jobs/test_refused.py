@@ -38,6 +38,10 @@ REFUSED = {
     "epsilon 8.5": ("protect {src} {out} --epsilon 8.5", "epsilon is 8.5; give a whole number"),
     "k 0": ("protect {src} {out} --trigger-words 0", r"words is 0; it must be 1\.\.16"),
     "k 17": ("protect {src} {out} --trigger-words 17", r"words is 17; it must be 1\.\.16"),
+    "more words than the model reads": (
+        "fit {src} --output {out} --trigger-words 15",
+        "reads 16 tokens of a caption, a trigger of 15 words needs at least 18",
+    ),
     "surrogate among shards": ("fit {src} --output {src}", "/in holds shards; choose another"),
     "fit epsilon 0": ("fit {src} --output {out} --epsilon 0", r"epsilon is 0; it must be 1\.\."),
     "surrogate is a file": (

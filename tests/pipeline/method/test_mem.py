@@ -220,7 +220,7 @@ def test_settings_out_of_range_are_refused(config: MemConfig, coded: Surrogate) 
     ("change", "message"),
     [
         ({"image_size": -1}, "image-size is -1"),
-        ({"context_length": 5}, "context-length is 5"),
+        ({"context_length": 5}, "reads 5 tokens .*, a trigger of 3 words needs at least 6"),
         ({"rounds": 0}, "rounds is 0"),
         ({"steps_per_round": -1}, "steps-per-round is -1"),
         ({"pgd_steps": -1}, "pgd-steps is -1"),
