@@ -22,7 +22,7 @@ from ..data.shards import Sample, open_shard
 from ..errors import SampleError, ShardError, UsageError
 from ..method.config import FitConfig
 from ..method.fit import fit_surrogate
-from ..method.learners import common_spec
+from ..method.learners import fit_spec
 from ..seeds import derive_seed
 from .artifact import DESCRIPTION, load_surrogate, save_surrogate
 from .checkpoint import Checkpoint
@@ -83,10 +83,7 @@ def fit(config: FitRunConfig) -> FitSummary:
     wanted = config.max_samples
     if wanted is None and config.schedule == "default":
         wanted = DEFAULT_SAMPLES
-    spec = common_spec(
-        config.model, image_size=config.image_size, context_length=config.context_length
-    )
-    settings.check_context(spec.context_length)
+    spec = fit_spec(settings)
     with stop_on_signals():
         chosen = choose_samples(shards, config, spec.image_size, wanted)
         if len(chosen.picks) < 2:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .config import FitConfig
 from .content import share_of_guess
-from .learners import common_spec
+from .learners import fit_spec
 from .models import get_tokenizer
 from .passes import Passes
 from .patterns import TEXTURES
@@ -52,10 +52,7 @@ def fit_surrogate(
         UsageError: settings out of range, or too few words in the captions.
     """
     config.validate()
-    spec = common_spec(
-        config.model, image_size=config.image_size, context_length=config.context_length
-    )
-    config.check_context(spec.context_length)
+    spec = fit_spec(config)
     texts = Captions(captions, get_tokenizer(spec.name, spec.context_length))
     if config.published:
         return Rounds(images, texts, config).run(progress, state, keep)

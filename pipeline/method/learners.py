@@ -46,6 +46,19 @@ def common_spec(
     return specs[0]
 
 
+def fit_spec(config: FitConfig) -> ModelSpec:
+    """Return the input that the models of a fit read.
+
+    Raises:
+        UsageError: as `common_spec`, or a trigger leaves no room for a caption.
+    """
+    spec = common_spec(
+        config.model, image_size=config.image_size, context_length=config.context_length
+    )
+    config.check_context(spec.context_length)
+    return spec
+
+
 class Learners:
     """Models with an optimizer each.
 

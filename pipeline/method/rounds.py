@@ -12,7 +12,7 @@ from torch import Tensor
 from ..seeds import derive_seed
 from .config import FitConfig, MemConfig
 from .hotflip import search_triggers
-from .learners import Learners, common_spec
+from .learners import Learners, fit_spec
 from .models import Tokenizer, to_model_input
 from .objective import info_nce
 from .passes import Passes
@@ -72,9 +72,7 @@ class Rounds:
 
     def __init__(self, images: Tensor, captions: Captions, config: FitConfig) -> None:
         self.config, self.images, self.captions = config, images, captions
-        self.spec = common_spec(
-            config.model, image_size=config.image_size, context_length=config.context_length
-        )
+        self.spec = fit_spec(config)
         self.generator = torch.Generator().manual_seed(config.seed)
         self.passes = Passes()
         self.memory = MicroBatch()

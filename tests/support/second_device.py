@@ -109,10 +109,9 @@ def install() -> None:
     # Gradients through checkpoints ask every device for these.
     getattr(torch, DEVICE).get_amp_supported_dtype = lambda: [torch.bfloat16]
     library = torch.library.Library("aten", "IMPL")
-    empty = torch.empty
 
     def like(size: Any, *_: Any, dtype: Any = None, **__: Any) -> Tensor:
-        return _Held(empty(size, dtype=dtype, device="cpu"))
+        return _Held(torch.empty(size, dtype=dtype, device="cpu"))
 
     def strided(size: Any, stride: Any, dtype: Any = None, **_: Any) -> Tensor:
         return _Held(torch.empty_strided(size, stride, dtype=dtype, device="cpu"))
@@ -179,8 +178,8 @@ def compare(name: str) -> dict[str, Any]:
             work = partial(_protected, here, sizes, config)
             found = work("cpu"), _on_second(work)
             losses = found[0].loss_after == found[1].loss_after
-            same = _same(*found)
-            copies.append({"steps": options.get("steps"), "same": same, "losses": losses})
+            steps, same = options.get("steps"), _same(*found)
+            copies.append({"steps": steps, "same": same, "losses": losses})
     words = here.vocabulary == there.vocabulary
     return {"apart": _keeps_apart(), "words": words, "copies": copies}
 
