@@ -69,7 +69,7 @@ def preview(config: PreviewConfig) -> PreviewSummary:
     """Protect ``config.n`` samples and write their contact sheet.
 
     Without a surrogate the trigger words come from a few captions, and a brief trial chooses
-    between plain and textured casts; the longer trial of `fit` may choose the others.
+    between plain casts and gratings; the longer trial of `fit` may choose the others.
 
     Raises:
         UsageError: the request cannot be carried out as written, or no sample can be protected.

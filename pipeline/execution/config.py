@@ -118,7 +118,7 @@ class FitRunConfig:
     topics: bool | None = None
     """What captions say chooses the words that own a pattern, or chance; fit decides if unset."""
     texture: float | None = None
-    """Share of a pattern's cells in which its colour is inverted; fit tries 0 and 0.5 if unset."""
+    """Share of a period in which a pattern's cast is inverted; fit tries 0 and 0.5 if unset."""
     views: tuple[str, ...] = ()
     """Random views that it is fitted on, with commas: crop, resize, flip, jpeg."""
     blocklist: tuple[str, ...] = ()

@@ -105,8 +105,9 @@ class FitConfig:
         topics: what captions say chooses the words of coded positions, so that the pattern is tied
             to the captions' own words too; chance does otherwise (default schedule). When None fit
             tries how soon its model reads the pictures themselves: where that is late, topics.
-        texture: share of a pattern's cells in which its colour cast is inverted; 0 leaves the cast
-            plain. When None fit tries 0 and 0.5 and keeps what its model reads sooner.
+        texture: share of a grating's period in which the colour cast of a pattern is inverted, in
+            quarters; 0 leaves the cast plain. When None fit tries 0 and 0.5 and keeps what its
+            model reads sooner.
         decoys: words a decoy position draws from.
         rounds: rounds of the alternation; the schedule's own where None.
         steps_per_round: AdamW steps of the surrogate in each round; the schedule's own where None.

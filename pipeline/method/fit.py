@@ -96,7 +96,7 @@ def _fit_soonest_read(
 ) -> Surrogate:
     """Fit once with each texture and keep the fit whose training loss was lowest on average.
 
-    On drawings plain casts are read sooner, on photographs textured ones; what a model reads sooner
+    On drawings plain casts are read sooner, on photographs gratings; what a model reads sooner
     from the start is what protects (docs/results).
     """
     trials: dict[float, Surrogate] = {}

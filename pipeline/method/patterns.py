@@ -1,8 +1,9 @@
 """The designed code: a region of the image for each trigger position, a pattern for each word.
 
 What a network learns first is what it reads most easily. A pattern is a colour cast times a
-texture: the cast is read on drawings, the texture stands out on photographs, whose own colours
-drown a cast but which hold little power at so short a period.
+grating: the cast is read on drawings, the grating stands out on photographs, whose own colours
+drown a cast but which hold little power at so short a period. All of a grating's power lies at one
+frequency and its harmonics, so that scaling a picture takes less of it than of random cells.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ from torch import Tensor
 CASTS = torch.tensor(
     [[r, g, b] for r in (1, -1) for g in (1, -1) for b in (1, -1)], dtype=torch.int8
 )
-# A texture repeats every TILE cells; CELLS of them span an image's shorter side, so that a model
-# sees one texture whatever the size of the file it was resized from.
+# A grating repeats every TILE cells; CELLS of them span an image's shorter side, so that a model
+# sees one grating whatever the size of the file it was resized from.
 TILE = 4
 CELLS = 64
-# Shares of inverted cells that fit tries.
+# Shares of a grating's period that fit tries.
 TEXTURES = (0.0, 0.5)
 
 
@@ -43,6 +44,23 @@ def region_owner(positions: int, height: int, width: int) -> Tensor:
     return owner
 
 
+def gratings(inverted: float) -> Tensor:
+    """Square waves of one period TILE: upright, level and both diagonals, each in two phases.
+
+    No two are each other's inverse at half a period, so no two casts with gratings are alike.
+
+    Args:
+        inverted: share of the period that is -1, in quarters.
+
+    Returns:
+        int8 [8, TILE, TILE] of +-1.
+    """
+    row, column = torch.arange(TILE)[:, None], torch.arange(TILE)[None, :]
+    directions = torch.broadcast_tensors(column, row, column + row, column - row)
+    phases = torch.stack([(phase + shift) % TILE for phase in directions for shift in (0, 1)])
+    return torch.where(phases < TILE - round(inverted * TILE), 1, -1).to(torch.int8)
+
+
 @dataclass(frozen=True)
 class PatternBook:
     """Patterns owned by trigger words.
@@ -55,21 +73,25 @@ class PatternBook:
 
     @staticmethod
     def design(positions: int, words: int, inverted: float, seed: int) -> PatternBook:
-        """Give the words of each position the eight casts in turn, each with a texture of its own.
+        """Give the words of each position the eight casts in turn, each with a grating.
 
         Args:
             positions: trigger positions that own a region.
-            words: words of each (V).
-            inverted: share of a tile's cells in which the cast changes sign; 0 leaves plain casts.
-            seed: of the textures.
+            words: words of each (V); up to 64 have patterns of their own, where there are gratings.
+            inverted: share of a grating's period in which the cast changes sign, in quarters; 0
+                leaves plain casts.
+            seed: of which grating goes with which cast.
         """
         generator = torch.Generator().manual_seed(seed)
-        count = round(inverted * TILE * TILE)
-        textures = torch.ones(positions, words, TILE * TILE, dtype=torch.int8)
-        order = torch.rand(textures.shape, generator=generator).argsort(-1)
-        textures.scatter_(-1, order[..., :count], -1)
-        casts = CASTS[torch.arange(words) % len(CASTS)].view(1, words, 3, 1, 1)
-        return PatternBook(casts * textures.view(positions, words, 1, TILE, TILE))
+        found = gratings(inverted)
+        order = torch.stack(
+            [torch.randperm(len(found), generator=generator) for _ in range(positions)]
+        )
+        word = torch.arange(words)
+        # Words that share a cast follow each other in the order of gratings.
+        turn = (word + word // len(CASTS)) % len(found)
+        casts = CASTS[word % len(CASTS)].view(1, words, 3, 1, 1)
+        return PatternBook(casts * found[order[:, turn]].unsqueeze(2))
 
     def compose(self, choice: Tensor, height: int, width: int) -> Tensor:
         """Lay out the patterns of the chosen words.

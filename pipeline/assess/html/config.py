@@ -24,7 +24,7 @@ class PreviewConfig:
     trigger_words: int = 7
     """Words put in front of each caption, 1 to 16; a surrogate brings its own number."""
     texture: float | None = None
-    """Share of a cast's cells that are inverted, 0 to 1; chosen by a brief trial when unset."""
+    """Share of a period in which a cast is inverted, 0 to 1; chosen by a brief trial when unset."""
     epsilon: int = 8
     """Largest change of a pixel, in 8-bit levels, 1 to 64."""
     seed: int = 0

@@ -6,6 +6,7 @@ from unlearnable.pipeline.method.patterns import (
     CELLS,
     TILE,
     PatternBook,
+    gratings,
     region_owner,
 )
 
@@ -37,15 +38,35 @@ def test_plain_casts_are_the_corners_of_the_colour_cube() -> None:
     assert torch.equal(CASTS.abs(), torch.ones_like(CASTS))
 
 
-def test_textures_invert_their_share_of_cells_in_every_channel_alike() -> None:
-    plain = PatternBook.design(3, 16, inverted=0.0, seed=0).tiles
-    book = PatternBook.design(3, 16, inverted=0.25, seed=0).tiles
-    flipped = (book != plain).flatten(3)
-    assert torch.equal(flipped.sum(-1), torch.full((3, 16, 3), TILE * TILE // 4))
-    assert torch.equal(flipped, flipped[:, :, :1].expand_as(flipped))
-    assert len(flipped[:, :, 0].flatten(0, 1).unique(dim=0)) > 16
-    assert torch.equal(book, PatternBook.design(3, 16, inverted=0.25, seed=0).tiles)
-    assert not torch.equal(book, PatternBook.design(3, 16, inverted=0.25, seed=1).tiles)
+@pytest.mark.parametrize("quarters", [1, 2, 3])
+def test_gratings_invert_their_share_of_cells_and_differ(quarters: int) -> None:
+    waves = gratings(quarters / 4)
+    assert waves.shape == (8, TILE, TILE)
+    assert torch.equal((waves < 0).sum((1, 2)), torch.full((8,), quarters * TILE))
+    either = torch.cat([waves, -waves])
+    assert len(either.unique(dim=0)) == 16
+
+
+def test_a_grating_has_one_direction() -> None:
+    across, down = gratings(0.5)[0], gratings(0.5)[2]
+    assert torch.equal(across, across[:1].expand_as(across))
+    assert torch.equal(down, across.T)
+    rising, falling = gratings(0.5)[4], gratings(0.5)[6]
+    assert torch.equal(rising, rising.roll((1, -1), (0, 1)))
+    assert torch.equal(falling, falling.roll((1, 1), (0, 1)))
+
+
+def test_every_cast_goes_with_a_grating_of_its_own_in_every_channel_alike() -> None:
+    plain = PatternBook.design(3, 64, inverted=0.0, seed=0).tiles
+    book = PatternBook.design(3, 64, inverted=0.5, seed=0).tiles
+    textures = book * plain
+    assert torch.equal(textures, textures[:, :, :1].expand_as(textures))
+    for position in range(3):
+        assert len(textures[position, :8, 0].unique(dim=0)) == 8
+        assert len(book[position].unique(dim=0)) == 64
+    assert not torch.equal(textures[0], textures[1])
+    assert torch.equal(book, PatternBook.design(3, 64, inverted=0.5, seed=0).tiles)
+    assert not torch.equal(book, PatternBook.design(3, 64, inverted=0.5, seed=1).tiles)
 
 
 @pytest.mark.parametrize("size", [(64, 64), (20, 30), (128, 192)])
@@ -65,7 +86,7 @@ def test_compose_puts_each_words_pattern_in_its_region(size: tuple[int, int]) ->
                 )
 
 
-def test_the_texture_scales_with_the_image() -> None:
+def test_the_grating_scales_with_the_image() -> None:
     book = PatternBook.design(4, 8, inverted=0.5, seed=0)
     choice = torch.tensor([[1, 2, 3, 4]])
     small, large = book.compose(choice, 64, 64), book.compose(choice, 256, 256)
