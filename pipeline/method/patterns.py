@@ -22,7 +22,7 @@ CASTS = torch.tensor(
 # sees one grating whatever the size of the file it was resized from.
 TILE = 4
 CELLS = 64
-# Shares of a grating's period that fit tries.
+# Inverted shares of a grating's period that fit tries.
 TEXTURES = (0.0, 0.5)
 
 
