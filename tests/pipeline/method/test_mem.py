@@ -10,7 +10,7 @@ from torch import Tensor
 
 from unlearnable.pipeline.errors import UsageError
 from unlearnable.pipeline.method.config import FitConfig, MemConfig
-from unlearnable.pipeline.method.fit import fit_surrogate
+from unlearnable.pipeline.method.fit import fit_surrogate, soonest_read
 from unlearnable.pipeline.method.hotflip import search_triggers
 from unlearnable.pipeline.method.mem import BatchProtector, ProtectedBatch, protect_batch
 from unlearnable.pipeline.method.objective import swap_loss
@@ -97,12 +97,27 @@ def test_fit_keeps_the_texture_that_was_read_sooner(images: Tensor, coded: Surro
     assert sorted(losses) == ["0.0", "0.5"]
     assert losses["0.0"] != losses["0.5"]
     texture = coded.meta["fit"]["texture"]
-    assert losses[str(texture)] == min(losses.values())
+    assert texture == soonest_read({float(name): loss for name, loss in losses.items()})
     direct = fit_surrogate(images, CAPTIONS, dataclasses.replace(SMALL, texture=texture))
     assert direct.code is not None
     assert coded.code is not None
     assert torch.equal(direct.code.tiles, coded.code.tiles)
     assert direct.meta["curve"] == coded.meta["curve"]
+
+
+@pytest.mark.parametrize(
+    ("plain", "gratings", "chosen"),
+    [
+        pytest.param(2.12, 2.26, 0.0, id="drawings"),
+        pytest.param(4.07, 3.73, 0.5, id="photographs"),
+        pytest.param(4.287, 4.293, 0.5, id="draw"),
+        pytest.param(4.20, 4.25, 0.0, id="plain-casts-just-ahead"),
+    ],
+)
+def test_a_draw_between_textures_goes_to_gratings(
+    plain: float, gratings: float, chosen: float
+) -> None:
+    assert soonest_read({0.0: plain, 0.5: gratings}) == chosen
 
 
 @pytest.mark.parametrize("schedule", ["coded", "paper"])
