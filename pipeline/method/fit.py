@@ -22,8 +22,8 @@ from .surrogate import Surrogate
 _UNREAD = 0.75
 # One sample in so many is kept from the trial.
 _HELD_OUT = 8
-# Losses of textures that differ by less, as a share, are a draw: gratings wrongly taken cost a copy
-# of drawings little, plain casts wrongly taken cost one of photographs much (docs/results).
+# Losses of textures that differ by less, as a share, are a draw: plain casts wrongly taken cost a
+# copy of photographs more than gratings wrongly taken cost one of drawings (docs/results).
 _DRAW = 0.01
 
 
