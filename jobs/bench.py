@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from ..pipeline.assess.config import BenchConfig
+from ..pipeline.experiments.bench.config import BenchConfig
 
 _DEFAULT = BenchConfig()
 
@@ -16,7 +16,7 @@ def bench(config: Annotated[BenchConfig, Parameter(name="*")] = _DEFAULT) -> int
 
     About 15 minutes on 2 cores; everything it reads it makes itself, in a temporary folder.
     """
-    from ..pipeline.assess.bench import run_bench
+    from ..pipeline.experiments.bench.run import run_bench
 
     run_bench(config)
     return 0

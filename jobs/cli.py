@@ -13,7 +13,7 @@ from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
 from .. import __version__
 from ..pipeline.data.urls import is_text
 from ..pipeline.errors import UnavailableError, UnlearnableError, UsageError
-from ..pipeline.execution.stop import Interrupted, stop_on_signals
+from ..pipeline.execution.driver.stop import Interrupted, stop_on_signals
 from .help import FIRST, BriefFormatter, shown_default
 from .options import FileOptions, split_numbers, whole_numbers
 

@@ -107,7 +107,7 @@ def _corpus(folder: Path) -> tuple[str, str]:
 
 
 def _save_picture(folder: Path) -> None:
-    from ..pipeline.assess.figures import contact_sheet
+    from ..pipeline.report.figures import contact_sheet
 
     train, _ = _corpus(folder)
     contact_sheet(train, str(folder / "protected"), str(folder / "before-after.png"))

@@ -6,12 +6,12 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from ..pipeline.assess.config import EvaluateConfig
+from ..pipeline.evaluate.config import EvaluateConfig
 
 
 def evaluate(config: Annotated[EvaluateConfig, Parameter(name="*")]) -> int:
     """Train victims on each corpus, test them on clean shards, compare."""
-    from ..pipeline.assess.evaluate import evaluate as run
+    from ..pipeline.evaluate.evaluate import evaluate as run
 
     print(run(config))
     return 0

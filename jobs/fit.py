@@ -11,7 +11,7 @@ from ..pipeline.execution.config import FitRunConfig
 
 def fit(config: Annotated[FitRunConfig, Parameter(name="*")]) -> int:
     """Fit a surrogate on a bounded part of a corpus, and write it as an artifact."""
-    from ..pipeline.execution.fit_run import fit as run
+    from ..pipeline.execution.fit import fit as run
 
     print(run(config))
     return 0

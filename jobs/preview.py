@@ -6,12 +6,12 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from ..pipeline.assess.html.config import PreviewConfig
+from ..pipeline.report.config import PreviewConfig
 
 
 def preview(config: Annotated[PreviewConfig, Parameter(name="*")]) -> int:
     """Protect a few samples and show them before, after and their difference."""
-    from ..pipeline.assess.preview import preview as run
+    from ..pipeline.report.preview import preview as run
 
     print(run(config))
     return 0

@@ -11,7 +11,7 @@ from ..pipeline.execution.config import ProtectConfig
 
 def protect(config: Annotated[ProtectConfig, Parameter(name="*")]) -> int:
     """Write a protected copy of a corpus; run it again to go on after an interruption."""
-    from ..pipeline.execution.run import protect as run
+    from ..pipeline.execution.protect import protect as run
 
     summary = run(config)
     print(summary)

@@ -6,12 +6,12 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from ..pipeline.assess.html.config import ReportConfig
+from ..pipeline.report.config import ReportConfig
 
 
 def report(config: Annotated[ReportConfig, Parameter(name="*")]) -> int:
     """Write one HTML page, without network, about a protected copy."""
-    from ..pipeline.assess.html.report import report as run
+    from ..pipeline.report.report import report as run
 
     print(run(config))
     return 0

@@ -14,7 +14,7 @@ import yaml
 from cyclopts import Parameter
 
 from ..pipeline.errors import UsageError
-from ..pipeline.execution.stop import Interrupted
+from ..pipeline.execution.driver.stop import Interrupted
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ def submit(config: Annotated[SubmitConfig, Parameter(name="*")]) -> int:
 
     The same command again follows the job that runs. SIGINT and SIGTERM stop the job.
     """
-    from ..pipeline.execution.verdict import verdict
+    from ..pipeline.execution.driver.verdict import verdict
     from .ray_job import RayJobs
 
     output = _output_of(config)
@@ -72,7 +72,7 @@ def _exit_code(details: Any, output: str | None, *, was_complete: bool, stopped:
     Ray keeps none for a driver that was stopped or lost. Then the output decides: it is complete
     now and was not before, or the command has to be run again.
     """
-    from ..pipeline.execution.verdict import verdict
+    from ..pipeline.execution.driver.verdict import verdict
 
     state = "LOST" if details is None else str(details.status.value)
     code = None if details is None else details.driver_exit_code

@@ -6,12 +6,12 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from ..pipeline.assess.config import VerifyConfig
+from ..pipeline.verify.config import VerifyConfig
 
 
 def verify(config: Annotated[VerifyConfig, Parameter(name="*")]) -> int:
     """Check a protected copy from its published files alone; exit code 4 tells of a violation."""
-    from ..pipeline.assess.verify import verify as run
+    from ..pipeline.verify.verify import verify as run
 
     report = run(config)
     print(report.to_json() if config.json else report)

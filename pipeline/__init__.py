@@ -1,1 +1,1 @@
-"""Method, data, execution and assessment of protected image-caption corpora."""
+"""Protected image-caption corpora: method, data, execution, and products made of them."""

@@ -77,7 +77,7 @@ def corpus(build_shards: ShardBuilder, tmp_path_factory: pytest.TempPathFactory)
 def surrogate(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     """Folder of a surrogate that was really fitted, for a moment, on `corpus`."""
     from unlearnable.pipeline.execution.config import FitRunConfig
-    from unlearnable.pipeline.execution.fit_run import fit
+    from unlearnable.pipeline.execution.fit import fit
 
     folder = str(tmp_path_factory.mktemp("surrogate") / "artifact")
     fit(

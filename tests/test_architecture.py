@@ -20,25 +20,26 @@ SOURCES = [path for path in FILES if (path.parent / "__init__.py").exists()]
 MAX_FILE_LINES = 350
 MAX_FUNCTION_LINES = 40
 
-RAY_PACKAGE = "unlearnable.pipeline.execution.ray_executor"
+RAY_PACKAGE = "unlearnable.pipeline.execution.executors.ray"
 STORAGE_MODULE = "unlearnable.pipeline.data.storage"
+_PRODUCTS = (
+    "pipeline.verify",
+    "pipeline.evaluate",
+    "pipeline.report",
+    "pipeline.experiments",
+    "jobs",
+)
+_ABOVE_DATA = ("pipeline.execution", *_PRODUCTS)
 # Who must not import whom: a dependency points downwards only.
 FORBIDDEN = {
-    "unlearnable.kernels": ("unlearnable.pipeline", "unlearnable.jobs"),
-    "unlearnable.pipeline.method": (
-        "unlearnable.pipeline.data",
-        "unlearnable.pipeline.execution",
-        "unlearnable.pipeline.assess",
-        "unlearnable.jobs",
-    ),
-    "unlearnable.pipeline.data": (
-        "unlearnable.pipeline.method",
-        "unlearnable.pipeline.execution",
-        "unlearnable.pipeline.assess",
-        "unlearnable.jobs",
-    ),
-    "unlearnable.pipeline.execution": ("unlearnable.jobs",),
-    "unlearnable.pipeline.assess": ("unlearnable.jobs",),
+    "kernels": ("pipeline", "jobs"),
+    "pipeline.method": ("pipeline.data", *_ABOVE_DATA),
+    "pipeline.data": ("pipeline.method", *_ABOVE_DATA),
+    "pipeline.execution": _PRODUCTS,
+    "pipeline.verify": ("pipeline.evaluate", "pipeline.report", "pipeline.experiments", "jobs"),
+    "pipeline.evaluate": ("pipeline.verify", "pipeline.experiments", "jobs"),
+    "pipeline.report": ("pipeline.experiments", "jobs"),
+    "pipeline.experiments": ("jobs",),
 }
 
 
@@ -101,15 +102,16 @@ def test_imports_are_found_in_every_form() -> None:
             from ...kernels.pgd_step import pgd_step
         """
     )
-    found = imported(source, "unlearnable.pipeline.execution.run", is_package=False)
+    found = imported(source, "unlearnable.pipeline.execution.protect", is_package=False)
     assert {
         "ray.util",
         "unlearnable.pipeline.data.storage",
         "unlearnable.pipeline.execution.worker",
         "unlearnable.kernels.pgd_step",
     } <= found
-    inside = imported("from .run import protect", "unlearnable.pipeline.execution", is_package=True)
-    assert "unlearnable.pipeline.execution.run.protect" in inside
+    late = "from .protect import protect"
+    inside = imported(late, "unlearnable.pipeline.execution", is_package=True)
+    assert "unlearnable.pipeline.execution.protect.protect" in inside
 
 
 def test_only_the_ray_executor_and_the_submission_import_ray() -> None:
@@ -127,9 +129,9 @@ def test_dependencies_point_downwards(layer: str) -> None:
     upward = {
         (module_name(path), name)
         for path in SOURCES
-        if within(module_name(path), layer)
+        if within(module_name(path), f"unlearnable.{layer}")
         for name in imports_of(path)
-        if any(within(name, other) for other in FORBIDDEN[layer])
+        if any(within(name, f"unlearnable.{other}") for other in FORBIDDEN[layer])
     }
     assert upward == set()
 

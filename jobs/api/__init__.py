@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .notebook import protect_batch
-    from .pipeline.assess.evaluate import evaluate
-    from .pipeline.assess.verify import verify
+    from .pipeline.evaluate.evaluate import evaluate
     from .pipeline.execution.artifact import load_surrogate
-    from .pipeline.execution.fit_run import fit
-    from .pipeline.execution.run import protect
+    from .pipeline.execution.fit import fit
+    from .pipeline.execution.protect import protect
+    from .pipeline.verify.verify import verify
 
 __version__ = "0.1.0"
 __all__ = [
@@ -29,12 +29,12 @@ __all__ = [
 ]
 
 _HOMES = {
-    "evaluate": ".pipeline.assess.evaluate",
-    "fit": ".pipeline.execution.fit_run",
+    "evaluate": ".pipeline.evaluate.evaluate",
+    "fit": ".pipeline.execution.fit",
     "load_surrogate": ".pipeline.execution.artifact",
-    "protect": ".pipeline.execution.run",
+    "protect": ".pipeline.execution.protect",
     "protect_batch": ".notebook",
-    "verify": ".pipeline.assess.verify",
+    "verify": ".pipeline.verify.verify",
 }
 
 

@@ -15,17 +15,17 @@ import torch
 from PIL import Image, ImageOps
 from tqdm.auto import tqdm
 
-from .pipeline.assess.figures import GAIN, Comparison, require_matplotlib, sheet_png
-from .pipeline.assess.html.pages import gallery, render
 from .pipeline.data.images import MAX_PIXELS, decode, encode, image_member
 from .pipeline.data.shards import Member, Sample
 from .pipeline.errors import UsageError
 from .pipeline.execution.artifact import load_surrogate
-from .pipeline.execution.in_memory import Protected, protect_samples
 from .pipeline.execution.spec import RunSpec, package_version
-from .pipeline.execution.worker import choose_device
+from .pipeline.execution.worker.in_memory import Protected, protect_samples
+from .pipeline.execution.worker.shard_worker import choose_device
 from .pipeline.method.config import MemConfig
 from .pipeline.method.surrogate import Surrogate
+from .pipeline.report.figures import GAIN, Comparison, require_matplotlib, sheet_png
+from .pipeline.report.pages import gallery, render
 
 ImageLike = Image.Image | npt.NDArray[np.uint8] | torch.Tensor
 Captions = str | Sequence[str]

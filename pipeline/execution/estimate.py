@@ -16,12 +16,12 @@ from ..data.plan import Plan, ShardInput
 from ..data.shards import Sample, open_shard, write_shard
 from ..errors import ShardError
 from .config import ProtectConfig
-from .resume import committed_records
-from .schedule import ShardTask
-from .scratch import scratch_folder
+from .driver.resume import committed_records
+from .driver.schedule import ShardTask
+from .driver.summary import RunSummary
 from .spec import WorkerSetup
-from .summary import RunSummary
-from .worker import make_worker
+from .worker.scratch import scratch_folder
+from .worker.shard_worker import make_worker
 
 _BATCHES = 2
 _WARM_UP = 4

@@ -16,14 +16,14 @@ from ..data.plan import Plan, ShardInput, ShardList, read_plan
 from ..data.shards import Sample, ShardReader, ShardWriter, open_shard
 from ..errors import SampleError, ShardError, UsageError, ViolationError
 from .config import RestoreConfig
-from .gather import gather
-from .lease import lease_output
-from .local_executor import run_local
-from .resume import begin, check_places, committed_records, find_plan
-from .schedule import ShardTask, TaskQueue, failed_record
-from .scratch import scratch_folder
-from .stop import Interrupted, StopFlag, stop_on_signals
-from .summary import RunSummary, summarise
+from .driver.gather import gather
+from .driver.lease import lease_output
+from .driver.resume import begin, check_places, committed_records, find_plan
+from .driver.schedule import ShardTask, TaskQueue, failed_record
+from .driver.stop import Interrupted, StopFlag, stop_on_signals
+from .driver.summary import RunSummary, summarise
+from .executors.local import run_local
+from .worker.scratch import scratch_folder
 
 
 class RestoreWorker:

@@ -7,11 +7,11 @@ from ..data.ledger import read_ledger, record_url
 from ..data.plan import Plan, ShardInput, ShardList, inspect_shards, read_plan
 from ..errors import BusyError, UsageError
 from .config import ProtectConfig, RetryConfig
-from .drive import check_running, drive
-from .lease import read_leases
-from .run import REQUEST
+from .driver.drive import check_running, drive
+from .driver.lease import read_leases
+from .driver.summary import RunSummary
+from .protect import REQUEST
 from .spec import RunSpec, WorkerSetup, package_version
-from .summary import RunSummary
 
 
 def retry(config: RetryConfig) -> RunSummary:

@@ -13,9 +13,9 @@ from ..data.ledger import SUCCESS_NAME, LedgerRecord, read_ledger
 from ..data.plan import read_plan
 from ..errors import UsageError
 from ..method.passes import Passes
-from .board import InWork
 from .config import StatusConfig
-from .lease import read_leases
+from .driver.in_flight import InWork
+from .driver.lease import read_leases
 
 _SLOWEST = 5
 _RECENT_SECONDS = 600.0

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from .microbatch import encode
 from .passes import Passes
 from .patterns import PatternBook
 from .pixels import PixelBatch
 from .tokens import insert_trigger
 from .transfer import send
-from .units import encode
 from .vocabulary import TriggerVocabulary
 
 if TYPE_CHECKING:

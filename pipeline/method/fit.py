@@ -9,9 +9,9 @@ from statistics import fmean
 import torch
 from torch import Tensor
 
+from .clean_probe import share_of_guess
 from .config import FitConfig
-from .content import share_of_guess
-from .learners import fit_spec
+from .ensemble import fit_spec
 from .models import get_tokenizer
 from .passes import Passes
 from .patterns import TEXTURES

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from ...kernels.hotflip_topk import hotflip_topk
+from .microbatch import MicroBatch, Slope, encode
 from .objective import info_nce, swap_loss
 from .passes import Passes
 from .tokens import insert_trigger
-from .units import MicroBatch, Slope, encode
 
 if TYPE_CHECKING:
     from open_clip import CLIP

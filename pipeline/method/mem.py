@@ -14,16 +14,16 @@ from ..seeds import derive_seed
 from .config import MemConfig
 from .effort import WordTrials, lay_code, steps, trials
 from .hotflip import search_triggers
+from .microbatch import MicroBatch, encode
 from .objective import info_nce
 from .passes import Passes
 from .pgd import descend, encode_texts, permutation, targets
 from .pixels import PixelBatch
+from .precision import tune
 from .surrogate import Fitted, Surrogate, check_surrogate, image_digest
 from .tokens import insert_trigger
 from .topics import draw_words
 from .transfer import send
-from .tuning import tune
-from .units import MicroBatch, encode
 from .views import Views
 
 if TYPE_CHECKING:

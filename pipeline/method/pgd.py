@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from .config import FitConfig, MemConfig
+from .microbatch import MicroBatch, by_input, encode
 from .objective import info_nce
 from .passes import Passes
 from .pixels import PixelBatch
-from .units import MicroBatch, by_input, encode
 
 if TYPE_CHECKING:
     from open_clip import CLIP

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from ..seeds import derive_seed
 from .config import FitConfig, MemConfig
+from .ensemble import Learners, fit_spec
 from .hotflip import search_triggers
-from .learners import Learners, fit_spec
+from .microbatch import MicroBatch, encode
 from .models import Tokenizer, to_model_input
 from .objective import info_nce
 from .passes import Passes
@@ -22,7 +23,6 @@ from .pixels import PixelBatch
 from .surrogate import Surrogate, Weights, image_digest
 from .tokens import insert_trigger
 from .topics import Topics, draw_words, fit_topics
-from .units import MicroBatch, encode
 from .views import Views
 from .vocabulary import corpus_vocabulary, full_vocabulary
 

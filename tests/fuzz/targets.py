@@ -41,7 +41,7 @@ from unlearnable.pipeline.errors import (
     ViolationError,
 )
 from unlearnable.pipeline.execution.config import StatusConfig
-from unlearnable.pipeline.execution.lease import Lease, read_leases
+from unlearnable.pipeline.execution.driver.lease import Lease, read_leases
 from unlearnable.pipeline.execution.status import status
 
 LIMITS = Limits(max_member_bytes=1 << 16, max_sample_bytes=1 << 17, max_members=8)

@@ -27,7 +27,7 @@ from runs import NOISE, Run
 
 from unlearnable.jobs.cli import main
 from unlearnable.pipeline.data.manifest import ManifestRow, manifest_url, read_manifest
-from unlearnable.pipeline.execution.verdict import verdict
+from unlearnable.pipeline.execution.driver.verdict import verdict
 from unlearnable.pipeline.method.models import get_tokenizer
 from unlearnable.pipeline.method.vocabulary import leading_ids
 

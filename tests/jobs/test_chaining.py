@@ -14,7 +14,7 @@ from unlearnable.pipeline.data.images import decode, image_member
 from unlearnable.pipeline.data.manifest import SCHEMA, manifest_url, read_manifest
 from unlearnable.pipeline.data.shards import open_shard
 from unlearnable.pipeline.execution.config import ProtectConfig
-from unlearnable.pipeline.execution.run import protect
+from unlearnable.pipeline.execution.protect import protect
 
 SHARDS = 2
 SAMPLES = 40

@@ -9,7 +9,7 @@ import pytest
 from unlearnable.jobs.cli import main, parse
 from unlearnable.jobs.submit import SubmitConfig, _exit_code, _runtime_env
 from unlearnable.pipeline.execution.config import ProtectConfig
-from unlearnable.pipeline.execution.run import protect
+from unlearnable.pipeline.execution.protect import protect
 
 NOWHERE = "http://127.0.0.1:9"
 RANDOM = ("--method", "random")

@@ -66,9 +66,9 @@ def child(order: dict[str, object]) -> int:
 
 
 def serve() -> None:
-    import unlearnable.pipeline.execution.run
+    import unlearnable.pipeline.execution.protect
 
-    assert unlearnable.pipeline.execution.run
+    assert unlearnable.pipeline.execution.protect
     for line in sys.stdin:
         pid = os.fork()
         if pid == 0:

@@ -23,10 +23,10 @@ from pathlib import Path
 
 from unlearnable.jobs.cli import main
 from unlearnable.pipeline.data.ledger import LedgerRecord
-from unlearnable.pipeline.execution import run
-from unlearnable.pipeline.execution.schedule import ShardTask
+from unlearnable.pipeline.execution import protect as run
+from unlearnable.pipeline.execution.driver.schedule import ShardTask
 from unlearnable.pipeline.execution.spec import WorkerSetup
-from unlearnable.pipeline.execution.worker import make_worker
+from unlearnable.pipeline.execution.worker.shard_worker import make_worker
 
 
 class Harmful:

@@ -7,7 +7,7 @@ import signal
 import time
 
 from unlearnable.pipeline.data.ledger import LedgerRecord
-from unlearnable.pipeline.execution.schedule import ShardTask
+from unlearnable.pipeline.execution.driver.schedule import ShardTask
 
 
 class HarmfulWorker:

@@ -6,7 +6,7 @@ import sys
 from dataclasses import replace
 
 from unlearnable.jobs.cli import main
-from unlearnable.pipeline.assess.paper import tables
+from unlearnable.pipeline.experiments.paper import tables
 
 SIZES = {"model": "tiny", "image_size": 32, "context_length": 24}
 

@@ -21,7 +21,7 @@ from unlearnable.pipeline.data.manifest import SCHEMA
 from unlearnable.pipeline.data.shards import Member, Sample, open_shard, write_shard
 from unlearnable.pipeline.errors import UsageError
 from unlearnable.pipeline.execution.config import ProtectConfig
-from unlearnable.pipeline.execution.run import protect
+from unlearnable.pipeline.execution.protect import protect
 
 CAPTIONS: list[Captions] = ["a red apple", ["a boat", "one boat on a river"], "a green house"]
 

@@ -17,7 +17,7 @@ import pytest
 from slurm_cluster import job_state, slurm_cluster, wait_for_job, why_not
 
 from unlearnable.pipeline.execution.config import ProtectConfig
-from unlearnable.pipeline.execution.run import protect
+from unlearnable.pipeline.execution.protect import protect
 
 pytestmark = [
     pytest.mark.slow,

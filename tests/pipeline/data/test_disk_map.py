@@ -10,7 +10,7 @@ from processes import PEAK
 
 from unlearnable.pipeline.data.ledger import LedgerRecord, Records
 from unlearnable.pipeline.errors import UsageError
-from unlearnable.pipeline.execution.schedule import is_storage_full
+from unlearnable.pipeline.execution.driver.schedule import is_storage_full
 
 NAMES = ("b", "a", "é", "\udcff", "a b/c'")
 

@@ -28,7 +28,7 @@ print(count, resolved - started, written - resolved, read - written, first, peak
 _RESUME = """
 import sys, time
 from unlearnable.pipeline.execution.config import ProtectConfig
-from unlearnable.pipeline.execution.run import make_spec, protect
+from unlearnable.pipeline.execution.protect import make_spec, protect
 from unlearnable.pipeline.data.ledger import LedgerRecord, record_url, write_record
 from unlearnable.pipeline.data.plan import Plan, config_hash, resolve_input, write_plan
 config = ProtectConfig(sys.argv[1], sys.argv[2], method="random", executor="local")

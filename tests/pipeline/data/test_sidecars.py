@@ -11,8 +11,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from unlearnable.pipeline.assess.config import VerifyConfig
-from unlearnable.pipeline.assess.verify import verify
 from unlearnable.pipeline.data.captions import read_captions
 from unlearnable.pipeline.data.images import image_member
 from unlearnable.pipeline.data.manifest import manifest_url, read_manifest
@@ -20,7 +18,9 @@ from unlearnable.pipeline.data.shards import Member, Sample, open_shard, write_s
 from unlearnable.pipeline.data.sidecars import publish_sidecars
 from unlearnable.pipeline.errors import ShardError
 from unlearnable.pipeline.execution.config import ProtectConfig
-from unlearnable.pipeline.execution.run import protect
+from unlearnable.pipeline.execution.protect import protect
+from unlearnable.pipeline.verify.config import VerifyConfig
+from unlearnable.pipeline.verify.verify import verify
 
 COLUMNS = {
     "url": pa.string(), "caption": pa.string(), "key": pa.string(), "status": pa.string(),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from unlearnable.pipeline.execution import fit_run
+from unlearnable.pipeline.execution import fit as fit_run
 from unlearnable.pipeline.execution.checkpoint import NAME, Checkpoint
 from unlearnable.pipeline.execution.config import FitRunConfig
 from unlearnable.pipeline.method.rounds import State

@@ -23,15 +23,15 @@ from torch import Tensor
 from torch.utils import backend_registration
 
 from unlearnable.kernels import hotflip_topk, pgd_step
-from unlearnable.pipeline.assess.config import VerifyConfig
-from unlearnable.pipeline.assess.verify import verify
 from unlearnable.pipeline.data.images import decode, image_member
 from unlearnable.pipeline.data.manifest import ManifestRow, manifest_url, read_manifest
 from unlearnable.pipeline.data.shards import open_shard
 from unlearnable.pipeline.execution.artifact import load_surrogate
 from unlearnable.pipeline.execution.config import FitRunConfig, ProtectConfig
-from unlearnable.pipeline.execution.fit_run import fit
-from unlearnable.pipeline.execution.run import protect
+from unlearnable.pipeline.execution.fit import fit
+from unlearnable.pipeline.execution.protect import protect
+from unlearnable.pipeline.verify.config import VerifyConfig
+from unlearnable.pipeline.verify.verify import verify
 
 # Pictures are measured on the host, wherever they were optimised.
 KERNELS = (hotflip_topk, pgd_step)

@@ -51,7 +51,7 @@ _NOISE_MEGABYTES = 20
 _PROTECT = """
 import sys
 from unlearnable.pipeline.execution.config import ProtectConfig
-from unlearnable.pipeline.execution.run import protect
+from unlearnable.pipeline.execution.protect import protect
 source, output, method, surrogate = sys.argv[1:]
 options = {"method": method, "surrogate": surrogate or None, "executor": "local"}
 assert protect(ProtectConfig(source, output, **options)).exit_code == 0

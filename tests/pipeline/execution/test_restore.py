@@ -11,9 +11,9 @@ import pytest
 from unlearnable.pipeline.data.shards import Member, Sample, open_shard
 from unlearnable.pipeline.errors import UsageError
 from unlearnable.pipeline.execution.config import ProtectConfig, RestoreConfig, RetryConfig
+from unlearnable.pipeline.execution.protect import protect
 from unlearnable.pipeline.execution.restore import restore
 from unlearnable.pipeline.execution.retry import retry
-from unlearnable.pipeline.execution.run import protect
 
 
 @pytest.fixture(scope="module")

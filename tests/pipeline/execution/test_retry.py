@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 
 from unlearnable.jobs.cli import main
-from unlearnable.pipeline.assess.config import VerifyConfig
-from unlearnable.pipeline.assess.verify import verify
 from unlearnable.pipeline.data.ledger import LedgerRecord
 from unlearnable.pipeline.data.plan import read_plan, write_plan
 from unlearnable.pipeline.errors import UsageError
 from unlearnable.pipeline.execution.config import ProtectConfig, RetryConfig
+from unlearnable.pipeline.execution.driver.schedule import ShardTask
+from unlearnable.pipeline.execution.protect import protect
 from unlearnable.pipeline.execution.retry import retry
-from unlearnable.pipeline.execution.run import protect
-from unlearnable.pipeline.execution.schedule import ShardTask
-from unlearnable.pipeline.execution.worker import ShardWorker
+from unlearnable.pipeline.execution.worker.shard_worker import ShardWorker
+from unlearnable.pipeline.verify.config import VerifyConfig
+from unlearnable.pipeline.verify.verify import verify
 
 
 def digests(output: Path) -> dict[str, str]:

@@ -13,11 +13,11 @@ from unlearnable.pipeline.method.config import FitConfig, MemConfig
 from unlearnable.pipeline.method.fit import fit_surrogate, soonest_read
 from unlearnable.pipeline.method.hotflip import search_triggers
 from unlearnable.pipeline.method.mem import BatchProtector, ProtectedBatch, protect_batch
+from unlearnable.pipeline.method.microbatch import MicroBatch
 from unlearnable.pipeline.method.objective import swap_loss
 from unlearnable.pipeline.method.passes import Passes
 from unlearnable.pipeline.method.surrogate import Surrogate
 from unlearnable.pipeline.method.tokens import insert_trigger
-from unlearnable.pipeline.method.units import MicroBatch
 from unlearnable.pipeline.method.vocabulary import leading_ids
 
 WORDS = [

@@ -1,1 +1,0 @@
-"""Verification, victims, retrieval and reports."""

@@ -1,0 +1,76 @@
+"""Options of `evaluate`: every field's docstring is the help text of its option."""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY, dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """Train victims on published corpora and measure what they learned."""
+
+    _: KW_ONLY
+    train: tuple[str, ...]
+    """Corpora to train on, each as NAME=URL: a directory, a glob, a brace list or one shard."""
+    test: str
+    """Clean shards that every victim is tested on: an fsspec URL as for `train`."""
+    output: str
+    """URL of the JSON file of results; finished victims in it are not trained again."""
+    attack: tuple[str, ...] = ()
+    (
+        "Attacks on the protection, each as NAME[:ARG]; every corpus is evaluated once more under "
+        "each. Published pictures: jpeg[:QUALITY], crawl (256 px, white border, JPEG 95), "
+        "down-up[:FACTOR], gray, blur[:SIGMA], median[:SIZE], bits[:N], noise[:SIGMA]. Each epoch: "
+        "augment (crop, flip, colour jitter). Captions: strip-trigger[:K], shuffle-words, "
+        "replace-caption (by the clean corpus' own). Corpus: share[:PERCENT] protected; "
+        "average[:K], average-highpass[:K] (subtract the mean picture of each of the first K "
+        "words); average-leaked[:PAIRS], purify[:PAIRS] (a denoiser), which learn from leaked "
+        "originals. K is the manifest's where it is left out."
+    )
+    clean: str = "clean"
+    """Unprotected corpus in `train`; replace-caption, share, average-leaked and purify read it."""
+    model: str = "tiny"
+    (
+        "The victim: tiny, tiny-deep, tiny-vit (64 px, for CPUs) or the name of any open_clip "
+        "model, from scratch or from `init`; or pretrained towers that are no CLIP (extra "
+        "`towers`): towers, or towers-frozen with trained projections."
+    )
+    init: str | None = None
+    """Weights that every victim starts from: URL of a .safetensors or .pt file made for `model`."""
+    weights: str | None = None
+    """URL of a folder for each victim's last weights, NAME-seedN.safetensors, for `init`."""
+    identities: bool = False
+    """Captions name identities: one-to-one retrieval, and accuracy of naming test pictures."""
+    image_size: int | None = None
+    """Side of the victim's square input in pixels; the model's own when unset."""
+    context_length: int | None = None
+    """Tokens that the victim reads of a caption; the model's own when unset."""
+    epochs: int = 8
+    """Passes over each corpus (published protocol: 32)."""
+    batch_size: int = 128
+    """Pairs in a training batch."""
+    lr: float = 5e-4
+    """Peak learning rate of AdamW, reached after a linear warm-up and left along a cosine."""
+    weight_decay: float = 0.2
+    """Weight decay of matrices and kernels; gains and biases have none."""
+    seeds: tuple[int, ...] = (0,)
+    """One victim a corpus and seed; every corpus sees the same seeds and the same order."""
+    eval_every: int = 1
+    """Epochs between two retrieval tests; the last epoch is always tested."""
+    workers: int = 1
+    """Victims that are trained at once, each in a process of its own."""
+    threads: int = 1
+    """Threads of a victim's tensor operations."""
+    device: str = "auto"
+    """auto (a GPU where there is one), cpu, or a torch device such as cuda:0."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Arithmetic of the victim's layers: auto is bf16 autocast on a GPU and fp32 on a CPU."""
+    caption_fields: tuple[str, ...] = ("caption", "captions")
+    """Fields of a sample's .json member that hold captions (the .txt member always does)."""
+    max_pixels: int = 1 << 26
+    """Images with more pixels are passed over."""
+    plot: str | None = None
+    """URL of a PNG of Hit@10 by epoch, one line a corpus as published; needs the extra `demo`."""
+    plot_attacks: str | None = None
+    """URL of a PNG of Hit@10 at the best epoch, one line a corpus and attack; needs `demo` too."""

@@ -1,0 +1,219 @@
+"""Driving a run: what waits goes to an executor, what comes back is recorded, the end is marked."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import socket
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+
+from ...data.card import write_card
+from ...data.ledger import LedgerRecord, Records, is_covered, read_record, write_success
+from ...data.plan import Plan, ShardList
+from ...errors import UnlearnableError, UsageError
+from ..checks import check_least
+from ..config import ProtectConfig
+from ..executors.choose import choose_executor, execute
+from ..spec import WorkerSetup
+from ..worker.shard_worker import make_worker
+from .gather import gather
+from .lease import OutputLease, lease_output
+from .resume import begin, committed_records, find_plan
+from .run_log import RunLog
+from .schedule import StorageFullError, TaskQueue, Worker, is_storage_full
+from .slices import parse_slice, take_slice
+from .stop import Interrupted, StopFlag, stop_on_signals
+from .summary import RunSummary, summarise
+
+log = logging.getLogger(__name__)
+
+
+def check_running(config: ProtectConfig) -> None:
+    """Refuse settings of the executor that cannot work, before anything is read.
+
+    Raises:
+        UsageError: out of range, or not possible here.
+    """
+    check_least(config, 1, "workers", "io_threads", "max_attempts")
+    check_least(config, 0, "shard_timeout", "grace_seconds")
+    if not 0 <= config.max_quarantined <= 1:
+        raise UsageError(f"max-quarantined is {config.max_quarantined}; it is a share, 0 to 1")
+    if config.slice is not None:
+        parse_slice(config.slice)
+    choose_executor(config)
+
+
+def drive(
+    config: ProtectConfig,
+    setup: WorkerSetup,
+    plan: Plan,
+    shards: ShardList,
+    *,
+    new: bool,
+    only: frozenset[str] | None = None,
+    make: Callable[[WorkerSetup], Worker[LedgerRecord]] = make_worker,
+) -> RunSummary:
+    """Run the shards of ``plan`` that are not committed and mark the output when it is complete.
+
+    Args:
+        config: how to run; what determines the bytes is in ``setup`` and ``plan``.
+        setup: how workers make themselves ready.
+        plan: the plan of the output.
+        shards: its shards as they are now.
+        new: whether the plan is still to be written.
+        only: names of the shards to run; None for all.
+        make: makes a worker, in its own process where there are several.
+
+    Raises:
+        UsageError: another run holds the output, or no shard can succeed.
+        StorageFullError: no space is left; nothing half-written was committed.
+    """
+    started = time.monotonic()
+    part = take_slice(plan, config.slice)
+    join = config.join or config.slice is not None
+    records = Records()
+    exit_code = 0
+    with stop_on_signals(config.grace_seconds) as stop:
+        try:
+            with lease_output(config.output, plan.config_hash, stop, join=join) as lease:
+                if new:
+                    # Another run may have begun since this one looked.
+                    plan, new = find_plan(plan.config, shards, config.output, plan.request)
+                alone = lease.others == 0
+                records = begin(plan, shards, config.output, new=new, alone=alone, part=part)
+                lease.hold()
+                if only is None and config.slice is not None:
+                    only = frozenset(shard.name for shard in part.shards)
+                run = _Run(config, partial(make, setup), plan, part, lease, stop, records, only)
+                run.carry_out(_waiting(shards, only, records))
+        except Interrupted as interruption:
+            log.warning("%s", interruption)
+            exit_code = interruption.exit_code
+        except UnlearnableError as error:
+            if is_storage_full(error):
+                raise StorageFullError(str(error)) from error
+            raise
+    return summarise(
+        config.output,
+        part,
+        records,
+        seconds=time.monotonic() - started,
+        exit_code=exit_code,
+        max_quarantined=config.max_quarantined,
+    )
+
+
+@dataclass
+class _Run:
+    """A run that may write: its plan is there and its lease is held."""
+
+    config: ProtectConfig
+    make: Callable[[], Worker[LedgerRecord]]
+    plan: Plan
+    part: Plan
+    lease: OutputLease
+    stop: StopFlag
+    records: Records
+    only: frozenset[str] | None
+
+    def carry_out(self, waiting: ShardList) -> None:
+        """Run the shards that wait, add their records, and mark a complete output."""
+        with RunLog(self.config.output, self.lease.run, self.config.log_file) as run_log:
+            run_log.event("run_begun", **self._facts(waiting))
+            end: dict[str, object] = {"error": None}
+            try:
+                if waiting:
+                    if self.config.slice is None:
+                        waiting = _own_order(waiting, self.lease)
+                    self._work(waiting, run_log)
+                self._finish()
+            except BaseException as error:
+                end["error"] = f"{type(error).__name__}: {error}"
+                raise
+            finally:
+                failed = len(self.records.failed)
+                end |= {"committed": len(self.records) - failed, "failed": failed}
+                run_log.event("run_ended", **end)
+
+    def _facts(self, waiting: ShardList) -> dict[str, object]:
+        return {
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "version": self.plan.version,
+            "config_hash": self.plan.config_hash,
+            "shards": len(self.part.shards),
+            "waiting": len(waiting),
+            "executor": choose_executor(self.config),
+            "workers": self.config.workers,
+            "slice": self.config.slice,
+            "joined": self.lease.others,
+        }
+
+    def _work(self, waiting: ShardList, run_log: RunLog) -> None:
+        queue = TaskQueue(
+            waiting,
+            self.config.output,
+            config_hash=self.plan.config_hash,
+            max_attempts=self.config.max_attempts,
+            run_log=run_log,
+        )
+        self.lease.show(queue.board)
+        total = len(self.records) + len(waiting)
+        gpus = self.config.gpus_per_worker
+        running = execute(self.config, self.make, queue, self.stop, gpus_per_worker=gpus)
+        with closing(running) as finished:
+            held = _while_held(finished, self.lease)
+            gather(self.config.output, held, total, self.records)
+
+    def _finish(self) -> None:
+        """Write the card, and when every shard is committed the marks of a complete output."""
+        output, records = self.config.output, self.records
+        for name in sorted(records.failed):
+            # A joined run may have done what failed here.
+            records[name] = read_record(output, name) or records[name]
+        if self.config.slice is not None:
+            # Whoever commits the last shard of all slices finds every record here.
+            if not is_covered(output, self.plan):
+                return
+            records = committed_records(self.plan, output)
+        elif self.only is not None or self.lease.others:
+            # What joined runs have committed since this one looked.
+            records.update(committed_records(self.plan, output))
+        write_card(output, self.plan, records, self.config.owner)
+        if len(records) - len(records.failed) == len(self.plan.shards):
+            write_success(output, self.plan, records)
+
+
+def _while_held(finished: Iterable[LedgerRecord], lease: OutputLease) -> Iterator[LedgerRecord]:
+    for record in finished:
+        lease.check()
+        yield record
+
+
+def _waiting(shards: ShardList, only: frozenset[str] | None, records: Records) -> ShardList:
+    if only is None and not records:
+        return shards
+    return ShardList.of(
+        shard
+        for shard in shards
+        if (only is None or shard.name in only) and shard.name not in records
+    )
+
+
+def _own_order(waiting: ShardList, lease: OutputLease) -> ShardList:
+    """Return the shards in another order than those of the runs that are joined.
+
+    A worker passes over what it finds committed: runs that come from two ends meet once.
+    """
+    if lease.others == 1:
+        return waiting[::-1]
+    if lease.others:
+        order = list(range(len(waiting)))
+        random.Random(lease.run).shuffle(order)
+        return waiting.take(order)
+    return waiting

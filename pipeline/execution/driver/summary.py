@@ -1,0 +1,131 @@
+"""What a run tells at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from ...data import storage
+from ...data.ledger import LedgerRecord
+from ...data.manifest import MANIFEST_DIR
+from ...data.plan import Plan
+
+# Failed shards that are named: a task's log is read by people.
+_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """The end of a run, or with ``estimated_bytes`` what a run would be.
+
+    Attributes:
+        output: URL of the output directory.
+        exit_code: 0, 3, 130 or 143 (DESIGN section 5).
+        shards: shards of the plan.
+        committed: shards that are done, those of earlier runs included.
+        failed: reason by name of each failed shard.
+        samples: samples read.
+        protected: samples published with protection.
+        quarantined: samples not published.
+        max_quarantined: share of the samples above which they are too many.
+        seconds: time this run took.
+        estimated_bytes: dry run only: disk space that the output will take.
+        estimated_worker_seconds: dry run only: seconds of work, over all workers.
+        estimated_seconds: dry run only: seconds until the end.
+        estimated_cost: dry run only: worker hours times the price of one; None without a price.
+    """
+
+    output: str
+    exit_code: int = 0
+    shards: int = 0
+    committed: int = 0
+    failed: dict[str, str] = field(default_factory=dict)
+    samples: int = 0
+    protected: int = 0
+    quarantined: int = 0
+    max_quarantined: float = 1.0
+    seconds: float = 0.0
+    estimated_bytes: int | None = None
+    estimated_worker_seconds: float = 0.0
+    estimated_seconds: float = 0.0
+    estimated_cost: float | None = None
+
+    @property
+    def too_many_quarantined(self) -> bool:
+        """Whether more samples are quarantined than allowed."""
+        return self.quarantined > self.max_quarantined * self.samples
+
+    def __str__(self) -> str:
+        if self.estimated_bytes is not None:
+            return self._estimate(self.estimated_bytes)
+        done = (
+            f"{self.output}: {self.committed} of {self.shards} shards, {self.protected} of "
+            f"{self.samples} samples protected, {self.quarantined} quarantined, "
+            f"{self.seconds:.1f} s"
+        )
+        lines = [done]
+        failed = [f"failed: {name}: {reason}" for name, reason in sorted(self.failed.items())]
+        lines += failed[:_SHOWN]
+        if len(failed) > _SHOWN:
+            lines.append(
+                f"failed: {len(failed) - _SHOWN} shards more; `unlearnable status {self.output}` "
+                f"names all"
+            )
+        if self.too_many_quarantined:
+            lines.append(
+                f"more than the allowed share of {self.max_quarantined:g} is quarantined: the "
+                f"column `reason` of {storage.join(self.output, MANIFEST_DIR)} tells why; mend "
+                f"the samples and protect them to a new output, or raise --max-quarantined"
+            )
+        left = self.shards - self.committed - len(self.failed)
+        if left and self.exit_code == 3:
+            lines.append(f"{left} shards were never begun; run the protect command again")
+        if self.exit_code in (130, 143):
+            lines.append("interrupted; run the same command to resume")
+        return "\n".join(lines)
+
+    def _estimate(self, size: int) -> str:
+        rate = self.samples / self.estimated_worker_seconds if self.estimated_worker_seconds else 0
+        cost = "" if self.estimated_cost is None else f", which cost {self.estimated_cost:,.2f}"
+        return (
+            f"{self.output}: {self.committed} of {self.shards} shards are done; the others hold "
+            f"about {self.samples} samples and need about {size / 1e6:.1f} MB. A trial of a few "
+            f"batches on this machine ran at {rate:.1f} samples/s, so this takes about "
+            f"{self.estimated_worker_seconds / 3600:.3g} worker hours{cost}; the end comes after "
+            f"about {self.estimated_seconds / 3600:.3g} hours. Nothing was written."
+        )
+
+
+def summarise(
+    output: str,
+    plan: Plan,
+    records: Mapping[str, LedgerRecord],
+    *,
+    seconds: float,
+    exit_code: int,
+    max_quarantined: float = 1.0,
+) -> RunSummary:
+    """Count ``records`` and settle the exit code of a run that was not interrupted."""
+    failed: dict[str, str] = {}
+    samples = protected = quarantined = 0
+    for record in records.values():
+        if record.status == "failed":
+            failed[record.shard] = record.error or ""
+        samples += record.samples
+        protected += record.protected
+        quarantined += record.quarantined
+    summary = RunSummary(
+        output=output,
+        exit_code=exit_code,
+        shards=len(plan.shards),
+        committed=len(records) - len(failed),
+        failed=failed,
+        samples=samples,
+        protected=protected,
+        quarantined=quarantined,
+        max_quarantined=max_quarantined,
+        seconds=seconds,
+    )
+    if not exit_code and (summary.committed < summary.shards or summary.too_many_quarantined):
+        return replace(summary, exit_code=3)
+    return summary

@@ -1,0 +1,114 @@
+"""`protect`: from the request to the committed output."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+from ..data import storage
+from ..data.plan import resolve_input
+from ..errors import UsageError
+from ..method.config import MAX_TRIGGER_WORDS, MemConfig
+from ..method.surrogate import check_surrogate
+from .artifact import load_surrogate
+from .checks import check_caption_fields, check_device_name, check_least
+from .config import ProtectConfig
+from .driver.drive import check_running, drive
+from .driver.resume import check_places, find_plan
+from .driver.slices import take_slice
+from .driver.summary import RunSummary
+from .estimate import estimate
+from .spec import RunSpec, WorkerSetup, package_version
+
+# Settings that the bytes do not depend on and that a retry takes over from the run.
+REQUEST = ("owner", "max_quarantined", "io_threads")
+
+
+def protect(config: ProtectConfig) -> RunSummary:
+    """Protect every shard of a corpus, or go on with a run that was interrupted.
+
+    SIGINT and SIGTERM end it with exit code 130 or 143 in the summary; the same call resumes.
+
+    Returns:
+        what was done, with the exit code of the run.
+
+    Raises:
+        UsageError: the request cannot be carried out as written.
+        StorageFullError: no space is left; nothing half-written was committed.
+    """
+    _check(config)
+    shards = resolve_input(config.input)
+    check_places(shards, config.output)
+    spec = make_spec(config)
+    plan, new = find_plan(spec.as_dict(), shards, config.output, _request(config))
+    setup = WorkerSetup(spec, _surrogate_url(config), config.io_threads, config.device)
+    if config.dry_run:
+        return estimate(config, setup, take_slice(plan, config.slice), shards)
+    return drive(config, setup, plan, shards, new=new)
+
+
+def _check(config: ProtectConfig) -> None:
+    """Refuse what no surrogate or input could make right."""
+    k = config.trigger_words
+    if k is not None and not 1 <= k <= MAX_TRIGGER_WORDS:
+        raise UsageError(f"trigger-words is {k}; it must be 1..{MAX_TRIGGER_WORDS}")
+    check_least(config, 1, "torch_threads", "max_pixels")
+    check_caption_fields(config.caption_fields)
+    check_device_name(config.device)
+    if config.batch_size < 2:
+        raise UsageError(f"batch-size is {config.batch_size}; a contrastive loss needs at least 2")
+    if config.surrogate is None and config.method != "random":
+        raise UsageError(
+            f"method {config.method} needs --surrogate; write one with `unlearnable fit`"
+        )
+    check_running(config)
+
+
+def _surrogate_url(config: ProtectConfig) -> str | None:
+    return None if config.method == "random" else config.surrogate
+
+
+def _request(config: ProtectConfig) -> dict[str, Any]:
+    """Return what a later `retry` needs to know beside the specification."""
+    request = {name: getattr(config, name) for name in REQUEST}
+    url = _surrogate_url(config)
+    path = storage.local_path(url) if url is not None else None
+    return {**request, "surrogate": url if path is None else str(path)}
+
+
+def make_spec(config: ProtectConfig) -> RunSpec:
+    """Check the method's settings and the surrogate, and gather what determines the bytes.
+
+    Raises:
+        UsageError: settings out of range, or no such surrogate, or another trigger length.
+    """
+    options: dict[str, Any] = {
+        name: value
+        for name in (item.name for item in fields(MemConfig))
+        if (value := getattr(config, name, None)) is not None
+    }
+    mem = MemConfig(**options)
+    mem.validate()
+    sha256, trigger_words = "", 0
+    url = _surrogate_url(config)
+    if url is not None:
+        surrogate, sha256 = load_surrogate(url)
+        check_surrogate(surrogate, mem)
+        trigger_words = surrogate.trigger_words
+        if config.trigger_words not in (None, trigger_words):
+            raise UsageError(
+                f"trigger-words is {config.trigger_words}, but surrogate {url} was fitted with "
+                f"{trigger_words}; leave the option out, or fit another with that many"
+            )
+    return RunSpec(
+        mem=mem,
+        batch_size=config.batch_size,
+        trigger_words=0 if mem.part == "image" else trigger_words,
+        surrogate_sha256=sha256,
+        seed=config.seed,
+        image_format=config.image_format,
+        caption_fields=config.caption_fields,
+        max_pixels=config.max_pixels,
+        torch_threads=config.torch_threads,
+        version=package_version(),
+    )

@@ -1,0 +1,1 @@
+"""One shard: read, protected, measured, written and committed."""

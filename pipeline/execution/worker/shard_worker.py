@@ -1,0 +1,340 @@
+"""The worker: protects one shard and commits it. It knows of no other shard and of no scheduler."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from ...data import storage
+from ...data.images import budget_policy
+from ...data.ledger import LedgerRecord, read_record, write_record
+from ...data.manifest import ManifestRow, ManifestWriter, manifest_url
+from ...data.shards import Sample, ShardWriter, open_shard
+from ...data.sidecars import publish_sidecars
+from ...data.transient import retries
+from ...errors import ShardError, UsageError
+from ...method.mem import BatchProtector, ProtectedBatch
+from ...method.passes import Passes
+from ...method.surrogate import Surrogate
+from ...seeds import derive_seed
+from ..artifact import load_surrogate
+from ..checks import check_device_name
+from ..driver.schedule import ShardTask, failed_record
+from ..spec import RunSpec, WorkerSetup, canonical_json
+from .batches import form_batches
+from .samples import Change, Item, load_sample, publish_sample, stored_format
+from .scratch import scratch_folder
+from .streams import Channel, Prefetch, Sink, ordered_map
+
+# A batch holds the pixels of this many budgets; larger images fill several of its places.
+_BATCH_BUDGETS = 4
+# So do large files beside them: 128 places hold at most 1.6 GB of files in memory, and 4 GB on the
+# local disk of large files that are passed on.
+_PLACE_BYTES = 3 << 22
+_PLACE_PASSED = 1 << 25
+
+_SHARD, _MANIFEST = "shard.tar", "manifest.parquet"
+
+Job = tuple[Item, Change | None]
+
+
+@dataclass
+class _Pass:
+    """What one pass over a shard gathers."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    passes: Passes = field(default_factory=Passes)
+    optimise_seconds: float = 0.0
+    optimise_cpu: float = 0.0
+    cpu_before: float = field(default_factory=time.process_time)
+    loss: float = 0.0
+    retries_before: int = field(default_factory=retries)
+    timings: dict[str, float] = field(default_factory=dict)
+    queues: dict[str, float] = field(default_factory=dict)
+    input: dict[str, object] = field(default_factory=dict)
+    sha256: str = ""
+    size: int = 0
+    manifest_sha256: str = ""
+    manifest_size: int = 0
+
+    def observe(self, decoded: Channel[Item], finished: Channel[Job]) -> None:
+        """Keep how full the queues before and after the optimiser were and how long it waited."""
+        self.queues = {"decoded": decoded.mean_load, "optimised": finished.mean_load}
+        self.timings = {
+            "wait_input": decoded.reader_waited,
+            "wait_output": finished.writer_waited,
+        }
+
+
+class ShardWorker:
+    """Protects shards one at a time, in the thread that calls it.
+
+    Decoding, encoding and measuring run on threads beside the optimisation; the queues between them
+    are bounded, so memory depends on the batch and not on the shard.
+
+    Args:
+        spec: everything that determines the bytes.
+        surrogate: the frozen surrogate; None when the method needs none.
+        io_threads: threads that decode and encode.
+        device: torch device of the optimisation.
+
+    Attributes:
+        samples_done: samples of the shard in work that are written; for whoever watches.
+    """
+
+    def __init__(
+        self,
+        spec: RunSpec,
+        surrogate: Surrogate | None,
+        *,
+        io_threads: int = 2,
+        device: str = "cpu",
+    ) -> None:
+        self._spec = spec
+        self._hash = spec.hash
+        self._surrogate = surrogate
+        self._protect = BatchProtector(surrogate, spec.mem, device)
+        self._io_threads = io_threads
+        self.samples_done = 0
+
+    def run(self, task: ShardTask) -> LedgerRecord:
+        """Protect and commit one shard.
+
+        The ledger record is written last: until it is there the shard does not exist, so the
+        process may die at any instant before.
+
+        Returns:
+            the committed record, or an unwritten one with status ``failed`` when the shard's data
+            make it unusable.
+        """
+        if (done := self._committed(task)) is not None:
+            return done
+        started = time.time()
+        try:
+            with scratch_folder() as folder, fixed_threads(self._spec.torch_threads):
+                result = self._transform(task, folder)
+                publish_sidecars(
+                    task.shard.url,
+                    task.output,
+                    task.shard.name,
+                    folder / _MANIFEST,
+                    self._spec.caption_fields,
+                )
+                return self._commit(task, folder, result, started)
+        except ShardError as error:
+            return failed_record(task, self._hash, str(error))
+
+    def _committed(self, task: ShardTask) -> LedgerRecord | None:
+        """Return the record of an attempt that died only after its commit, or of a joined run."""
+        record = read_record(task.output, task.shard.name)
+        if record is None or record.config_hash != self._hash or record.status != "committed":
+            return None
+        return record
+
+    def _transform(self, task: ShardTask, folder: Path) -> _Pass:
+        """Read the shard, write the protected one and its manifest into ``folder``."""
+        spec, shard = self._spec, task.shard
+        result = _Pass()
+        self.samples_done = 0
+        window = 2 * self._io_threads
+        with (
+            ThreadPoolExecutor(self._io_threads, "io", torch.set_num_threads, (1,)) as pool,
+            open_shard(shard.url, folder=folder) as reader,
+            ShardWriter(folder / _SHARD) as writer,
+            ManifestWriter(folder / _MANIFEST, self._metadata(shard.name)) as manifest,
+        ):
+            load = partial(load_sample, shard=shard.name, spec=spec)
+            loaded = ordered_map(pool, load, reader, window)
+
+            def write(jobs: Iterator[Job]) -> None:
+                for row, sample in ordered_map(pool, self._publish, jobs, window):
+                    result.counts[row.status] += 1
+                    manifest.write(row)
+                    self.samples_done += 1
+                    if sample is not None:
+                        writer.write(sample)
+
+            prefetch = Prefetch(loaded, spec.batch_size, self._places)
+            with (
+                prefetch as items,
+                Sink(write, spec.batch_size, lambda job: self._places(job[0])) as sink,
+            ):
+                for index, batch in enumerate(form_batches(items, self._places, spec.batch_size)):
+                    for job in self._optimise(shard.name, index, batch, result):
+                        sink.put(job)
+            result.observe(prefetch.channel, sink.channel)
+            if shard.size is not None and reader.size != shard.size:
+                raise ShardError(
+                    f"{shard.url}: {reader.size} bytes came, {shard.size} were expected"
+                )
+            result.input = {"url": shard.url, "sha256": reader.sha256, "size": reader.size}
+            result.sha256, result.size = writer.close()
+            manifest.add_metadata({"passes": canonical_json(result.passes.as_dict())})
+            result.manifest_sha256, result.manifest_size = manifest.close()
+        return result
+
+    def _places(self, item: Item) -> int:
+        """Places of a batch that ``item`` fills."""
+        if item.content is None:
+            return 0
+        size = self._spec.batch_size
+        members = item.content.sample.members
+        held = sum(len(member.data) for member in members)
+        pixels = item.content.image.shape[1] * item.content.image.shape[2]
+        loads = (
+            pixels / max(1, _BATCH_BUDGETS * self._spec.mem.pixel_budget // size),
+            held / _PLACE_BYTES,
+            (sum(member.size for member in members) - held) / _PLACE_PASSED,
+        )
+        return min(size, math.ceil(max(loads)))
+
+    def _publish(self, job: Job) -> tuple[ManifestRow, Sample | None]:
+        tokenizer = self._surrogate.tokenizer if self._surrogate is not None else None
+        return publish_sample(*job, self._spec, tokenizer)
+
+    def _optimise(self, shard: str, index: int, batch: list[Item], result: _Pass) -> Iterator[Job]:
+        """Yield every item of ``batch`` with what the method found for it."""
+        contents = [item.content for item in batch if item.content is not None]
+        changes: Iterator[Change] = iter(())
+        if contents:
+            seed = derive_seed(self._spec.seed, shard, index)
+            started, processor = time.perf_counter(), time.thread_time()
+            found = self._protect(
+                [content.image for content in contents],
+                [content.captions for content in contents],
+                seed,
+                [stored_format(content, self._spec) == "jpeg" for content in contents],
+            )
+            result.optimise_seconds += time.perf_counter() - started
+            result.optimise_cpu += time.thread_time() - processor
+            result.passes.add(found.passes)
+            result.loss += sum(found.loss_after)
+            changes = self._changes(found, index, seed)
+        for item in batch:
+            yield item, next(changes) if item.content is not None else None
+
+    def _changes(self, found: ProtectedBatch, index: int, seed: int) -> Iterator[Change]:
+        for place, delta in enumerate(found.delta):
+            columns = {
+                "batch": index,
+                "batch_seed": seed,
+                "shuffle_seeds": found.shuffle_seeds,
+                "loss_before": _number(found.loss_before[place]),
+                "loss_after": _number(found.loss_after[place]),
+                "surrogate_sha256": self._spec.surrogate_sha256 or None,
+            }
+            yield Change(delta, found.trigger_ids[place], found.trigger_text[place], columns)
+
+    def _commit(self, task: ShardTask, folder: Path, result: _Pass, started: float) -> LedgerRecord:
+        """Upload shard and manifest, then the record that makes them exist."""
+        name = task.shard.name
+        uploading = time.time()
+        storage.put_file(folder / _SHARD, storage.join(task.output, f"{name}.tar"))
+        storage.put_file(folder / _MANIFEST, manifest_url(task.output, name))
+        counts = result.counts
+        done = max(counts["protected"], 1)
+        now = time.time()
+        record = LedgerRecord(
+            shard=name,
+            status="committed",
+            config_hash=self._hash,
+            samples=counts.total(),
+            protected=counts["protected"],
+            passed=counts["passed"],
+            quarantined=counts["quarantined"],
+            shard_sha256=result.sha256,
+            shard_size=result.size,
+            manifest_sha256=result.manifest_sha256,
+            manifest_size=result.manifest_size,
+            input={**result.input, "etag": task.shard.etag},
+            attempts=task.attempt,
+            retries=retries() - result.retries_before,
+            timings={
+                "started": started,
+                "finished": now,
+                "seconds": now - started,
+                "optimise": result.optimise_seconds,
+                "optimise_cpu": result.optimise_cpu,
+                "cpu": time.process_time() - result.cpu_before,
+                "upload": now - uploading,
+                **result.timings,
+            },
+            queues=result.queues,
+            passes={kind: count / done for kind, count in vars(result.passes).items()},
+            loss=_number(result.loss / done),
+        )
+        write_record(task.output, record)
+        return record
+
+    def _metadata(self, shard: str) -> dict[str, str]:
+        spec, surrogate = self._spec, self._surrogate
+        model = surrogate.spec if surrogate is not None else None
+        return {
+            "version": spec.version,
+            "shard": shard,
+            "config": canonical_json(spec.as_dict()),
+            "config_hash": self._hash,
+            "tokenizer": model.name if model is not None else "",
+            "context_length": str(model.context_length) if model is not None else "",
+            "trigger_words": str(spec.trigger_words),
+            "epsilon": str(spec.mem.epsilon),
+            "budget": budget_policy(spec.mem.epsilon),
+            "surrogate_sha256": spec.surrogate_sha256,
+        }
+
+
+def make_worker(setup: WorkerSetup) -> ShardWorker:
+    """Load the surrogate and return a worker for this process."""
+    surrogate = None
+    if setup.surrogate is not None:
+        surrogate, found = load_surrogate(setup.surrogate)
+        if found != setup.spec.surrogate_sha256:
+            raise UsageError(
+                f"surrogate {setup.surrogate} has sha256 {found} here, the run began with "
+                f"{setup.spec.surrogate_sha256}; give all workers the same folder"
+            )
+    device = choose_device(setup.device)
+    return ShardWorker(setup.spec, surrogate, io_threads=setup.io_threads, device=device)
+
+
+def choose_device(name: str) -> str:
+    """Return the torch device that ``name`` means here; ``auto`` is cuda where there is one.
+
+    Raises:
+        UsageError: the name means no device, or this machine has none of that name.
+    """
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    check_device_name(name)
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).split("\n", maxsplit=1)[0]
+        raise UsageError(
+            f"device {name} cannot be used on this machine ({reason}); use cpu or auto"
+        ) from error
+    return name
+
+
+@contextmanager
+def fixed_threads(count: int) -> Iterator[None]:
+    """Use ``count`` threads for tensor operations: sums depend on how they are split."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else value

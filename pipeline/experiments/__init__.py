@@ -1,0 +1,1 @@
+"""Experiments that fill tables: the bench of speed and the paper's."""

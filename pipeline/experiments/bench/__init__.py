@@ -1,0 +1,1 @@
+"""The bench: what protection costs on this machine."""

@@ -1,0 +1,37 @@
+"""Options of `bench`: every field's docstring is the help text of its option."""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY, dataclass
+
+# The parts of a bench, in the order they run.
+BENCH_SECTIONS = ("startup", "method", "io", "limit", "kernels", "workers", "driver")
+
+
+@dataclass(frozen=True)
+class BenchConfig:
+    """Measure what protection costs on this machine."""
+
+    _: KW_ONLY
+    only: tuple[str, ...] = BENCH_SECTIONS
+    """Parts to run, with commas: startup, method, io, limit, kernels, workers, driver."""
+    record: str | None = None
+    """CSV file that the figures are added to, with device and versions."""
+    plot: str | None = None
+    """PNG that is drawn of the newest figures in the CSV file."""
+    model: str = "tiny"
+    """The surrogate: tiny (64 px, for CPUs) or the name of any open_clip model."""
+    image_size: int | None = None
+    """Side of the surrogate's square input in pixels; the model's own when unset."""
+    device: str = "auto"
+    """auto (a GPU where there is one), cpu, or a torch device such as cuda:0."""
+    samples: int = 150
+    """Samples protected in method; twice as many in workers, five times in io."""
+    batch_size: int = 128
+    """Samples a batch."""
+    shards: tuple[int, ...] = (1_000, 10_000, 100_000)
+    """Empty shards that the driver is measured with."""
+    torch_threads: int = 1
+    """Threads of tensor operations."""
+    scale: float = 1.0
+    """Shrinks the batches that the kernels are measured with, for a first try."""

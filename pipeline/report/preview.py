@@ -1,0 +1,185 @@
+"""`preview`: what protection does to a few samples, before anyone spends hours on a corpus."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+
+import torch
+
+from ..data import storage
+from ..data.plan import ShardInput, resolve_input
+from ..data.shards import Sample, open_shard, write_shard
+from ..errors import UsageError
+from ..execution.artifact import load_surrogate
+from ..execution.config import FitRunConfig
+from ..execution.fit import choose_samples
+from ..execution.spec import RunSpec, package_version
+from ..execution.worker.in_memory import Protected, protect_samples
+from ..execution.worker.scratch import scratch_folder
+from ..execution.worker.shard_worker import fixed_threads
+from ..method.config import FitConfig, MemConfig
+from ..method.fit import fit_surrogate
+from ..method.models import model_spec
+from ..method.surrogate import Surrogate
+from ..seeds import derive_seed
+from .config import PreviewConfig
+from .figures import compare, require_matplotlib, sheet_png
+
+# Enough captions to tell a corpus's frequent words, few enough to be read within seconds.
+_READ = 256
+_A_SHARD = 64
+_MAX_SHOWN = 64
+# Steps of the model that chooses between textures: enough to see which it reads sooner.
+_TRIAL_STEPS, _TRIAL_BATCH = 25, 64
+
+
+@dataclass(frozen=True)
+class PreviewSummary:
+    """What a preview showed.
+
+    Attributes:
+        picture: URL of the contact sheet.
+        shown: samples on it.
+        left_out: reason by key of the chosen samples that cannot be protected.
+        linf: largest change of a pixel, 8-bit levels.
+        psnr: median peak signal-to-noise ratio, dB.
+    """
+
+    picture: str
+    shown: int
+    left_out: dict[str, str]
+    linf: int
+    psnr: float
+
+    def __str__(self) -> str:
+        done = (
+            f"{self.picture}: {self.shown} samples, no pixel changed by more than {self.linf} of "
+            f"255 levels, median PSNR {self.psnr:.1f} dB"
+        )
+        left_out = [f"not shown: {key}: {reason}" for key, reason in self.left_out.items()]
+        return "\n".join([done, *left_out])
+
+
+def preview(config: PreviewConfig) -> PreviewSummary:
+    """Protect ``config.n`` samples and write their contact sheet.
+
+    Without a surrogate the trigger words come from a few captions, and a brief trial chooses
+    between plain casts and gratings; the longer trial of `fit` may choose the others.
+
+    Raises:
+        UsageError: the request cannot be carried out as written, or no sample can be protected.
+    """
+    if not 1 <= config.n <= _MAX_SHOWN:
+        raise UsageError(f"n is {config.n}; it must be 1..{_MAX_SHOWN}")
+    mem = MemConfig(epsilon=config.epsilon)
+    mem.validate()
+    require_matplotlib()
+    shards = resolve_input(config.input)
+    with scratch_folder() as folder:
+        part = folder / "part.tar"
+        write_shard(part, _some(shards, config.seed))
+        chosen = _choose(part, config)
+        surrogate, sha256 = (
+            load_surrogate(config.surrogate)
+            if config.surrogate is not None
+            else (_quick_surrogate(part, config), "")
+        )
+    spec = RunSpec(
+        mem=mem,
+        batch_size=max(2, len(chosen)),
+        trigger_words=surrogate.trigger_words,
+        surrogate_sha256=sha256,
+        seed=config.seed,
+        image_format="png",
+        caption_fields=config.caption_fields,
+        max_pixels=config.max_pixels,
+        torch_threads=1,
+        version=package_version(),
+    )
+    found = [pair for batch in protect_samples(chosen, spec, surrogate) for pair in batch]
+    return _show(config, chosen, found)
+
+
+def _some(shards: Sequence[ShardInput], seed: int) -> Iterator[Sample]:
+    """Yield samples from the heads of shards in a seeded order, under keys that cannot clash."""
+    each = max(_A_SHARD, math.ceil(_READ / len(shards)))
+    left = _READ
+    for shard in sorted(shards, key=lambda shard: derive_seed(seed, "shard", shard.name)):
+        with open_shard(shard.url) as reader:
+            for sample in islice(reader, min(each, left)):
+                left -= 1
+                members = tuple(
+                    replace(member, name=f"{shard.name}/{member.name}") for member in sample.members
+                )
+                yield replace(sample, key=f"{shard.name}/{sample.key}", members=members)
+        if left <= 0:
+            return
+
+
+def _choose(part: Path, config: PreviewConfig) -> list[Sample]:
+    """Return ``config.n`` samples, chosen by hash, in the order of the shard."""
+    with open_shard(str(part)) as reader:
+        ranked = sorted((derive_seed(config.seed, "sample", s.key), s.row) for s in reader)
+    rows = {row for _, row in ranked[: config.n]}
+    if not rows:
+        raise UsageError(f"{config.input} holds no sample")
+    with open_shard(str(part)) as reader:
+        return [sample for sample in reader if sample.row in rows]
+
+
+def _quick_surrogate(part: Path, config: PreviewConfig) -> Surrogate:
+    settings = FitConfig(
+        trigger_words=config.trigger_words,
+        epsilon=config.epsilon,
+        # A sheet shows how patterns look; what chooses between them shows nowhere.
+        topics=False,
+        texture=config.texture,
+        rounds=1,
+        steps_per_round=_TRIAL_STEPS if config.texture is None else 0,
+        batch_size=_TRIAL_BATCH,
+        seed=config.seed,
+    )
+    settings.validate()
+    side = model_spec(settings.model, image_size=None).image_size
+    reading = FitRunConfig(
+        str(part),
+        output="",
+        seed=config.seed,
+        caption_fields=config.caption_fields,
+        max_pixels=config.max_pixels,
+    )
+    picks = choose_samples(resolve_input(str(part)), reading, side, None).picks
+    if len(picks) < 2:
+        raise UsageError(
+            f"{config.input}: {len(picks)} of the samples that were read can be used; it takes 2"
+        )
+    images = torch.stack([pick.image for pick in picks])
+    # One thread is enough for a brief trial; more of them wait for each other on a busy machine.
+    with fixed_threads(1):
+        return fit_surrogate(images, [pick.captions for pick in picks], settings)
+
+
+def _show(config: PreviewConfig, chosen: list[Sample], found: list[Protected]) -> PreviewSummary:
+    rows = [row for row, published in found if published is not None]
+    left_out = {row.key: row.reason or "" for row, published in found if published is None}
+    if not rows:
+        reasons = ", ".join(sorted(set(left_out.values())))
+        raise UsageError(f"{config.input}: none of {len(chosen)} samples can be shown ({reasons})")
+    shown = [
+        compare(before, published, row, config.caption_fields)
+        for before, (row, published) in zip(chosen, found, strict=True)
+        if published is not None
+    ]
+    storage.write_bytes(config.output, sheet_png(shown))
+    return PreviewSummary(
+        picture=config.output,
+        shown=len(shown),
+        left_out=left_out,
+        linf=max(row.linf or 0 for row in rows),
+        psnr=statistics.median(row.psnr for row in rows if row.psnr is not None),
+    )

@@ -1,0 +1,1 @@
+"""Checks of a published copy: every promise, recomputed from its files."""

@@ -1,0 +1,245 @@
+"""Checks of one published sample: against its manifest row, and against its original."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...kernels.image_stats import measure
+from ..data.captions import read_captions, with_trigger
+from ..data.images import (
+    Pixels,
+    budget_of,
+    decode,
+    format_of_ext,
+    image_member,
+    output_ext,
+    replace_image,
+)
+from ..data.manifest import ManifestRow
+from ..data.shards import Member, Sample
+from ..errors import SampleError
+from ..method.models import Tokenizer, get_tokenizer
+from ..method.vocabulary import leading_ids
+
+Problem = tuple[str, str]
+"""Code and message of a violation."""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What the run promised.
+
+    Attributes:
+        epsilon: largest change of a pixel, in 8-bit levels.
+        trigger_words: words in front of a caption; 0 when the method sets none.
+        image_format: ``png``, ``webp``, ``jpeg`` or ``same``.
+        fields: JSON fields that hold captions.
+        surrogate_sha256: of the surrogate; empty when the method needs none.
+        max_pixels: limit of what is decoded.
+    """
+
+    epsilon: int
+    trigger_words: int
+    image_format: str
+    fields: tuple[str, ...]
+    surrogate_sha256: str
+    max_pixels: int
+
+    @staticmethod
+    def of(config: Mapping[str, Any], max_pixels: int) -> Rules:
+        """Read a plan's configuration. Raises KeyError, TypeError or ValueError."""
+        return Rules(
+            epsilon=int(config["mem"]["epsilon"]),
+            trigger_words=int(config["trigger_words"]),
+            image_format=str(config["image_format"]),
+            fields=tuple(config["caption_fields"]),
+            surrogate_sha256=str(config["surrogate_sha256"]),
+            max_pixels=max_pixels,
+        )
+
+
+def check_row(row: ManifestRow, rules: Rules) -> Iterator[Problem]:
+    """Compare a row with the run's configuration, without any sample."""
+    if row.status == "quarantined":
+        if not row.reason:
+            yield "row_invalid", "a quarantined sample without a reason"
+        return
+    if row.status not in ("protected", "passed"):
+        yield "row_invalid", f"status {row.status!r}"
+        return
+    if row.status == "passed":
+        return
+    expected = {
+        "epsilon": rules.epsilon,
+        "surrogate_sha256": rules.surrogate_sha256 or None,
+        "image_ext": output_ext(row.source_ext or "", rules.image_format),
+    }
+    for column, value in expected.items():
+        if getattr(row, column) != value:
+            yield "row_invalid", f"{column} is {getattr(row, column)!r}, the run's is {value!r}"
+    if len(row.trigger_tokens or []) != rules.trigger_words or bool(row.trigger_text) != bool(
+        rules.trigger_words
+    ):
+        yield (
+            "row_invalid",
+            f"trigger {row.trigger_text!r} is not one of {rules.trigger_words} words",
+        )
+    budget = _budget(row, rules)
+    if row.linf is None or row.linf > budget:
+        yield "budget_exceeded", f"linf {row.linf} by the row, {budget} are allowed"
+
+
+def check_published(
+    sample: Sample, row: ManifestRow, rules: Rules, tokenizer: Tokenizer | None
+) -> Iterator[Problem]:
+    """Compare a published sample with its row."""
+    if sample.problem is not None:
+        yield "sample_unreadable", str(sample.problem)
+        return
+    yield from _check_image(sample, row, rules)
+    yield from _check_captions(sample, row, rules, tokenizer)
+
+
+def _check_image(sample: Sample, row: ManifestRow, rules: Rules) -> Iterator[Problem]:
+    try:
+        member = image_member(sample)
+        pixels, found_format = decode(member.data, rules.max_pixels)
+    except SampleError as error:
+        yield "image_unreadable", str(error)
+        return
+    digest = hashlib.sha256(member.data).hexdigest()
+    expected_ext = row.image_ext if row.status == "protected" else row.source_ext
+    if digest != row.output_sha256:
+        yield (
+            "image_changed",
+            f"{member.name} has sha256 {digest}, its row says {row.output_sha256}",
+        )
+    if member.ext != expected_ext:
+        yield "image_changed", f"{member.name} should have the extension {expected_ext}"
+    elif row.status == "protected" and found_format != format_of_ext(member.ext):
+        yield "image_changed", f"{member.name} is a {found_format} file"
+    if pixels.shape[:2] != (row.height, row.width):
+        size = f"{pixels.shape[1]}x{pixels.shape[0]}"
+        yield (
+            "image_changed",
+            f"{member.name} has {size} pixels, its row says {row.width}x{row.height}",
+        )
+
+
+def _check_captions(
+    sample: Sample, row: ManifestRow, rules: Rules, tokenizer: Tokenizer | None
+) -> Iterator[Problem]:
+    try:
+        captions = read_captions(sample, rules.fields)
+    except SampleError as error:
+        yield "caption_unreadable", str(error)
+        return
+    trigger = row.trigger_text or ""
+    if row.status != "protected" or not trigger:
+        return
+    ids = list(row.trigger_tokens or [])
+    for caption in captions:
+        if not caption.startswith(f"{trigger} "):
+            yield "trigger_missing", f"{caption[:60]!r} does not start with {trigger!r}"
+        elif tokenizer is not None:
+            found = leading_ids(tokenizer, caption, len(ids))
+            if found != ids:
+                yield "trigger_ids", f"{caption[:60]!r} starts with the tokens {found}, not {ids}"
+
+
+def check_against(
+    original: Sample, published: Sample, row: ManifestRow, rules: Rules
+) -> Iterator[Problem]:
+    """Compare a published sample with its original."""
+    try:
+        before, after = image_member(original), image_member(published)
+        first = decode(before.data, rules.max_pixels).pixels
+        second = decode(after.data, rules.max_pixels).pixels
+    except SampleError as error:
+        yield "image_unreadable", f"cannot be compared: {error}"
+        return
+    yield from check_original(original, row)
+    yield from _check_members(original, published, row, rules)
+    if row.status == "passed":
+        return
+    if first.shape != second.shape:
+        yield "budget_exceeded", f"the image has another size, {second.shape} for {first.shape}"
+        return
+    stats = measure(_planes(first), _planes(second))
+    if stats.linf > _budget(row, rules):
+        yield (
+            "budget_exceeded",
+            f"a pixel changed by {stats.linf} levels, {_budget(row, rules)} are allowed",
+        )
+    for column, value in stats._asdict().items():
+        if not _same(getattr(row, column), value):
+            yield "measure_mismatch", f"{column} is {value}, its row says {getattr(row, column)}"
+
+
+def check_original(original: Sample, row: ManifestRow) -> Iterator[Problem]:
+    """Compare an input sample with what its row says of it."""
+    if original.row != row.row:
+        yield "row_without_input", f"row {row.row} is at place {original.row} of the input"
+    if row.input_sha256 is None:
+        return
+    try:
+        digest = hashlib.sha256(image_member(original).data).hexdigest()
+    except SampleError as error:
+        yield "input_image_changed", str(error)
+        return
+    if digest != row.input_sha256:
+        yield (
+            "input_image_changed",
+            f"the input image has sha256 {digest}, its row says {row.input_sha256}",
+        )
+
+
+def load_tokenizer(metadata: Mapping[str, str]) -> Tokenizer:
+    """Return the tokenizer that a manifest names. Raises KeyError or ValueError."""
+    return get_tokenizer(metadata["tokenizer"], int(metadata["context_length"]))
+
+
+def _check_members(
+    original: Sample, published: Sample, row: ManifestRow, rules: Rules
+) -> Iterator[Problem]:
+    """The published members are the original's, in order, but for the pixels and the triggers."""
+    source, output = image_member(original), image_member(published)
+    expected: tuple[Member, ...] = original.members
+    if row.status == "protected":
+        expected = replace_image(expected, source, output.data, row.image_ext or source.ext)
+        try:
+            expected = with_trigger(expected, row.trigger_text or "", rules.fields)
+        except SampleError as error:
+            yield "member_changed", f"the input's captions cannot be read: {error}"
+            return
+    names = [member.name for member in published.members]
+    if names != [member.name for member in expected]:
+        yield "member_changed", f"members {names}, expected {[m.name for m in expected]}"
+        return
+    for member, wanted in zip(published.members, expected, strict=True):
+        if (member.data, member.passed) != (wanted.data, wanted.passed):
+            yield "member_changed", f"{member.name} is not the input's member with the trigger"
+
+
+def _budget(row: ManifestRow, rules: Rules) -> int:
+    return budget_of(
+        format_of_ext(output_ext(row.source_ext or "", rules.image_format)), rules.epsilon
+    )
+
+
+def _planes(pixels: Pixels) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+
+
+def _same(stated: float | None, value: float) -> bool:
+    return stated is not None and (
+        stated == value or math.isclose(stated, value, rel_tol=1e-6, abs_tol=1e-6)
+    )
