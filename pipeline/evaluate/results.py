@@ -141,12 +141,8 @@ def direction_of(retrieval: Retrieval, direction: str) -> Scores:
     return retrieval.i2t if direction == "i2t" else retrieval.t2i
 
 
-def read_cells(url: str, *, tables: bool = False) -> list[Cell]:
+def read_cells(url: str) -> list[Cell]:
     """Return the cells of a results file, none if there is no file.
-
-    Args:
-        url: of the file.
-        tables: whether a table of `paper` will do; never where the file is written to afterwards.
 
     Raises:
         UsageError: the file is no results file of this version.
@@ -159,9 +155,7 @@ def read_cells(url: str, *, tables: bool = False) -> list[Cell]:
         content = json.loads(data)
         if content["format"] != FORMAT:
             raise ValueError(f"format {content['format']}, this program reads {FORMAT}")
-        if "table" in content and not tables:
-            raise ValueError("it is a table of paper")
-        return [_cell(entry) for entry in content["victims" if "table" in content else "cells"]]
+        return [_cell(entry) for entry in content["cells"]]
     except (ValueError, KeyError, TypeError) as error:
         raise UsageError(
             f"{url} is not a file of results ({error}); choose another output"

@@ -34,7 +34,7 @@ class PaperConfig:
     only: tuple[str, ...] = ()
     """Rows to make, by name; every row when left out. The table shows all rows that are there."""
     measured: tuple[str, ...] = ()
-    """Results of `evaluate`, or tables' JSON: victims of equal row, seed and settings are taken."""
+    """Results of `evaluate`, or tables' CSV: victims of equal row, seed and settings are taken."""
     init: str | None = None
     """Weights of the model for fine-tuning rows that start from a checkpoint (finetune, faces)."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"

@@ -1,14 +1,13 @@
-"""A table in Markdown and JSON, with the cells that it was made from."""
+"""A table in Markdown, as CSV and as a picture, with what its cells took."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from ...data import storage
-from ...evaluate.results import FORMAT, Results, spread
+from ...evaluate.results import Results, spread
+from ...evaluate.results_csv import victims_csv
 from ...evaluate.tables import markdown_rows
 from .cells import Victim, with_needs
 from .chart import draw
@@ -27,7 +26,7 @@ class Line:
 
 
 def write_table(config: PaperConfig, maker: Maker, lines: list[Line]) -> Path:
-    """Write ``paper-TABLE-SCALE.md``, ``.json`` and ``.png``; return the path of the first.
+    """Write ``paper-TABLE-SCALE.md``, ``.csv`` and ``.png``; return the path of the first.
 
     The Markdown goes last: where it stands, the other two are there.
     """
@@ -35,7 +34,12 @@ def write_table(config: PaperConfig, maker: Maker, lines: list[Line]) -> Path:
     results = _labelled(lines)
     base = maker.store.root / name
     storage.write_bytes(f"{base}.png", draw(config.table, results))
-    storage.write_bytes(f"{base}.json", _json(config, maker, lines, results))
+    victims = [
+        replace(cell, name=line.victim.row, attack=None)
+        for line in lines
+        for cell in line.results.cells
+    ]
+    storage.write_bytes(f"{base}.csv", victims_csv(victims, name).encode())
     parts = [_head(config, results), *markdown_rows(results), "", *_accuracies(results)]
     text = "\n".join([*parts, *_costs(maker, lines)])
     path = base.with_name(f"{name}.md")
@@ -118,21 +122,3 @@ def _records(maker: Maker, lines: list[Line]) -> list[Record]:
     made = with_needs([line.victim for line in lines if line.file is None])
     records = (maker.store.record(maker.places.key(cell)) for cell in made)
     return [record for record in records if record is not None]
-
-
-def _json(config: PaperConfig, maker: Maker, lines: list[Line], results: Results) -> bytes:
-    content: dict[str, Any] = {
-        "format": FORMAT,
-        "table": config.table,
-        "scale": config.scale,
-        "units": "hit1, hit5, hit10, accuracy in per cent; medr in ranks; seconds",
-        "summary": results.summary(),
-        "chance": asdict(results.chance),
-        "cells": [asdict(record) for record in _records(maker, lines)],
-        "victims": [
-            asdict(replace(cell, name=line.victim.row, attack=None))
-            for line in lines
-            for cell in line.results.cells
-        ],
-    }
-    return json.dumps(content, indent=1, allow_nan=False).encode()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ...errors import UsageError
 from ...evaluate.results import Results, read_cells
+from ...evaluate.results_csv import read_victims
 from ...execution.driver.stop import stop_on_signals
 from ...execution.worker.shard_worker import choose_device
 from ...report.figures import require_matplotlib
@@ -145,7 +146,7 @@ def _measured(config: PaperConfig, victims: list[Victim]) -> dict[tuple[str, int
     found: dict[tuple[str, int], Line] = {}
     asked = {(victim.row, seed): victim for victim in victims for seed in victim.seeds}
     for url in config.measured:
-        cells = read_cells(url, tables=True)
+        cells = read_victims(url) if url.endswith(".csv") else read_cells(url)
         if not cells:
             raise UsageError(f"measured {url} holds no victims; give a file that evaluate wrote")
         for cell in cells:

@@ -15,6 +15,8 @@ import paper_host
 import pytest
 
 from unlearnable.pipeline.errors import UsageError
+from unlearnable.pipeline.evaluate.results import Results
+from unlearnable.pipeline.evaluate.results_csv import read_victims
 from unlearnable.pipeline.experiments.paper import run, tables
 from unlearnable.pipeline.experiments.paper.cells import Copy, Fit, Victim, with_needs
 from unlearnable.pipeline.experiments.paper.config import PaperConfig
@@ -58,15 +60,17 @@ def test_a_table_is_made_once_and_shows_every_row_that_was_asked_for(
     assert "| chance |" in text
     assert "claims nothing" in text
     assert first.table.with_suffix(".png").read_bytes()[:4] == b"\x89PNG"
-    content = json.loads(first.table.with_suffix(".json").read_text())
-    kinds = [cell["kind"] for cell in content["cells"]]
-    assert kinds == ["victim", "fit", "copy", "victim", "fit", "copy", "victim"]
-    for cell in content["cells"]:
+    victims = read_victims(str(first.table.with_suffix(".csv")), "paper-main-cpu")
+    assert [cell.row for cell in victims] == list(config.only)
+    cells = [json.loads(record) for record in records(config).values()]
+    assert sorted(cell["kind"] for cell in cells) == ["copy"] * 2 + ["fit"] * 2 + ["victim"] * 3
+    for cell in cells:
         assert cell["device"] == "cpu"
         assert cell["seconds"] > 0
         assert cell["passes"].keys() == {"image", "text"}
     # 1 step of 40 and 8 PGD steps each on the 80 samples, in units of forward+backward.
-    assert content["cells"][1]["passes"] == {"image": 8.5, "text": round(0.5 + 8 / 3, 2)}
+    em = next(cell for cell in cells if "method em" in cell["title"] and cell["kind"] == "fit")
+    assert em["passes"] == {"image": 8.5, "text": round(0.5 + 8 / 3, 2)}
 
     caplog.clear()
     again = run.paper(config)
@@ -117,9 +121,10 @@ def test_the_second_half_is_tuned_from_what_the_first_half_left(config: PaperCon
     summary = run.paper(asked)
     assert summary.made == 2
     assert summary.table is not None
-    content = json.loads(summary.table.with_suffix(".json").read_text())
-    assert [victim["samples"] for victim in content["victims"]] == [40, 40]
-    assert "init_sha256" in content["victims"][1]["config"]
+    start, tuned = read_victims(str(summary.table.with_suffix(".csv")))
+    assert (start.samples, tuned.samples) == (40, 40)
+    assert "init_sha256" in tuned.config
+    assert "init_sha256" not in start.config
 
 
 @pytest.mark.slow
@@ -139,11 +144,10 @@ def test_measured_victims_are_taken_over_where_their_settings_agree(
 ) -> None:
     from unlearnable.pipeline.evaluate.config import EvaluateConfig
     from unlearnable.pipeline.evaluate.evaluate import evaluate
-    from unlearnable.pipeline.evaluate.results import read_cells
 
     options = dict(tables.SCALES["cpu"].victim)
     measured = str(tmp_path / "measured.json")
-    evaluate(
+    results = evaluate(
         EvaluateConfig(
             train=(f"clean={config.input}",), test=config.test, output=measured, **options
         )
@@ -153,13 +157,14 @@ def test_measured_victims_are_taken_over_where_their_settings_agree(
     assert found.made == 0
     assert found.table is not None
     assert "| victim: clean, from measured.json |" in found.table.read_text()
-    table = str(found.table.with_suffix(".json"))
+    table = str(found.table.with_suffix(".csv"))
     elsewhere = replace(asked, measured=(table,), output=str(tmp_path / "elsewhere"))
     again = run.paper(elsewhere)
     assert (again.made, again.missing) == (0, 0)
-    assert read_cells(table, tables=True) == read_cells(measured)
-    with pytest.raises(UsageError, match="a table of paper"):
-        read_cells(table)
+    assert again.table is not None
+    assert "| victim: clean, from paper-main-cpu.csv |" in again.table.read_text()
+    taken = Results(tuple(read_victims(str(again.table.with_suffix(".csv")))))
+    assert taken.summary() == results.summary()
     assert run.paper(replace(asked, precision="bf16")).made == 1
     with pytest.raises(UsageError, match=r"nothing\.json holds no victims"):
         run.paper(replace(asked, measured=(str(tmp_path / "nothing.json"),)))
@@ -233,5 +238,5 @@ def records(config: PaperConfig) -> dict[str, bytes]:
 
 
 def results(config: PaperConfig) -> dict[str, object]:
-    content = json.loads((Path(config.output) / "paper-main-cpu.json").read_text())
-    return {victim["name"]: victim["curve"] for victim in content["victims"]}
+    victims = read_victims(str(Path(config.output) / "paper-main-cpu.csv"))
+    return {cell.row: (cell.curve[0].retrieval, cell.curve[1].retrieval) for cell in victims}
