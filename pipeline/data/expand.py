@@ -9,7 +9,7 @@ from . import storage
 from .compression import shard_stem
 
 MAX_NAMES = 1_000_000
-_OTHER_ARCHIVES = (".zip", ".7z", ".rar", ".tar.lz4", ".tar.lzma", ".tar.z", ".gz", ".zst")
+_OTHER_ARCHIVES = (".zip", ".7z", ".rar", ".tar.lz4", ".tar.lzma", ".tar.z")
 
 
 def expand(url: str) -> list[str]:

@@ -73,9 +73,7 @@ def test_lists_combine() -> None:
     assert expand_braces("{9..11}") == ["9", "10", "11"]
 
 
-@pytest.mark.parametrize(
-    "text", ["{a", "a}", "{a}", "{}", "{5..1}", "{0..99999999999}", "{a..c}"]
-)
+@pytest.mark.parametrize("text", ["{a", "a}", "{a}", "{}", "{5..1}", "{0..99999999999}", "{a..c}"])
 def test_malformed_braces(text: str) -> None:
     with pytest.raises(UsageError, match=r"brace|range|upwards|more than"):
         expand_braces(text)
