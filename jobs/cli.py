@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import errno
+import io
 import logging
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
@@ -123,7 +126,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for argument in arguments:
             if not is_text(argument):
                 raise UsageError(f"the argument {argument!r} is not UTF-8, which all records are")
-        with stop_on_signals():
+        with _forgiving_stdout(), stop_on_signals():
             result = build_app(brief=True).meta(arguments, exit_on_error=False, print_error=False)
     except CycloptsError as error:
         return _fail(_user_error(error))
@@ -138,6 +141,47 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         return _fail(f"{str(error.filename)[:80]}...: {error.strerror}; check the path")
     return result if isinstance(result, int) else 0
+
+
+class _ForgivingStream(io.TextIOWrapper):
+    """Standard output whose reader may leave early, as ``head`` does: the rest is dropped."""
+
+    def write(self, text: str) -> int:
+        with self._forgiving():
+            return super().write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with self._forgiving():
+            super().flush()
+
+    @contextmanager
+    def _forgiving(self) -> Iterator[None]:
+        try:
+            yield
+        except BrokenPipeError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self.fileno())
+            os.close(nowhere)
+
+
+@contextmanager
+def _forgiving_stdout() -> Iterator[None]:
+    """Let a command end with its own exit code though nobody reads its output to the end."""
+    before = sys.stdout
+    if before is not sys.__stdout__ or before is None:
+        yield
+        return
+    before.flush()
+    sys.stdout = _ForgivingStream(
+        before.buffer, before.encoding, before.errors, line_buffering=True
+    )
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stdout.detach()
+        sys.stdout = before
 
 
 def _log_to_stderr() -> None:

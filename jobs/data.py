@@ -30,7 +30,12 @@ def openmoji(out: str, *, size: int = 64, test_share: float = 0.0815, seed: int 
 
 @app.command
 def folder(
-    src: str, out: str, *, captions: str | None = None, samples_per_shard: int = 1000
+    src: str,
+    out: str,
+    *,
+    captions: str | None = None,
+    samples_per_shard: int = 1000,
+    max_left_out: float = 0.01,
 ) -> int:
     """Pack a folder of images and a table of captions into shards.
 
@@ -40,16 +45,18 @@ def folder(
         captions: CSV, JSONL or Parquet file with an image file and a caption in each row;
             SRC/captions.* when unset.
         samples_per_shard: Samples in a shard.
+        max_left_out: Share of rows without image or caption above which the exit code is 3.
     """
     from ..pipeline.data.corpora.folder import build_folder
 
     report = build_folder(src, out, captions=captions, samples_per_shard=samples_per_shard)
-    left_out = len(report.missing) + len(report.duplicates)
+    rows = len(report.missing) + len(report.empty) + len(report.duplicates)
     print(
-        f"{out}: {report.samples} samples; {left_out} rows and {len(report.uncaptioned)} images "
-        "without a counterpart left out"
+        f"{out}: {report.samples} samples; {rows} of {report.rows} rows and "
+        f"{len(report.uncaptioned)} images left out"
+        + (f", listed in {report.listed}" if report.listed else "")
     )
-    return 0
+    return 3 if report.lost > max_left_out else 0
 
 
 @app.command

@@ -6,16 +6,18 @@ import re
 
 from ..errors import UsageError
 from . import storage
+from .compression import shard_stem
 
 MAX_NAMES = 1_000_000
+_OTHER_ARCHIVES = (".zip", ".7z", ".rar", ".tar.lz4", ".tar.lzma", ".tar.z")
 
 
 def expand(url: str) -> list[str]:
     """Return the sorted URLs of the shards that an input URL names.
 
     Args:
-        url: a folder (its ``*.tar`` files), a glob, one shard, or any of these with brace lists.
-            Local results are absolute paths.
+        url: a folder (its ``.tar`` files, plain or compressed), a glob, one shard, or any of these
+            with brace lists. Local results are absolute paths.
 
     A shard that a brace list names but that is missing is kept: it fails alone, when it is read.
 
@@ -26,7 +28,7 @@ def expand(url: str) -> list[str]:
     found: list[str] = []
     for piece in pieces:
         # Not looked for one after the other: a list may have a million names.
-        named = len(pieces) > 1 and piece.endswith(".tar") and not _has_magic(piece)
+        named = len(pieces) > 1 and is_shard(piece) and not _has_magic(piece)
         shards = [_absolute(piece)] if named else _expand_one(piece)
         if not shards:
             raise UsageError(_nothing_found(piece))
@@ -35,40 +37,33 @@ def expand(url: str) -> list[str]:
 
 
 def expand_braces(text: str) -> list[str]:
-    """Return every name that ``text`` stands for, in the order written.
+    """Return every name that ``text`` stands for by webdataset's rule, in the order written.
 
     Raises:
-        UsageError: unbalanced or nested braces, neither range nor list, over ``MAX_NAMES`` names.
+        UsageError: unbalanced braces, neither range nor list, over ``MAX_NAMES`` names.
     """
-    match = re.search(r"\{([^{}]*)\}", text)
-    if match is None:
-        if "{" in text or "}" in text:
-            raise UsageError(f"unbalanced braces in {text}: write {{000..005}} or {{a,b}}")
+    if "{" not in text and "}" not in text:
         return [text]
-    before, after = text[: match.start()], text[match.end() :]
-    if "{" in before:
-        raise UsageError(f"braces inside braces in {text}: write one list a shard name part")
-    names: list[str] = []
-    for option in _options(match.group(1), text):
-        names += expand_braces(before + option + after)
-        if len(names) > MAX_NAMES:
-            raise UsageError(f"{text} stands for more than {MAX_NAMES} names")
-    return names
+    from webdataset.shardlists import expand_urls
 
-
-def _options(body: str, text: str) -> list[str]:
-    numbers = re.fullmatch(r"(\d{1,18})\.\.(\d{1,18})", body)
-    if numbers is None:
-        if "," not in body:
+    count = 1
+    for body in re.findall(r"\{([^{}]*)\}", text):
+        numbers = re.fullmatch(r"(\d+)\.\.(\d+)", body)
+        if numbers is None and "," not in body:
             raise UsageError(
                 f"{{{body}}} in {text} is neither a range like {{000..005}} nor a list like {{a,b}}"
             )
-        return body.split(",")
-    first, last = numbers.groups()
-    if not 0 <= int(last) - int(first) < MAX_NAMES:
-        raise UsageError(f"{{{body}}} in {text} must count upwards, over at most {MAX_NAMES} names")
-    width = len(first) if first.startswith("0") else 0
-    return [f"{number:0{width}d}" for number in range(int(first), int(last) + 1)]
+        first, last = map(int, numbers.groups()) if numbers else (0, body.count(","))
+        if first > last:
+            raise UsageError(f"{{{body}}} in {text} must count upwards")
+        count *= last - first + 1
+    # The library makes the whole list before it returns.
+    if count > MAX_NAMES:
+        raise UsageError(f"{text} stands for more than {MAX_NAMES} names")
+    try:
+        return list(expand_urls(text))
+    except ValueError as error:
+        raise UsageError(f"{text}: {error}; write {{000..005}} or {{a,b}}") from error
 
 
 def _expand_one(url: str) -> list[str]:
@@ -76,14 +71,7 @@ def _expand_one(url: str) -> list[str]:
         return [url]
     try:
         if storage.is_folder(url):
-            # A folder of that name is kept, like a missing shard: it fails alone, when it is read.
-            folder = _absolute(url)
-            return [
-                storage.join(folder, name)
-                for folders in (False, True)
-                for name in storage.list_names(url, folders=folders)
-                if name.endswith(".tar")
-            ]
+            return _shards_in(_absolute(url))
         # A file whose own name holds glob characters is still that file.
         if storage.exists(url):
             return [_absolute(url)]
@@ -93,16 +81,46 @@ def _expand_one(url: str) -> list[str]:
             f"cannot read {url}: permission denied; check its access rights or credentials"
         ) from error
     return [
-        name
-        for name in found
-        if name.endswith(".tar") and not storage.base_name(name).startswith(".")
+        name for name in found if is_shard(name) and not storage.base_name(name).startswith(".")
     ]
+
+
+def is_shard(url: str) -> bool:
+    """Whether the name is that of a shard: ``.tar``, plain or compressed, in any case."""
+    return shard_stem(storage.base_name(url)) is not None
+
+
+def _shards_in(folder: str) -> list[str]:
+    """Return the shards in ``folder``; refuse what the run would leave out in silence."""
+    files, folders = storage.list_names(folder), storage.list_names(folder, folders=True)
+    # A folder named like a shard is kept, like a missing shard: it fails alone, when it is read.
+    shards = [storage.join(folder, name) for name in (*files, *folders) if is_shard(name)]
+    if not shards:
+        return []
+    own = storage.join(folder, "*.[tT]*")
+    below = [name for name in folders if not is_shard(name) and _holds_shards(folder, name)]
+    if below:
+        raise UsageError(
+            f"{folder} holds shards beside sub-folders with shards ({below[0]}): give "
+            f"{storage.join(folder, '**')} for all of them, or {own} to leave the folders out"
+        )
+    odd = [name for name in files if name.lower().endswith(_OTHER_ARCHIVES)]
+    if odd:
+        raise UsageError(
+            f"{folder} holds {odd[0]} beside its shards, which is no archive that is read: repack "
+            f"it as .tar, or give {own} to leave it out"
+        )
+    return shards
+
+
+def _holds_shards(folder: str, name: str) -> bool:
+    return any(map(is_shard, storage.list_names(storage.join(folder, name))))
 
 
 def _nothing_found(url: str) -> str:
     if storage.local_path(url) is not None and storage.is_folder(url):
-        below = storage.join(url, "*", "*.tar")
-        hint = f"; there are some one level below: use {below}" if storage.glob(below) else ""
+        below = any(_holds_shards(url, name) for name in storage.list_names(url, folders=True))
+        hint = f"; there are some one level below: use {storage.join(url, '**')}" if below else ""
         hint = hint or "; `unlearnable data folder` makes shards of pictures and their captions"
         return f"no .tar shards in the folder {url}{hint}"
     if _has_magic(url):

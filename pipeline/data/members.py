@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import uuid
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 from . import storage
 
@@ -16,7 +18,6 @@ IMAGE_EXTS = frozenset(
     {"png", "webp", "jpg", "jpeg", "jpe", "bmp", "gif", "tif", "tiff", "ppm", "pgm", "pnm"}
 )
 _CAPTION_EXTS = ("txt", "json")
-_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -35,12 +36,10 @@ class Passed:
     sha256: str
     path: Path | None = field(default=None, compare=False)
 
-    def chunks(self) -> Iterator[bytes]:
-        """Yield the content piece by piece."""
+    def open(self) -> BinaryIO:
+        """Open the content for reading."""
         assert self.path is not None, "the shard was opened without a folder for what is passed on"
-        with self.path.open("rb") as file:
-            while chunk := file.read(_CHUNK):
-                yield chunk
+        return self.path.open("rb")
 
 
 @dataclass(frozen=True)
@@ -64,12 +63,9 @@ class Member:
         """Bytes of the content."""
         return len(self.data) if self.passed is None else self.passed.size
 
-    def chunks(self) -> Iterator[bytes]:
-        """Yield the content piece by piece."""
-        if self.passed is None:
-            yield self.data
-        else:
-            yield from self.passed.chunks()
+    def open(self) -> BinaryIO:
+        """Open the content for reading."""
+        return io.BytesIO(self.data) if self.passed is None else self.passed.open()
 
 
 def last_ext(ext: str) -> str:

@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 
 from ..errors import UnavailableError, UsageError
 from . import storage
-from .expand import expand
+from .compression import shard_stem
+from .expand import expand, is_shard
 from .in_groups import map_in_groups
 from .shard_list import POOL, SHARD_SCHEMA, ShardInput, ShardList
 from .urls import is_text
@@ -224,7 +225,8 @@ def _inspect(url: str, listed: Mapping[str, Mapping[str, dict[str, Any]]]) -> Sh
 
 
 def _shard_name(url: str) -> str:
-    name = storage.base_name(url).removesuffix(".tar")
+    base = storage.base_name(url)
+    name = shard_stem(base) or ("" if is_shard(base) else base)
     if not _is_usable(name):
         raise UsageError(
             f"{url} cannot be a shard: its name is empty, hidden or ends in .failed; rename it"

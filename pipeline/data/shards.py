@@ -1,4 +1,10 @@
-"""WebDataset shards: a streaming reader, and a writer whose bytes depend on content only."""
+"""WebDataset shards: a streaming reader, and a writer whose bytes depend on content only.
+
+Keys, grouping and archive writing are those of the webdataset library. Its tar reader is replaced
+by :class:`TarStream`, a stage in the same pipeline: it finds truncation by the end marker, takes
+digests, refuses hostile headers, holds no large member in memory, and reads through fsspec, never
+through a ``pipe:`` command.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +12,15 @@ import contextlib
 import hashlib
 import os
 import re
-import tarfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from tarfile import TarInfo
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import Any, BinaryIO, Self
 
-from ..errors import SampleError, ShardError
+from ..errors import SampleError, ShardError, UsageError
 from . import storage
 from .members import Member, is_read, pass_on
 from .tar_stream import Entry, TarStream
@@ -24,8 +30,7 @@ __all__ = [
     "write_shard",
 ]  # fmt: skip
 
-_BLOCK = 512
-_KEYED = re.compile(r"((?:.*/)?[^./]+)\.([^/]*)", re.DOTALL)
+_MODE = 0o644
 _METADATA = re.compile(r"__[^/]*__(/.*)?", re.DOTALL)
 
 
@@ -66,11 +71,16 @@ class Limits:
 
 
 def split_name(name: str) -> tuple[str, str] | None:
-    """Return (key, extension in lower case) by WebDataset's rule, or None outside that rule."""
-    match = _KEYED.fullmatch(name)
-    if match is None or _METADATA.fullmatch(name):
+    """Return (key, extension in lower case) by webdataset's rule, or None outside that rule.
+
+    A hidden file in a folder is outside: webdataset takes the folder for its key.
+    """
+    from webdataset.tariterators import base_plus_ext
+
+    key, ext = base_plus_ext(name)
+    if key is None or key.endswith("/") or _METADATA.fullmatch(name):
         return None
-    return match.group(1), match.group(2).lower()
+    return key, ext.lower()
 
 
 @contextmanager
@@ -124,6 +134,7 @@ class ShardReader:
         folder: Path | None = None,
     ) -> None:
         self._tar = TarStream(stream, name)
+        self._name = name
         self._limits = limits
         self._folder = folder
         self.ignored = 0
@@ -139,8 +150,30 @@ class ShardReader:
         return self._tar.size
 
     def __iter__(self) -> Iterator[Sample]:
+        from webdataset.tariterators import group_by_keys
+
+        problems: dict[str, SampleError] = {}
+        # Grouping alone would let a key come back, and a member named __bad__ drop its sample.
+        groups = enumerate(group_by_keys(self._files(problems)))
+        while (found := self._next(groups)) is not None:
+            row, group = found
+            key = group["__key__"]
+            members = tuple(value for value in group.values() if isinstance(value, Member))
+            yield Sample(key, members, row, problems.pop(key, None))
+
+    def _next(self, groups: Iterator[tuple[int, dict[str, Any]]]) -> Any:
+        try:
+            return next(groups, None)
+        except ValueError as error:
+            name = str(error.args[0]).partition(": duplicate file name")[0]
+            raise self._tar.error(
+                f"{name!r} is repeated (upper and lower case are equal); make keys unique"
+            ) from error
+
+    def _files(self, problems: dict[str, SampleError]) -> Iterator[dict[str, Any]]:
+        """Yield the members as webdataset's tar stages do, with a `Member` as data."""
         seen: set[str] = set()
-        current: _Pending | None = None
+        current: _Held | None = None
         for entry in self._tar:
             names = split_name(entry.name)
             if names is None:
@@ -153,35 +186,38 @@ class ShardReader:
                         f"the key {key!r} comes back after other keys (repeated or interleaved); "
                         "write all members of a sample next to each other"
                     )
-                if current is not None:
-                    yield current.sample()
-                current = _Pending(key, len(seen))
+                current = _Held(key)
                 seen.add(key)
-            if ext in current.exts:
+            if ext.startswith("__"):
                 raise self._tar.error(
-                    f"the key {key!r} is repeated: it has two members .{ext}; make keys unique"
+                    f"{entry.name!r} has an extension that webdataset keeps for itself; rename it"
                 )
-            self._take(current, ext, entry)
-        if current is not None:
-            yield current.sample()
+            member = self._take(current, ext, entry)
+            if member is None and key not in problems:
+                problems[key] = self._too_large(entry)
+            # A sample stays a sample when nothing of it could be held.
+            if member is not None or not current.members:
+                current.members += 1
+                yield {"fname": entry.name, "data": member, "__url__": self._name}
 
-    def _take(self, current: _Pending, ext: str, entry: Entry) -> None:
+    def _take(self, current: _Held, ext: str, entry: Entry) -> Member | None:
+        """Return the member as it is held or passed on; None when it exceeds a limit."""
         limits = self._limits
-        passed = not is_read(ext) and entry.size > limits.pass_on_bytes
-        fits = entry.size <= limits.max_member_bytes
-        fits &= current.bytes + entry.size <= limits.max_sample_bytes
-        if (fits or passed) and len(current.exts) < limits.max_members:
-            current.exts.add(ext)
-            if passed:
-                content = pass_on(entry.chunks(), self._folder)
-                current.members.append(Member(entry.name, ext, passed=content))
-                return
-            current.bytes += entry.size
-            current.members.append(Member(entry.name, ext, entry.read()))
-            return
-        current.problem = SampleError(
+        if current.members >= limits.max_members:
+            return None
+        if not is_read(ext) and entry.size > limits.pass_on_bytes:
+            return Member(entry.name, ext, passed=pass_on(entry.chunks(), self._folder))
+        room = min(limits.max_member_bytes, limits.max_sample_bytes - current.bytes)
+        if entry.size > room:
+            return None
+        current.bytes += entry.size
+        return Member(entry.name, ext, entry.read())
+
+    def _too_large(self, entry: Entry) -> SampleError:
+        limits = self._limits
+        return SampleError(
             "sample_too_large",
-            f"{current.key}: {entry.name} exceeds the limits of a sample "
+            f"{entry.name} exceeds the limits of a sample "
             f"({limits.max_member_bytes} bytes an image or caption file, {limits.max_sample_bytes} "
             f"bytes in memory and {limits.max_members} files in all)",
         )
@@ -197,35 +233,45 @@ class ShardWriter:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
+        from webdataset import TarWriter
+
         self._path = os.fspath(path)
-        self._hash = hashlib.sha256()
-        self._size = 0
-        with storage.explained(self._path):
-            self._file = open(self._path, "wb")  # noqa: SIM115 - closed by close() or abort()
+        self._file = _HashedFile(self._path)
+        self._tar = TarWriter(
+            self._file, user="", group="", mode=_MODE, mtime=0, encoder=False, compress=False
+        )
 
     def write(self, sample: Sample) -> None:
         """Append the members of ``sample`` in their order."""
         for member in sample.members:
-            info = tarfile.TarInfo(member.name)
-            info.size, info.mtime, info.mode = member.size, 0, 0o644
-            # PAX_FORMAT writes a plain USTAR header wherever one suffices.
-            self._put(info.tobuf(tarfile.PAX_FORMAT, "utf-8", "strict"))
-            for chunk in member.chunks():
-                self._put(chunk)
-            self._put(bytes(-member.size % _BLOCK))
+            ext = member.name.removeprefix(f"{sample.key}.")
+            if member.passed is None:
+                # One call a member: a call sorts what it is given.
+                self._tar.write({"__key__": sample.key, ext: member.data})
+            else:
+                self._stream(member)
+            # The archive object would otherwise remember every header it has written.
+            self._tar.tarstream.members.clear()
+
+    def _stream(self, member: Member) -> None:
+        """Append a member that is never held in memory, which webdataset's writer cannot."""
+        info = TarInfo(member.name)
+        info.size, info.mode = member.size, _MODE
+        with member.open() as content:
+            self._tar.tarstream.addfile(info, content)
 
     def close(self) -> tuple[str, int]:
         """End the archive; return its (sha256, size in bytes)."""
-        self._put(bytes(2 * _BLOCK))
-        self._put(bytes(-self._size % tarfile.RECORDSIZE))
-        with storage.explained(self._path):
-            self._file.close()
-        return self._hash.hexdigest(), self._size
+        self._tar.close()
+        self._file.close()
+        return self._file.sha256.hexdigest(), self._file.size
 
     def abort(self) -> None:
         """Close and delete the unfinished file."""
         # What could not be flushed is deleted anyway.
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, UsageError):
+            self._tar.close()
+        with contextlib.suppress(OSError, UsageError):
             self._file.close()
         if os.path.isfile(self._path):
             os.unlink(self._path)
@@ -244,11 +290,31 @@ class ShardWriter:
         elif not self._file.closed:
             self.close()
 
-    def _put(self, data: bytes) -> None:
-        self._hash.update(data)
-        self._size += len(data)
+
+class _HashedFile:
+    """A local file that counts and hashes what is written, and leaves holes for zeros."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self.sha256 = hashlib.sha256()
+        self.size = 0
+        with storage.explained(path):
+            self._file = open(path, "wb")  # noqa: SIM115 - closed by close()
+
+    def write(self, data: bytes) -> None:
+        self.sha256.update(data)
+        self.size += len(data)
         with storage.explained(self._path):
             storage.write_sparse(self._file, data)
+
+    @property
+    def closed(self) -> bool:
+        return self._file.closed
+
+    def close(self) -> None:
+        with storage.explained(self._path):
+            self._file.truncate()
+            self._file.close()
 
 
 def write_shard(path: str | os.PathLike[str], samples: Iterable[Sample]) -> tuple[str, int]:
@@ -260,15 +326,9 @@ def write_shard(path: str | os.PathLike[str], samples: Iterable[Sample]) -> tupl
 
 
 @dataclass
-class _Pending:
-    """The sample whose members are being read."""
+class _Held:
+    """What the sample that is being read holds so far."""
 
     key: str
-    row: int
-    members: list[Member] = field(default_factory=list)
-    exts: set[str] = field(default_factory=set)
+    members: int = 0
     bytes: int = 0
-    problem: SampleError | None = None
-
-    def sample(self) -> Sample:
-        return Sample(self.key, tuple(self.members), self.row, self.problem)

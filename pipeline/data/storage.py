@@ -37,9 +37,7 @@ def exists(url: str) -> bool:
     path = local_path(url)
     if path is not None:
         return path.exists()
-    if is_http(url):
-        return _identity_or_none(url) is not None
-    return bool(_ask("look for", url, lambda fs, remote: fs.exists(remote)))
+    return _info_or_none(url) is not None
 
 
 def size(url: str) -> int | None:
@@ -212,7 +210,8 @@ def is_folder(url: str) -> bool:
     path = local_path(url)
     if path is not None:
         return path.is_dir()
-    return bool(_ask("look for", url, lambda fs, remote: fs.isdir(remote)))
+    info = None if is_http(url) else _info_or_none(url)
+    return info is not None and info["type"] == "directory"
 
 
 def glob(pattern: str) -> list[str]:
@@ -274,6 +273,18 @@ def _open_at(url: str, position: int) -> tuple[BinaryIO, Any]:
 def _identity_of(info: dict[str, Any]) -> dict[str, Any]:
     mark = next((f"{name}:{info[name]}" for name in _CHANGE_MARKS if info.get(name)), None)
     return {"size": info.get("size"), "etag": mark}
+
+
+def _info_or_none(url: str) -> dict[str, Any] | None:
+    """Return what the store says of ``url``; None where it says that there is nothing.
+
+    ``exists`` and ``isdir`` of fsspec take every error for that, also that a store is away.
+    """
+    try:
+        info: dict[str, Any] = _ask("look for", url, lambda fs, remote: fs.info(remote))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return info
 
 
 def _identity_or_none(url: str) -> dict[str, Any] | None:

@@ -1,14 +1,14 @@
-"""Regular files of an untrusted, uncompressed tar stream, read once from front to back."""
+"""Regular files of an untrusted tar stream, plain or compressed, read once from front to back."""
 
 from __future__ import annotations
 
-import hashlib
 import tarfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import BinaryIO, NamedTuple, Self, cast
 
 from ..errors import ShardError
+from .compression import DAMAGED, HashedStream, decompressed, read_whole
 
 _BLOCK = 512
 _CHUNK = 1 << 16
@@ -56,18 +56,19 @@ class TarStream:
     """
 
     def __init__(self, stream: BinaryIO, name: str) -> None:
-        self._tap = _Tap(stream)
+        self._source = HashedStream(stream)
+        self._tap = _Tap(self._source)
         self._name = name
 
     @property
     def sha256(self) -> str:
-        """Hex digest of the bytes read so far: of the whole input after exhaustion."""
-        return self._tap.hash.hexdigest()
+        """Hex digest of the bytes read so far, as they are stored."""
+        return self._source.hash.hexdigest()
 
     @property
     def size(self) -> int:
-        """Bytes read so far: of the whole input after exhaustion."""
-        return self._tap.count
+        """Bytes read so far, as they are stored."""
+        return self._source.count
 
     def error(self, message: str) -> ShardError:
         """Return an error that names the archive."""
@@ -75,13 +76,15 @@ class TarStream:
 
     def __iter__(self) -> Iterator[Entry]:
         try:
+            self._tap.stream = decompressed(self._source)
             source = cast("BinaryIO", self._tap)
             tar = tarfile.open(  # noqa: SIM115 - closed below, outside this try
                 fileobj=source, mode="r|", bufsize=_CHUNK, tarinfo=_CappedInfo, encoding="utf-8"
             )
         except _DAMAGE as error:
             raise self.error(
-                f"not a tar archive ({error}); shards are plain, uncompressed .tar files"
+                f"not a tar archive ({error}); shards are .tar files, plain or compressed by gzip, "
+                "bzip2, xz or zstd"
             ) from error
         with tar:
             while (info := self._next(tar)) is not None:
@@ -132,8 +135,14 @@ class TarStream:
         tap = self._tap
         rest = tap.last[offset - tap.count :] if offset < tap.count else b""
         zeros = not any(rest)
-        while chunk := tap.read(_CHUNK):
-            zeros = zeros and not any(chunk)
+        try:
+            while chunk := tap.read(_CHUNK):
+                zeros = zeros and not any(chunk)
+        except tarfile.TarError as error:
+            raise self.error(f"truncated or damaged at its end ({error}); copy it again") from error
+        # What follows a compressed stream is not read with it, but it belongs to the file.
+        while self._source.read(_CHUNK):
+            pass
         if tap.count - offset < 2 * _BLOCK:
             raise self.error("truncated: the archive has no end marker; copy the shard again")
         if not zeros:
@@ -155,24 +164,26 @@ class _CappedInfo(tarfile.TarInfo):
 
 
 class _Tap:
-    """Stream that hashes and counts what is read and keeps the last chunk.
+    """The bytes of the archive, counted; the last chunk is kept.
 
     Every chunk but the last is whole, so the block where an archive ends lies in ``last``.
     """
 
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
+    def __init__(self, source: HashedStream) -> None:
+        self._source = source
+        self.stream = cast("BinaryIO", source)
         self.last = b""
         self._empty_reads = 0
-        self.hash = hashlib.sha256()
         self.count = 0
 
     def read(self, size: int) -> bytes:
-        data = self._stream.read(size)
-        while 0 < len(data) < size and (more := self._stream.read(size - len(data))):
-            data += more
+        try:
+            data = read_whole(self.stream, size)
+        except DAMAGED as error:
+            if self._source.failed:
+                raise
+            raise tarfile.ReadError(f"its compression is damaged: {error}") from error
         if data:
-            self.hash.update(data)
             self.count += len(data)
             self.last = data
         elif size > 0:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import io
 import logging
-import sys
 import threading
 from collections.abc import Callable
 from typing import Any, BinaryIO, TypeVar
@@ -32,11 +31,6 @@ _LASTING_NUMBERS = {
 }  # fmt: skip
 # Codes of S3 that s3fs calls invalid arguments although the connection is to blame.
 _PASSING_CODES = {"BadDigest", "IncompleteBody", "RequestTimeout", "XAmzContentSHA256Mismatch"}
-# By name, because none of these libraries has to be installed.
-_PASSING = {
-    "aiohttp.client_exceptions": ("ClientConnectionError", "ClientPayloadError"),
-    "botocore.exceptions": ("HTTPClientError", "ConnectionError", "IncompleteReadError"),
-}
 # What botocore finds wrong before it sends a request, and the remedy.
 _REFUSED = {
     "NoCredentialsError": "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE",
@@ -114,6 +108,9 @@ def _sendable(what: str, operation: Callable[[], T]) -> T:
     except Exception as error:
         remedy = _REFUSED.get(type(error).__name__)
         if remedy is None:
+            if _is_foreign(error) and not is_transient(error):
+                reason = " ".join(str(error).split())
+                raise UnavailableError(f"{what}: {type(error).__name__}: {reason}") from error
             raise
         reason = str(error).splitlines()[-1].split(": Bucket name must")[0]
         raise UsageError(f"{what}: {reason}; {remedy}") from error
@@ -121,8 +118,8 @@ def _sendable(what: str, operation: Callable[[], T]) -> T:
 
 def is_transient(error: BaseException) -> bool:
     """Tell whether the same request may succeed a little later."""
-    status = getattr(error, "status", None)
-    if isinstance(status, int):
+    status = _status(error)
+    if status is not None:
         return status in _PASSING_STATUS or status >= 500
     if isinstance(error, FileNotFoundError) and error.__cause__ is not None:
         # fsspec calls whatever a web server answers "not found".
@@ -132,11 +129,24 @@ def is_transient(error: BaseException) -> bool:
         return True
     if isinstance(error, OSError):
         return not isinstance(error, _LASTING) and error.errno not in _LASTING_NUMBERS
-    for module, names in _PASSING.items():
-        known = sys.modules.get(module)
-        if known is not None and isinstance(error, tuple(getattr(known, name) for name in names)):
-            return True
-    return False
+    return _is_foreign(error)
+
+
+def _status(error: BaseException) -> int | None:
+    """Return the HTTP status that the libraries of stores keep in three ways."""
+    response = getattr(error, "response", None)
+    if isinstance(response, dict):
+        found = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    else:
+        found = getattr(response, "status_code", getattr(error, "status", None))
+    return found if isinstance(found, int) else None
+
+
+def _is_foreign(error: BaseException) -> bool:
+    """Whether a store's own library raised it, which says nothing of what is wrong."""
+    module = type(error).__module__.partition(".")[0]
+    own = module in {"builtins", __name__.partition(".")[0]}
+    return isinstance(error, Exception) and not own and not isinstance(error, OSError)
 
 
 class ResumingStream(io.RawIOBase):

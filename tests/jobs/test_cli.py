@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from runs import random_options
 
 import unlearnable
 from unlearnable.jobs.cli import build_app, main
@@ -246,3 +247,22 @@ def test_signals_end_a_command_with_their_code(
     assert process.returncode == code
     assert "resume" in errors
     assert "Traceback" not in errors
+
+
+def test_a_reader_that_leaves_early_changes_no_exit_code(corpus: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    assert main(random_options(corpus, output)) == 0
+    for shard in output.glob("*.tar"):
+        shard.write_bytes(b"")
+    for line, code in ((["status", str(output)], 0), (["verify", str(output)], 4)):
+        reading, writing = os.pipe()
+        os.close(reading)
+        done = subprocess.run(
+            [sys.executable, "-m", "unlearnable", *line],
+            stdout=writing,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+        os.close(writing)
+        assert (done.returncode, "Error" in done.stderr) == (code, False), done.stderr

@@ -9,7 +9,7 @@ from unlearnable.jobs.cli import build_app
 
 FLAGS = {
     "data openmoji": "--out --seed --size --test-share",
-    "data folder": "--captions --out --samples-per-shard --src",
+    "data folder": "--captions --max-left-out --out --samples-per-shard --src",
     "data flickr8k": "--out --samples-per-shard --splits --src",
     "data flickr30k": "--out --samples-per-shard --splits --src",
     "data coco": "--out --samples-per-shard --splits --src",

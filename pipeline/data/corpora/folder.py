@@ -8,8 +8,10 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from unicodedata import normalize
 
 from ...errors import UsageError
+from .. import storage
 from ..members import IMAGE_EXTS
 from ..shards import Member, Sample
 from .source import is_image, plain_key, read_image, source_folder
@@ -28,15 +30,35 @@ class FolderReport:
 
     Args:
         samples: images written, each with all its captions.
+        rows: rows read.
         duplicates: rows that repeat an image and its caption, by table and line.
         missing: rows whose image does not exist, by table, line and file.
+        empty: rows without a caption, by table, line and file.
         uncaptioned: image files that no row names.
+        listed: URL of the list of what was left out; None when that is nothing.
     """
 
     samples: int = 0
+    rows: int = 0
     duplicates: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
+    empty: list[str] = field(default_factory=list)
     uncaptioned: list[str] = field(default_factory=list)
+    listed: str | None = None
+
+    @property
+    def lost(self) -> float:
+        """Share of the rows whose image or caption is missing."""
+        return (len(self.missing) + len(self.empty)) / max(1, self.rows)
+
+    def left_out(self) -> dict[str, list[str]]:
+        """Return what was left out by reason."""
+        return {
+            "rows name an image that does not exist": self.missing,
+            "rows have no caption": self.empty,
+            "rows repeat an image and its caption": self.duplicates,
+            "images have no caption": self.uncaptioned,
+        }
 
 
 def build_folder(
@@ -44,9 +66,11 @@ def build_folder(
 ) -> FolderReport:
     """Pack the images that a table names into ``OUT/train-000.tar`` and so on.
 
-    A sample is ``KEY.<ext>`` with the image file as it is, and ``KEY.txt``; when any image has
-    several captions every sample has ``KEY.json`` with the list ``captions`` instead. Rows of
-    missing images, repeated rows and images without a row are left out, logged and reported.
+    A sample is ``KEY.<ext>`` with the image file as it is, and ``KEY.txt`` with its first caption;
+    when any image has several captions every sample has ``KEY.json`` with the list ``captions``
+    too. File names are compared in Unicode's composed form (NFC) where they do not match as they
+    are. Rows of missing images, rows without a caption, repeated rows and images without a row are
+    left out, logged, and listed in ``OUT-left-out.txt``.
 
     Args:
         src: local folder of images; the table's file names are relative to it.
@@ -65,19 +89,29 @@ def build_folder(
     if not images:
         raise UsageError(f"{table} names no image that exists in {folder}; check its file column")
     report.uncaptioned = sorted(_image_files(folder) - images.keys())
-    _log(report)
     samples = _samples(folder, images)
     report.samples = write_corpus(out, {SPLIT: samples}, samples_per_shard)[SPLIT]
+    _tell(report, out)
     return report
 
 
 def _collect(folder: Path, table: Path, report: FolderReport) -> dict[str, list[str]]:
     """Return the captions by image file, in the table's order."""
     images: dict[str, list[str]] = {}
+    composed: dict[str, str] | None = None
     for row in read_table(table):
+        report.rows += 1
         file = _inside(row)
         if file not in images and not (folder / file).is_file():
-            report.missing.append(f"{row.place}: {file}")
+            if composed is None:
+                composed = {normalize("NFC", name): name for name in _image_files(folder)}
+            found = composed.get(normalize("NFC", file))
+            if found is None:
+                report.missing.append(f"{row.place}: {file}")
+                continue
+            file = found
+        if not row.captions:
+            report.empty.append(f"{row.place}: {file}")
             continue
         known = images.setdefault(file, [])
         fresh = [text for text in dict.fromkeys(row.captions) if text not in known]
@@ -113,13 +147,12 @@ def _samples(folder: Path, images: dict[str, list[str]]) -> Iterator[Sample]:
     for row, (file, captions) in enumerate(images.items()):
         key = _key(file, used)
         ext = PurePosixPath(file).suffix[1:].lower()
+        members = {ext: read_image(folder / file), "txt": captions[0].encode()}
         if several:
             text = json.dumps({"captions": captions}, ensure_ascii=False)
-            caption = Member(f"{key}.json", "json", text.encode())
-        else:
-            caption = Member(f"{key}.txt", "txt", captions[0].encode())
-        image = Member(f"{key}.{ext}", ext, read_image(folder / file))
-        yield Sample(key, (image, caption), row)
+            members["json"] = text.encode()
+        parts = tuple(Member(f"{key}.{end}", end, data) for end, data in members.items())
+        yield Sample(key, parts, row)
 
 
 def _key(file: str, used: set[str]) -> str:
@@ -133,12 +166,14 @@ def _key(file: str, used: set[str]) -> str:
     return key
 
 
-def _log(report: FolderReport) -> None:
-    for what, found in (
-        ("rows repeat an image and its caption", report.duplicates),
-        ("rows name an image that does not exist", report.missing),
-        ("images have no caption", report.uncaptioned),
-    ):
+def _tell(report: FolderReport, out: str) -> None:
+    """Log what was left out, and write the whole list beside the shards."""
+    lines = []
+    for what, found in report.left_out().items():
         if found:
             more = ", ..." if len(found) > _SHOWN else ""
             log.warning("%d %s: %s%s", len(found), what, ", ".join(found[:_SHOWN]), more)
+        lines += [f"{what}: {one}\n" for one in found]
+    if lines:
+        report.listed = out.rstrip("/") + "-left-out.txt"
+        storage.write_bytes(report.listed, "".join(lines).encode())

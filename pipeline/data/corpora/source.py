@@ -24,8 +24,11 @@ def source_folder(src: str, out: str) -> Path:
     """
     folder = storage.local_path(src)
     if folder is None or not folder.is_dir():
+        packed = folder is not None and folder.is_file()
         raise UsageError(
-            f"{src} is not a folder on this machine; give the one that holds the images"
+            f"{src} is not a folder on this machine; "
+            + ("unpack it, and give" if packed else "give")
+            + " the folder that holds the images"
         )
     if storage.is_inside(out, src):
         raise UsageError(f"{out} is inside {src}; choose an output folder outside it")

@@ -20,7 +20,10 @@ CAPTION_COLUMNS = ("caption", "captions", "text")
 
 
 class CaptionRow(NamedTuple):
-    """``place`` names table and line for messages; ``file`` is relative to the image folder."""
+    """``place`` names table and line for messages; ``file`` is relative to the image folder.
+
+    ``captions`` has no empty ones, and is empty where there were no others.
+    """
 
     place: str
     file: str
@@ -43,8 +46,8 @@ def read_table(path: Path) -> Iterator[CaptionRow]:
     """Yield the rows of a table.
 
     Raises:
-        UsageError: missing file, unknown kind, missing columns, malformed or empty row; it names
-            the file and the line.
+        UsageError: missing file, unknown kind, missing columns, malformed row; it names the file
+            and the line.
     """
     read = _READERS.get(path.suffix.lower())
     if read is None:
@@ -111,11 +114,9 @@ def _parse(place: str, row: Mapping[str, Any]) -> CaptionRow:
         raise UsageError(f"{place}: the image file must be a text, not {file!r}")
     if not isinstance(captions, list) or not all(isinstance(text, str) for text in captions):
         raise UsageError(f"{place}: the caption must be a text or a list of texts")
-    if not captions or not all(text.strip() for text in captions):
-        raise UsageError(f"{place}: the caption of {file} is empty; fill it in or delete the row")
     for text in captions:
         check_text(f"{place}: the caption", text)
-    return CaptionRow(place, file, [text.strip() for text in captions])
+    return CaptionRow(place, file, [text.strip() for text in captions if text.strip()])
 
 
 def _pick(place: str, row: Mapping[str, Any], names: tuple[str, ...]) -> Any:
@@ -130,8 +131,9 @@ def _pick(place: str, row: Mapping[str, Any], names: tuple[str, ...]) -> Any:
 
 
 def _read_csv(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
     with path.open(encoding="utf-8-sig", newline="") as file:
+        delimiter = _delimiter(file.readline())
+        file.seek(0)
         reader = csv.DictReader(file, delimiter=delimiter, strict=True)
         line = 1
         try:
@@ -148,6 +150,14 @@ def _read_csv(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
         except csv.Error as error:
             # A quote that is not closed runs on: the mistake is where its row starts.
             raise UsageError(f"{path} line {line}: {error}") from error
+
+
+def _delimiter(header: str) -> str:
+    """Return what separates the columns that ``header`` names: comma, semicolon, tab or bar."""
+    try:
+        return csv.Sniffer().sniff(header, delimiters=",;\t|").delimiter
+    except csv.Error:
+        return ","
 
 
 def _read_jsonl(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:

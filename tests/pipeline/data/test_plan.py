@@ -73,11 +73,9 @@ def test_lists_combine() -> None:
     assert expand_braces("{9..11}") == ["9", "10", "11"]
 
 
-@pytest.mark.parametrize(
-    "text", ["{a", "a}", "{a}", "{}", "{5..1}", "{0..99999999999}", "{a..c}", "{a,b{0..1}}"]
-)
+@pytest.mark.parametrize("text", ["{a", "a}", "{a}", "{}", "{5..1}", "{0..99999999999}", "{a..c}"])
 def test_malformed_braces(text: str) -> None:
-    with pytest.raises(UsageError, match=r"brace|range|upwards"):
+    with pytest.raises(UsageError, match=r"brace|range|upwards|more than"):
         expand_braces(text)
 
 
@@ -88,7 +86,7 @@ def test_nothing_found(folder: Path, name: str) -> None:
 
 
 def test_shards_one_level_below_are_pointed_out(folder: Path) -> None:
-    with pytest.raises(UsageError, match=r"one level below: use .*/\*/\*\.tar"):
+    with pytest.raises(UsageError, match=r"one level below: use .*/\*\*"):
         resolve_input(str(folder))
 
 

@@ -185,8 +185,8 @@ def test_a_damaged_header_in_the_middle() -> None:
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        (["a.png", "a.txt", "a.png"], "'a' is repeated"),
-        (["a.png", "a.PNG"], "'a' is repeated"),
+        (["a.png", "a.txt", "a.png"], "'a.png' is repeated"),
+        (["a.png", "a.PNG"], "'a.PNG' is repeated"),
         (["a.png", "b.png", "a.txt"], "'a' comes back after other keys"),
         (["a.png", "b.png", "a.png"], "'a' comes back after other keys"),
     ],
