@@ -147,22 +147,22 @@ class _ForgivingStream(io.TextIOWrapper):
     """Standard output whose reader may leave early, as ``head`` does: the rest is dropped."""
 
     def write(self, text: str) -> int:
-        with self._forgiving():
+        try:
             return super().write(text)
-        return len(text)
+        except BrokenPipeError:
+            self._give_up()
+            return len(text)
 
     def flush(self) -> None:
-        with self._forgiving():
-            super().flush()
-
-    @contextmanager
-    def _forgiving(self) -> Iterator[None]:
         try:
-            yield
+            super().flush()
         except BrokenPipeError:
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, self.fileno())
-            os.close(nowhere)
+            self._give_up()
+
+    def _give_up(self) -> None:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self.fileno())
+        os.close(nowhere)
 
 
 @contextmanager

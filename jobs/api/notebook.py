@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,14 +15,16 @@ import torch
 from PIL import Image, ImageOps
 from tqdm.auto import tqdm
 
-from .pipeline.data.images import MAX_PIXELS, decode, encode, image_member
+from .pipeline.data.images import decode, encode, image_member
+from .pipeline.data.limits import MAX_PIXELS
 from .pipeline.data.shards import Member, Sample
 from .pipeline.errors import UsageError
 from .pipeline.execution.artifact import load_surrogate
 from .pipeline.execution.spec import RunSpec, package_version
 from .pipeline.execution.worker.in_memory import Protected, protect_samples
 from .pipeline.execution.worker.shard_worker import choose_device
-from .pipeline.method.config import MemConfig
+from .pipeline.method.config import MethodConfig
+from .pipeline.method.methods import get_method
 from .pipeline.method.surrogate import Surrogate
 from .pipeline.report.figures import GAIN, Comparison, require_matplotlib, sheet_png
 from .pipeline.report.pages import gallery, render
@@ -98,7 +100,7 @@ def protect_batch(
     captions: Sequence[Captions],
     surrogate: str | os.PathLike[str] | tuple[Surrogate, str] | None,
     *,
-    method: Literal["mem", "random"] = "mem",
+    method: str = "mem",
     epsilon: int = 8,
     steps: int | None = None,
     seed: int = 0,
@@ -126,7 +128,8 @@ def protect_batch(
     Raises:
         UsageError: an argument is not as described; the message names it.
     """
-    loaded, spec = _prepare(surrogate, MemConfig(method, epsilon, steps=steps), seed, batch_size)
+    mem = MethodConfig(method=method, epsilon=epsilon, steps=steps)
+    loaded, spec = _prepare(surrogate, mem, seed, batch_size)
     if len(images) != len(captions) or not len(images):
         raise UsageError(f"{len(images)} images and {len(captions)} captions; give one for each")
     sources = [_png(image, f"images[{index}]") for index, image in enumerate(images)]
@@ -145,7 +148,7 @@ def protect_batch(
 
 def _prepare(
     surrogate: str | os.PathLike[str] | tuple[Surrogate, str] | None,
-    mem: MemConfig,
+    mem: MethodConfig,
     seed: int,
     batch_size: int,
 ) -> tuple[Surrogate | None, RunSpec]:
@@ -154,7 +157,7 @@ def _prepare(
         raise UsageError(f"batch_size is {batch_size}; a contrastive loss needs at least 2")
     loaded: Surrogate | None = None
     sha256 = ""
-    if mem.method != "random":
+    if get_method(mem.method).needs_surrogate:
         if surrogate is None:
             raise UsageError("method mem needs a surrogate; write one with unlearnable.fit")
         found = surrogate if isinstance(surrogate, tuple) else load_surrogate(os.fspath(surrogate))

@@ -10,12 +10,12 @@ import numpy.typing as npt
 from PIL import Image
 
 from ..errors import SampleError, UsageError
+from .limits import MAX_PIXELS
 from .members import IMAGE_EXTS, Member, last_ext
 from .shards import Sample
 
 Pixels = npt.NDArray[np.uint8]
 
-MAX_PIXELS = 64_000_000
 IMAGE_FORMATS = ("png", "webp", "jpeg")
 _FORMAT_OF_EXT = {"png": "png", "webp": "webp", "jpg": "jpeg", "jpeg": "jpeg", "jpe": "jpeg"}
 _EXT_OF_FORMAT = {"png": "png", "webp": "webp", "jpeg": "jpg"}

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from ..errors import UnavailableError, UsageError
 from . import storage
+from .canonical_json import canonical_json
 from .compression import shard_stem
 from .expand import expand, is_shard
 from .in_groups import map_in_groups
@@ -61,7 +62,7 @@ class Plan:
 
 def config_hash(config: Mapping[str, Any]) -> str:
     """Return the sha256 of a JSON-serialisable configuration, independent of key order."""
-    return hashlib.sha256(_canonical_json(config).encode()).hexdigest()
+    return hashlib.sha256(canonical_json(config).encode()).hexdigest()
 
 
 def resolve_input(url: str) -> ShardList:
@@ -137,10 +138,10 @@ def write_plan(output: str, plan: Plan) -> None:
     """Write ``_plan.parquet`` under the output prefix."""
     metadata = {
         "plan_version": PLAN_VERSION,
-        "config": _canonical_json(plan.config),
+        "config": canonical_json(plan.config),
         "config_hash": plan.config_hash,
         "version": plan.version,
-        "request": _canonical_json(plan.request),
+        "request": canonical_json(plan.request),
     }
     shards = plan.shards if isinstance(plan.shards, ShardList) else ShardList.of(plan.shards)
     table = shards.table.replace_schema_metadata(metadata)
@@ -236,7 +237,3 @@ def _shard_name(url: str) -> str:
 
 def _is_usable(name: str) -> bool:
     return bool(name) and not name.startswith(".") and not name.endswith(".failed")
-
-
-def _canonical_json(config: Mapping[str, Any]) -> str:
-    return json.dumps(config, sort_keys=True, separators=(",", ":"), ensure_ascii=False)

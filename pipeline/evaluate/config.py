@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import dataclass
 from typing import Literal
 
+from ..execution.options import DeviceOption, ReadOptions
 
-@dataclass(frozen=True)
-class EvaluateConfig:
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig(DeviceOption, ReadOptions):
     """Train victims on published corpora and measure what they learned."""
 
-    _: KW_ONLY
     train: tuple[str, ...]
     """Corpora to train on, each as NAME=URL: a directory, a glob, a brace list or one shard."""
     test: str
@@ -62,14 +63,8 @@ class EvaluateConfig:
     """Victims that are trained at once, each in a process of its own."""
     threads: int = 1
     """Threads of a victim's tensor operations."""
-    device: str = "auto"
-    """auto (a GPU where there is one), cpu, or a torch device such as cuda:0."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Arithmetic of the victim's layers: auto is bf16 autocast on a GPU and fp32 on a CPU."""
-    caption_fields: tuple[str, ...] = ("caption", "captions")
-    """Fields of a sample's .json member that hold captions (the .txt member always does)."""
-    max_pixels: int = 1 << 26
-    """Images with more pixels are passed over."""
     plot: str | None = None
     """URL of a PNG of Hit@10 by epoch, one line a corpus as published; needs the extra `demo`."""
     plot_attacks: str | None = None

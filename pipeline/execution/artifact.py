@@ -11,9 +11,10 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
 from ..data import storage
+from ..data.canonical_json import canonical_json
 from ..errors import UsageError
 from ..method.surrogate import Surrogate
-from .spec import canonical_json, package_version
+from .spec import package_version
 
 FORMAT = 1
 WEIGHTS = "weights.safetensors"

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from ..data import storage
+from ..data.canonical_json import canonical_json
 from ..method.rounds import State
-from .spec import canonical_json, package_version
+from .spec import package_version
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ import json
 import logging
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -20,15 +20,17 @@ from ..data.images import decode, image_member
 from ..data.plan import ShardInput, resolve_input
 from ..data.shards import Sample, open_shard
 from ..errors import SampleError, ShardError, UsageError
-from ..method.config import FitConfig
+from ..method.config import FitConfig, FitOptions
 from ..method.ensemble import fit_spec
 from ..method.fit import fit_surrogate
+from ..method.methods import get_method
 from ..seeds import derive_seed
 from .artifact import DESCRIPTION, load_surrogate, save_surrogate
 from .checkpoint import Checkpoint
 from .checks import check_caption_fields, check_least
 from .config import FitRunConfig
 from .driver.stop import stop_on_signals
+from .options import part_of
 from .worker.shard_worker import choose_device, fixed_threads
 
 log = logging.getLogger(__name__)
@@ -117,21 +119,16 @@ def _check(config: FitRunConfig) -> None:
 
 
 def fit_settings(config: FitRunConfig) -> FitConfig:
-    """Return the method's settings: every option of its name that is set."""
-    options: dict[str, Any] = {
-        name: value
-        for name in (item.name for item in fields(FitConfig))
-        if (value := getattr(config, name, None)) is not None
-    }
-    options |= {"device": choose_device(config.device), "words": _listed_words(config)}
-    return FitConfig(**options)
+    """Return the settings of the fit that ``config`` asks for."""
+    options = vars(part_of(FitOptions, config))
+    return FitConfig(**options, device=choose_device(config.device), words=_listed_words(config))
 
 
 def _listed_words(config: FitRunConfig) -> tuple[tuple[str, ...], ...]:
     """Read the user's lists of trigger words. Raises UsageError for what cannot be used."""
     if config.words is None:
         return ()
-    if config.schedule != "default" or config.method != "mem":
+    if config.schedule != "default" or not get_method(config.method).has_design:
         raise UsageError("words is for method mem with the default schedule; leave it out")
     try:
         text = storage.read_bytes(config.words).decode()

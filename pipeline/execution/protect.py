@@ -8,20 +8,19 @@ from typing import Any
 from ..data import storage
 from ..data.plan import resolve_input
 from ..errors import UsageError
-from ..method.config import MAX_TRIGGER_WORDS, MemConfig
+from ..method.config import MAX_TRIGGER_WORDS, MethodConfig
+from ..method.methods import get_method
 from ..method.surrogate import check_surrogate
 from .artifact import load_surrogate
 from .checks import check_caption_fields, check_device_name, check_least
-from .config import ProtectConfig
+from .config import ProtectConfig, Request
 from .driver.drive import check_running, drive
 from .driver.resume import check_places, find_plan
 from .driver.slices import take_slice
 from .driver.summary import RunSummary
 from .estimate import estimate
+from .options import part_of
 from .spec import RunSpec, WorkerSetup, package_version
-
-# Settings that the bytes do not depend on and that a retry takes over from the run.
-REQUEST = ("owner", "max_quarantined", "io_threads")
 
 
 def protect(config: ProtectConfig) -> RunSummary:
@@ -57,7 +56,7 @@ def _check(config: ProtectConfig) -> None:
     check_device_name(config.device)
     if config.batch_size < 2:
         raise UsageError(f"batch-size is {config.batch_size}; a contrastive loss needs at least 2")
-    if config.surrogate is None and config.method != "random":
+    if config.surrogate is None and get_method(config.method).needs_surrogate:
         raise UsageError(
             f"method {config.method} needs --surrogate; write one with `unlearnable fit`"
         )
@@ -65,12 +64,12 @@ def _check(config: ProtectConfig) -> None:
 
 
 def _surrogate_url(config: ProtectConfig) -> str | None:
-    return None if config.method == "random" else config.surrogate
+    return config.surrogate if get_method(config.method).needs_surrogate else None
 
 
 def _request(config: ProtectConfig) -> dict[str, Any]:
     """Return what a later `retry` needs to know beside the specification."""
-    request = {name: getattr(config, name) for name in REQUEST}
+    request = {item.name: vars(config)[item.name] for item in fields(Request)}
     url = _surrogate_url(config)
     path = storage.local_path(url) if url is not None else None
     return {**request, "surrogate": url if path is None else str(path)}
@@ -82,18 +81,13 @@ def make_spec(config: ProtectConfig) -> RunSpec:
     Raises:
         UsageError: settings out of range, or no such surrogate, or another trigger length.
     """
-    options: dict[str, Any] = {
-        name: value
-        for name in (item.name for item in fields(MemConfig))
-        if (value := getattr(config, name, None)) is not None
-    }
-    mem = MemConfig(**options)
+    mem = part_of(MethodConfig, config)
     mem.validate()
     sha256, trigger_words = "", 0
     url = _surrogate_url(config)
     if url is not None:
         surrogate, sha256 = load_surrogate(url)
-        check_surrogate(surrogate, mem)
+        check_surrogate(surrogate, mem.method)
         trigger_words = surrogate.trigger_words
         if config.trigger_words not in (None, trigger_words):
             raise UsageError(

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 from ..data import storage
 from ..data.ledger import read_ledger, record_url
 from ..data.plan import Plan, ShardInput, ShardList, inspect_shards, read_plan
 from ..errors import BusyError, UsageError
-from .config import ProtectConfig, RetryConfig
+from .config import Request, RetryConfig, RunConfig
 from .driver.drive import check_running, drive
 from .driver.lease import read_leases
 from .driver.summary import RunSummary
-from .protect import REQUEST
+from .options import RunOptions, part_of
 from .spec import RunSpec, WorkerSetup, package_version
 
 
@@ -35,19 +37,11 @@ def retry(config: RetryConfig) -> RunSummary:
     surrogate = config.surrogate or plan.request.get("surrogate")
     if spec.surrogate_sha256 and surrogate is None:
         raise UsageError(f"the plan of {config.output} names no surrogate; give --surrogate")
-    run = ProtectConfig(
-        input="",
-        output=config.output,
-        executor=config.executor,
-        workers=config.workers,
-        gpus_per_worker=config.gpus_per_worker,
-        device=config.device,
-        max_attempts=config.max_attempts,
-        shard_timeout=config.shard_timeout,
-        grace_seconds=config.grace_seconds,
-        log_file=config.log_file,
-        join=config.join,
-        **{name: plan.request[name] for name in REQUEST if name in plan.request},
+    kept = {item.name for item in fields(Request)} & plan.request.keys()
+    run = RunConfig(
+        config.output,
+        **vars(part_of(RunOptions, config)),
+        **{name: plan.request[name] for name in kept},
     )
     check_running(run)
     ledger = read_ledger(config.output)

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
+from ..data.canonical_json import canonical_json
 from ..data.plan import config_hash
-from ..method.config import MemConfig
+from ..method.config import MethodConfig
 
 
 def package_version() -> str:
@@ -16,13 +17,6 @@ def package_version() -> str:
     from ... import __version__
 
     return __version__
-
-
-def canonical_json(value: object) -> str:
-    """Return the one JSON text of ``value`` that hashes are taken of."""
-    return json.dumps(
-        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    )
 
 
 @dataclass(frozen=True)
@@ -44,7 +38,7 @@ class RunSpec:
         version: version of this package.
     """
 
-    mem: MemConfig
+    mem: MethodConfig
     batch_size: int
     trigger_words: int
     surrogate_sha256: str
@@ -64,7 +58,7 @@ class RunSpec:
         """
         fields = dict(values)
         mem = dict(fields["mem"])
-        fields["mem"] = MemConfig(**mem | {"views": tuple(mem.get("views", ()))})
+        fields["mem"] = MethodConfig(**mem | {"views": tuple(mem.get("views", ()))})
         fields["caption_fields"] = tuple(fields["caption_fields"])
         return cls(**fields)
 

@@ -59,7 +59,7 @@ def fit_spec(config: FitConfig) -> ModelSpec:
     return spec
 
 
-class Learners:
+class SurrogateEnsemble:
     """Models with an optimizer each.
 
     Args:

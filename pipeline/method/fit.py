@@ -6,16 +6,16 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 
-import torch
 from torch import Tensor
 
+from .captions import Captions
 from .clean_probe import share_of_guess
 from .config import FitConfig
 from .ensemble import fit_spec
 from .models import get_tokenizer
 from .passes import Passes
 from .patterns import TEXTURES
-from .rounds import Captions, Progress, Rounds, State
+from .rounds import Progress, Rounds, State
 from .surrogate import Surrogate
 
 # Share of a guess's loss above which a trial on clean pairs has read little of the pictures.
@@ -59,31 +59,32 @@ def fit_surrogate(
     texts = Captions(captions, get_tokenizer(spec.name, spec.context_length))
     if config.published:
         return Rounds(images, texts, config).run(progress, state, keep)
-    content, passes = None, Passes()
+    unread, passes = None, Passes()
     if config.topics is None:
-        content = _content_loss(images, texts, config, passes)
-        config = dataclasses.replace(config, topics=content > _UNREAD)
+        unread = _clean_loss(images, texts, config, passes)
+        config = dataclasses.replace(config, topics=unread > _UNREAD)
     surrogate = _fit_soonest_read(images, texts, config, progress, passes)
-    surrogate.meta |= {"content_loss": content, "passes": passes.as_dict()}
+    surrogate.meta |= {"clean_loss": unread, "passes": passes.as_dict()}
     return surrogate
 
 
-def _content_loss(images: Tensor, captions: Captions, config: FitConfig, passes: Passes) -> float:
+def _clean_loss(images: Tensor, captions: Captions, config: FitConfig, passes: Passes) -> float:
     """Return the loss of a fit on clean pairs that it has not seen, as a share of a guess's."""
     rows = range(len(images))
     seen, held = [i for i in rows if i % _HELD_OUT], rows[::_HELD_OUT]
     if len(held) < 2:
         return 1.0
     steps = config.round_count * config.round_steps
+    # The fit of TAP is plain training on clean pairs.
     settings = dataclasses.replace(config, method="tap", rounds=1, steps_per_round=steps)
     trial = Rounds(images[seen], captions.of(seen), settings)
     trial.run(None)
     passes.add(trial.passes)
     return share_of_guess(
-        next(trial.learners.turns()),
+        next(trial.ensemble.turns()),
         trial.spec,
         images[::_HELD_OUT],
-        torch.stack([captions.tokens[i][0] for i in held]),
+        captions.firsts(held),
         config.batch_size,
         config.device,
         passes,

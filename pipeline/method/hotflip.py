@@ -9,13 +9,17 @@ import torch
 from torch import Tensor, nn
 
 from ...kernels.hotflip_topk import hotflip_topk
-from .microbatch import MicroBatch, Slope, encode
+from .microbatch import BatchGradient, MicroBatch, encode
 from .objective import info_nce, swap_loss
 from .passes import Passes
 from .tokens import insert_trigger
 
 if TYPE_CHECKING:
     from open_clip import CLIP
+
+
+# Words tried at each position (paper: 16).
+CANDIDATES = 16
 
 
 class _EmbeddingTap:
@@ -33,7 +37,9 @@ class _EmbeddingTap:
         self._handle.remove()
 
 
-def _by_embedding(model: CLIP, tokens: Tensor, image_features: Tensor, memory: MicroBatch) -> Slope:
+def _by_embedding(
+    model: CLIP, tokens: Tensor, image_features: Tensor, memory: MicroBatch
+) -> BatchGradient:
     """Differentiate the batch's loss by every token embedding [B, L, E]."""
     scale = model.logit_scale.exp()
 
@@ -46,7 +52,9 @@ def _by_embedding(model: CLIP, tokens: Tensor, image_features: Tensor, memory: M
         assert tap.value is not None
         return tap.value, features
 
-    return memory.slope(forward, tokens, lambda text: info_nce(image_features, text, scale).sum())
+    return memory.gradient(
+        forward, tokens, lambda text: info_nce(image_features, text, scale).sum()
+    )
 
 
 def search_triggers(
@@ -55,7 +63,6 @@ def search_triggers(
     bodies: Tensor,
     trigger_ids: Tensor,
     allowed: Sequence[Tensor],
-    candidates: int,
     passes: Passes,
     memory: MicroBatch,
 ) -> Tensor:
@@ -70,7 +77,6 @@ def search_triggers(
         bodies: int64 [B, L], captions without trigger.
         trigger_ids: int64 [B, k], where the search starts.
         allowed: token ids each position may use, int64 [V_j] each.
-        candidates: words tried at each position.
         passes: counts are added here.
         memory: how many samples' activations are kept at once.
 
@@ -86,7 +92,7 @@ def search_triggers(
         gradient, features = found.gradient, found.features
         words = allowed[position]
         proposals = hotflip_topk(
-            gradient[:, 1 + position, None], table, min(candidates, len(words)), words[None]
+            gradient[:, 1 + position, None], table, min(CANDIDATES, len(words)), words[None]
         )[:, 0]
         with torch.no_grad():
             trial = chosen[:, None].repeat(1, proposals.shape[1], 1)

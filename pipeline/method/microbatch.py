@@ -35,7 +35,7 @@ Forward = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
-class Slope:
+class BatchGradient:
     """The derivative of a loss of a whole batch.
 
     Attributes:
@@ -78,7 +78,9 @@ class MicroBatch:
 
     units: int | None = None
 
-    def slope(self, forward: Forward, rows: Tensor, loss: Callable[[Tensor], Tensor]) -> Slope:
+    def gradient(
+        self, forward: Forward, rows: Tensor, loss: Callable[[Tensor], Tensor]
+    ) -> BatchGradient:
         """Differentiate a loss that needs the features of the whole batch.
 
         Args:
@@ -93,7 +95,7 @@ class MicroBatch:
         while True:
             held = len(parts) if self.units is None else min(self.units, len(parts))
             try:
-                return _slope(forward, parts, loss, held)
+                return _gradient(forward, parts, loss, held)
             except torch.OutOfMemoryError as error:
                 self._halve(held, len(rows), error)
             # Not in the handler: the error holds the frames, and they the activations.
@@ -115,9 +117,9 @@ class MicroBatch:
         )
 
 
-def _slope(
+def _gradient(
     forward: Forward, parts: tuple[Tensor, ...], loss: Callable[[Tensor], Tensor], held: int
-) -> Slope:
+) -> BatchGradient:
     """Differentiate; the activations of the first ``held`` parts are kept between the two ways."""
     kept: deque[tuple[Tensor, Tensor]] = deque()
     seen = []
@@ -135,4 +137,4 @@ def _slope(
         found.append(torch.autograd.grad(feature, leaf, direction)[0])
         del leaf, feature
     again = sum(len(part) for part in parts[held:])
-    return Slope(torch.cat(found), features.detach(), again)
+    return BatchGradient(torch.cat(found), features.detach(), again)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 Tokenizer = Callable[[list[str]], Tensor]
 
-_CONFIG_DIR = Path(__file__).parent / "models"
+_CONFIG_DIR = Path(__file__).parent / "architectures"
 
 
 @dataclass(frozen=True)

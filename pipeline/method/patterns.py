@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .pixels import PixelBatch
+
 # The corners of the colour cube: the only casts that use the whole budget in every channel.
 CASTS = torch.tensor(
     [[r, g, b] for r in (1, -1) for g in (1, -1) for b in (1, -1)], dtype=torch.int8
@@ -113,3 +115,26 @@ class PatternBook:
         )
         owner = region_owner(len(positions), height, width)
         return tiles[:, :, owner, rows[:, None], columns[None, :]].contiguous()
+
+
+def lay(pixels: PixelBatch, code: PatternBook, choice: Tensor, epsilon: int) -> list[Tensor]:
+    """Lay the patterns of chosen words over images at full amplitude.
+
+    Args:
+        pixels: images; their perturbations are set.
+        code: patterns of the words.
+        choice: int64 [B, k], word index at each position.
+        epsilon: amplitude, 8-bit levels.
+
+    Returns:
+        the signs, int8 [b, 3, H, W] for each image size.
+    """
+    signs = []
+    for group, members in enumerate(pixels.members):
+        images = pixels.images[group]
+        found = code.compose(choice[members], *images.shape[-2:])
+        # In the images' own order in memory, as every step reads the two side by side.
+        found = torch.empty_like(images, dtype=torch.int8).copy_(found)
+        signs.append(found)
+        pixels.set_delta(group, found * epsilon)
+    return signs

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from .config import FitConfig, MemConfig
 from .microbatch import MicroBatch, by_input, encode
 from .objective import info_nce
 from .passes import Passes
@@ -16,6 +15,9 @@ from .pixels import PixelBatch
 
 if TYPE_CHECKING:
     from open_clip import CLIP
+
+# Of the published method, in 8-bit levels.
+STEP_SIZE = 1
 
 
 def permutation(count: int, seed: int) -> Tensor:
@@ -31,17 +33,11 @@ def targets(count: int, seed: int) -> Tensor:
     return result
 
 
-def encode_texts(model: CLIP, tokens: Tensor, passes: Passes) -> Tensor:
-    """Return the features [B, D] of ``tokens`` (int64 [B, L]); counts the pass."""
-    passes.text_forward += len(tokens)
-    return encode(model.encode_text, tokens)
-
-
 def descend(
     model: CLIP,
     pixels: PixelBatch,
     text: Tensor,
-    config: MemConfig,
+    epsilon: int,
     codes: Sequence[Tensor] | None,
     passes: Passes,
     memory: MicroBatch,
@@ -52,17 +48,17 @@ def descend(
         model: the surrogate, frozen.
         pixels: images and perturbations, changed in place.
         text: features [B, D] of each sample's trigger in front of the caption the shuffle gave it.
-        config: step size and bound.
+        epsilon: bound, 8-bit levels.
         codes: signs that perturbations must keep, one tensor for each image size, or None.
         passes: counts are added here.
         memory: how many samples' activations are kept at once.
     """
     seen, leaves = pixels.step_input()
-    slopes = _slopes(model, seen, leaves, text, passes, memory)
-    pixels.step(slopes, config.step_size, config.epsilon, codes)
+    gradients = _gradients(model, seen, leaves, text, passes, memory)
+    pixels.step(gradients, STEP_SIZE, epsilon, codes)
 
 
-def _slopes(
+def _gradients(
     model: CLIP,
     seen: Tensor,
     leaves: Sequence[Tensor],
@@ -72,12 +68,12 @@ def _slopes(
 ) -> Sequence[Tensor]:
     """Differentiate the batch's loss by the ``leaves`` that the model input ``seen`` is made of."""
     scale = model.logit_scale.exp()
-    found = memory.slope(
+    found = memory.gradient(
         by_input(model.encode_image), seen, lambda image: info_nce(image, text, scale).sum()
     )
     passes.add(Passes(image_forward=len(seen), image_backward=len(seen), again=found.again))
-    slope = found.gradient
-    return [slope] if leaves[0] is seen else torch.autograd.grad(seen, leaves, slope)
+    gradient = found.gradient
+    return [gradient] if leaves[0] is seen else torch.autograd.grad(seen, leaves, gradient)
 
 
 def climb_universal(
@@ -85,7 +81,7 @@ def climb_universal(
     pixels: PixelBatch,
     delta: Tensor,
     tokens: Tensor,
-    config: FitConfig,
+    epsilon: int,
     passes: Passes,
     memory: MicroBatch,
 ) -> Tensor:
@@ -99,7 +95,7 @@ def climb_universal(
         pixels: images of the model's size.
         delta: int8 [3, S, S], the perturbation so far.
         tokens: int64 [B, L], each image's own caption.
-        config: step size and bound.
+        epsilon: bound, 8-bit levels.
         passes: counts are added here.
         memory: how many samples' activations are kept at once.
 
@@ -109,8 +105,9 @@ def climb_universal(
     for group, images in enumerate(pixels.images):
         pixels.set_delta(group, delta.to(images.device).expand_as(images))
     seen, leaves = pixels.model_input()
-    text = encode_texts(model, tokens, passes)
-    slopes = _slopes(model, seen, leaves, text, passes, memory)
-    slope = torch.stack([g.sum(0) for g in slopes]).sum(0).cpu()
-    moved = delta.to(torch.int16) + config.step_size * slope.sign().to(torch.int16)
-    return moved.clamp_(-config.epsilon, config.epsilon).to(torch.int8)
+    text = encode(model.encode_text, tokens)
+    passes.text_forward += len(tokens)
+    gradients = _gradients(model, seen, leaves, text, passes, memory)
+    gradient = torch.stack([own.sum(0) for own in gradients]).sum(0).cpu()
+    moved = delta.to(torch.int16) + STEP_SIZE * gradient.sign().to(torch.int16)
+    return moved.clamp_(-epsilon, epsilon).to(torch.int8)

@@ -26,7 +26,7 @@ _LEAST_COSINE = 0.99
 _PROBES = 8
 
 
-def tune(
+def set_precision(
     model: CLIP, spec: ModelSpec, device: str, precision: Precision, *, compiled: bool
 ) -> torch.dtype:
     """Make the towers of ``model`` run in ``precision``; parameters and features stay float32.

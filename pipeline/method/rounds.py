@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from ..seeds import derive_seed
-from .config import FitConfig, MemConfig
-from .ensemble import Learners, fit_spec
-from .hotflip import search_triggers
-from .microbatch import MicroBatch, encode
-from .models import Tokenizer, to_model_input
+from .captions import Captions
+from .config import FitConfig
+from .ensemble import SurrogateEnsemble, fit_spec
+from .methods import get_method
+from .microbatch import MicroBatch
+from .models import to_model_input
 from .objective import info_nce
 from .passes import Passes
 from .patterns import PatternBook
-from .pgd import climb_universal, descend, encode_texts
 from .pixels import PixelBatch
 from .surrogate import Surrogate, Weights, image_digest
 from .tokens import insert_trigger
-from .topics import Topics, draw_words, fit_topics
+from .topics import Topics, draw_words
 from .views import Views
+from .visit import Visit
 from .vocabulary import corpus_vocabulary, full_vocabulary
 
 if TYPE_CHECKING:
@@ -35,43 +36,12 @@ State = dict[str, Any]
 """Where a fit stands after a round: tensors, numbers, lists and dicts of them."""
 
 
-class Captions:
-    """The captions of a fit, with what each of its trials would work out anew.
-
-    Attributes:
-        texts: one or more of each sample.
-        tokens: of each sample, int64 [captions, context].
-        tokenizer: the models' own.
-    """
-
-    def __init__(
-        self,
-        texts: Sequence[Sequence[str]],
-        tokenizer: Tokenizer,
-        tokens: list[Tensor] | None = None,
-    ) -> None:
-        self.texts, self.tokenizer = texts, tokenizer
-        self.tokens = tokens or [tokenizer(list(own)) for own in texts]
-        self._topics: dict[tuple[int, int, int], Topics | None] = {}
-
-    def of(self, rows: Sequence[int]) -> Captions:
-        """Return those of some samples."""
-        texts, tokens = [self.texts[i] for i in rows], [self.tokens[i] for i in rows]
-        return Captions(texts, self.tokenizer, tokens)
-
-    def topics(self, positions: int, count: int, seed: int) -> Topics | None:
-        """Return what `fit_topics` makes of them."""
-        asked = (positions, count, seed)
-        if asked not in self._topics:
-            self._topics[asked] = fit_topics(self.texts, *asked)
-        return self._topics[asked]
-
-
 class Rounds:
     """The samples of a fit with their present perturbations and triggers."""
 
     def __init__(self, images: Tensor, captions: Captions, config: FitConfig) -> None:
         self.config, self.images, self.captions = config, images, captions
+        self.method = get_method(config.method)
         self.spec = fit_spec(config)
         self.generator = torch.Generator().manual_seed(config.seed)
         self.passes = Passes()
@@ -86,7 +56,7 @@ class Rounds:
         else:
             self._design()
         self.deltas, self.triggers = self._start()
-        self.learners = Learners(config, self.spec)
+        self.ensemble = SurrogateEnsemble(config, self.spec)
         self.views = Views(config.views)
 
     def _design(self) -> None:
@@ -140,7 +110,7 @@ class Rounds:
             curve = self._restore(state)
         for round_index in range(len(curve), config.round_count):
             curve.append(self._train())
-            sequence += self.learners.weights()
+            sequence += self.ensemble.weights()
             search = round_index < config.search_rounds
             if config.visit_steps or search:
                 self._visit(search)
@@ -148,32 +118,39 @@ class Rounds:
                 progress("fit", round_index + 1, config.round_count)
             if keep is not None and config.published and round_index + 1 < config.round_count:
                 keep(self._state(curve))
-        universal = self._universal() if config.method == "uap" else None
+        fitted = self.method.fitted(self)
         meta = {
             "fit": {**vars(config), "blocklist": sorted(config.blocklist)},
             "samples": len(self.images),
             "curve": curve,
             "passes": self.passes.as_dict(),
         }
-        parts: dict[str, Any] = {
-            "code": self.code,
-            "topics": self.topics,
-            "universal": universal,
-        }
         if config.published:
-            sequence = sequence[-len(self.learners.models) :]
-        if config.published and config.method not in ("tap", "uap"):
-            found = zip(self.images, self.deltas, self.triggers, strict=True)
-            parts["fitted"] = {image_digest(i): (delta, trigger) for i, delta, trigger in found}
-        architectures = self.learners.names * (len(sequence) // len(self.learners.names))
+            sequence = sequence[-len(self.ensemble.models) :]
+        architectures = self.ensemble.names * (len(sequence) // len(self.ensemble.names))
         return Surrogate(
-            self.spec, self.vocabulary, sequence, **parts, architectures=architectures, meta=meta
+            self.spec,
+            self.vocabulary,
+            sequence,
+            self.code,
+            self.topics,
+            fitted,
+            architectures,
+            meta,
         )
+
+    def perturbations(self) -> dict[str, Tensor]:
+        """Return what was found for each sample, named by the picture's digest."""
+        found: dict[str, Tensor] = {}
+        for image, delta, trigger in zip(self.images, self.deltas, self.triggers, strict=True):
+            name = f"fitted.{image_digest(image)}"
+            found |= {f"{name}.delta": delta, f"{name}.trigger": trigger}
+        return found
 
     def _state(self, curve: list[float]) -> State:
         return {
             "curve": list(curve),
-            "learners": self.learners.state(),
+            "learners": self.ensemble.state(),
             "deltas": self.deltas,
             "triggers": self.triggers,
             "generator": self.generator.get_state(),
@@ -182,40 +159,20 @@ class Rounds:
 
     def _restore(self, state: State) -> list[float]:
         """Take up a state; return the loss of each round that is behind it."""
-        self.learners.restore(state["learners"])
+        self.ensemble.restore(state["learners"])
         self.deltas, self.triggers = state["deltas"], state["triggers"]
         self.generator.set_state(state["generator"])
         self.passes = Passes(**state["passes"])
         return list(state["curve"])
 
-    def _universal(self) -> Tensor:
-        """Climb the loss of the clean checkpoints with one perturbation for all batches."""
-        config, turns = self.config, self.learners.turns()
-        delta = torch.zeros_like(self.images[0], dtype=torch.int8)
-        count = min(config.batch_size, len(self.images))
-        for _ in range(config.round_steps):
-            index = torch.randperm(len(self.images), generator=self.generator)[:count]
-            pixels = PixelBatch(list(self.images[index]), self.spec, config.device)
-            tokens = self._tokens(index, index)
-            delta = climb_universal(
-                next(turns), pixels, delta, tokens, config, self.passes, self.memory
-            )
-        return delta
-
-    def _tokens(self, index: Tensor, captions_from: Tensor) -> Tensor:
+    def tokens(self, index: Tensor, captions_from: Tensor) -> Tensor:
         """Put triggers of samples ``index`` before captions of ``captions_from``, int64 [B, L]."""
-        bodies = self._draw_bodies(captions_from)
+        bodies = self.captions.draw(captions_from.tolist(), self.generator)
         return insert_trigger(bodies, self.triggers[index]).to(self.config.device)
-
-    def _draw_bodies(self, index: Tensor) -> Tensor:
-        """Pick one caption of each sample, int64 [B, L]."""
-        rows = [self.captions.tokens[i] for i in index.tolist()]
-        picks = [int(torch.randint(0, len(row), (1,), generator=self.generator)) for row in rows]
-        return torch.stack([row[pick] for row, pick in zip(rows, picks, strict=True)])
 
     def _train(self) -> float:
         """Take a round's AdamW steps on the data as now protected; return the mean loss."""
-        learners, total = self.learners.training(), 0.0
+        learners, total = self.ensemble.training(), 0.0
         for _ in range(self.config.round_steps):
             for model, optimizer in learners:
                 total += self._train_on_batch(model, optimizer)
@@ -229,7 +186,7 @@ class Rounds:
         if self.views:
             levels = self.views(levels.float(), self._draw_seed())
         image = model.encode_image(to_model_input(levels, self.spec), normalize=True)
-        text = model.encode_text(self._tokens(index, index), normalize=True)
+        text = model.encode_text(self.tokens(index, index), normalize=True)
         loss = info_nce(image, text, model.logit_scale.exp()).mean()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -245,46 +202,36 @@ class Rounds:
 
     def _visit(self, search: bool) -> None:
         """Visit every sample once: triggers (if ``search``), then PGD."""
-        config, turns = self.config, self.learners.turns()
+        config, turns = self.config, self.ensemble.turns()
         order = torch.randperm(len(self.images), generator=self.generator)
         for index in order.split(config.batch_size):
-            images = list(self.images[index])
-            pixels = PixelBatch(images, self.spec, config.device, views=self.views)
+            pixels = PixelBatch(
+                list(self.images[index]), self.spec, config.device, views=self.views
+            )
             pixels.set_delta(0, self.deltas[index].to(config.device))
+            codes = None if self.code is None else [pixels.deltas[0].sign()]
+            visit = Visit(
+                pixels,
+                self.triggers[index],
+                config.device,
+                config.epsilon,
+                self.passes,
+                self.memory,
+                codes,
+            )
             if search:
-                self._search(next(turns), pixels, index)
-            self._descend(turns, pixels, index)
+                bodies = self.captions.draw(index.tolist(), self.generator)
+                visit.search(next(turns), bodies, self.vocabulary.allowed(config.device))
+                self.triggers[index] = visit.trigger
+            for _ in range(config.visit_steps):
+                self._step(visit, next(turns), index)
             self.deltas[index] = pixels.deltas[0].cpu()
 
-    def _search(self, model: CLIP, pixels: PixelBatch, index: Tensor) -> None:
-        bodies = self._draw_bodies(index)
-        with torch.no_grad():
-            image = encode(model.encode_image, pixels.seen())
-        self.passes.image_forward += len(index)
-        device = self.config.device
-        self.triggers[index] = search_triggers(
-            model,
-            image,
-            bodies.to(device),
-            self.triggers[index].to(device),
-            self.vocabulary.allowed(device),
-            self.config.hotflip_candidates,
-            self.passes,
-            self.memory,
-        ).cpu()
-
-    def _descend(self, turns: Iterator[CLIP], pixels: PixelBatch, index: Tensor) -> None:
-        config = self.config
-        settings = MemConfig(epsilon=config.epsilon, step_size=config.step_size)
-        codes = None
-        if self.code is not None:
-            codes = [pixels.deltas[0].sign()]
-        for _ in range(config.visit_steps):
-            source = index
-            if config.shuffle and config.positions:
-                source = index[torch.randperm(len(index), generator=self.generator)]
-            if self.views:
-                pixels.draw_view(self._draw_seed())
-            model = next(turns)
-            text = encode_texts(model, self._tokens(index, source), self.passes)
-            descend(model, pixels, text, settings, codes, self.passes, self.memory)
+    def _step(self, visit: Visit, model: CLIP, index: Tensor) -> None:
+        source = index
+        if self.config.shuffle and self.config.positions:
+            source = index[torch.randperm(len(index), generator=self.generator)]
+        if self.views:
+            visit.pixels.draw_view(self._draw_seed())
+        bodies = self.captions.draw(source.tolist(), self.generator)
+        visit.descend(model, visit.text_features(model, bodies, visit.trigger))

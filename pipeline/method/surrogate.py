@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from ..errors import UsageError
-from .config import MemConfig
 from .models import ModelSpec, Tokenizer, build_model, get_tokenizer, model_spec
 from .patterns import PatternBook
 from .topics import Topics
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from open_clip import CLIP
 
 Weights = dict[str, Tensor]
-Fitted = tuple[Tensor, Tensor]
+_SHARED = ("round", "code.", "topics.")
 
 
 @dataclass
@@ -34,8 +33,7 @@ class Surrogate:
             models their weights after one another.
         code: patterns of the trigger words, or None where perturbations start from zero.
         topics: what chooses the words that own a pattern, or None where chance does.
-        fitted: perturbations and triggers found in fit (``--schedule paper``), by image digest.
-        universal: int8 [3, S, S], the one perturbation of method ``uap``, else None.
+        fitted: the method's own tensors by name, such as perturbations found in fit.
         architectures: model name of each entry of ``sequence``; that of ``spec`` where empty.
         meta: JSON-ready record of the fit: settings, curves, versions.
     """
@@ -45,8 +43,7 @@ class Surrogate:
     sequence: list[Weights]
     code: PatternBook | None = None
     topics: Topics | None = None
-    fitted: dict[str, Fitted] = field(default_factory=dict)
-    universal: Tensor | None = None
+    fitted: dict[str, Tensor] = field(default_factory=dict)
     architectures: list[str] = field(default_factory=list)
     meta: dict[str, Any] = field(default_factory=dict)
 
@@ -92,11 +89,7 @@ class Surrogate:
             tensors["code.tiles"] = self.code.tiles
         if self.topics is not None:
             tensors |= self.topics.tensors()
-        if self.universal is not None:
-            tensors["universal"] = self.universal
-        for digest, (delta, trigger) in self.fitted.items():
-            tensors[f"fitted.{digest}.delta"] = delta
-            tensors[f"fitted.{digest}.trigger"] = trigger
+        tensors |= self.fitted
         meta = {
             **self.meta,
             "model": self.spec.name,
@@ -139,8 +132,7 @@ class Surrogate:
             sequence,
             code,
             Topics.from_tensors(tensors, meta.get("topic_words", ())),
-            fitted=_fitted(tensors),
-            universal=tensors.get("universal"),
+            fitted={k: v for k, v in tensors.items() if not k.startswith(_SHARED)},
             architectures=list(meta.get("architectures", [])),
             meta=meta,
         )
@@ -156,18 +148,8 @@ def _strip(tensors: dict[str, Tensor], prefix: str) -> Weights:
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 
-def _fitted(tensors: dict[str, Tensor]) -> dict[str, Fitted]:
-    digests = [
-        name.split(".")[1]
-        for name in tensors
-        if name.startswith("fitted.") and name.endswith(".delta")
-    ]
-    return {d: (tensors[f"fitted.{d}.delta"], tensors[f"fitted.{d}.trigger"]) for d in digests}
-
-
-def check_surrogate(surrogate: Surrogate | None, config: MemConfig) -> None:
-    """Raise UsageError unless ``surrogate`` was fitted for what ``config`` asks for."""
-    method = config.method
+def check_surrogate(surrogate: Surrogate | None, method: str) -> Surrogate:
+    """Return ``surrogate``. Raises UsageError unless it was fitted for ``method``."""
     if surrogate is None:
         raise UsageError(f"method {method} needs a surrogate; run `unlearnable fit` first")
     if surrogate.method != method:
@@ -175,8 +157,4 @@ def check_surrogate(surrogate: Surrogate | None, config: MemConfig) -> None:
             f"the surrogate was fitted for method {surrogate.method}, not {method}: pass "
             f"--method {surrogate.method}, or run `unlearnable fit --method {method}`"
         )
-    if config.effort is not None and surrogate.topics is not None:
-        raise UsageError(
-            "what captions say chooses this surrogate's words, and --effort would exchange them: "
-            "leave it out, or run `unlearnable fit --no-topics`"
-        )
+    return surrogate

@@ -7,14 +7,20 @@ from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
 
+from ..execution.options import ReadOptions
+from ..method.config import Bound
+
 
 @dataclass(frozen=True)
-class PreviewConfig:
-    """Protect a few samples and write them before, after and their difference as a picture."""
-
+class _Input:
     input: str
     """Shards to look at: an fsspec URL of a directory, a glob, a brace list or one shard."""
-    _: KW_ONLY
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreviewConfig(Bound, ReadOptions, _Input):
+    """Protect a few samples and write them before, after and their difference as a picture."""
+
     n: int = 16
     """Samples shown, 1 to 64."""
     output: str = "preview.png"
@@ -25,14 +31,8 @@ class PreviewConfig:
     """Words put in front of each caption, 1 to 16; a surrogate brings its own number."""
     texture: float | None = None
     """Share of a period in which a cast is inverted, 0 to 1; chosen by a brief trial when unset."""
-    epsilon: int = 8
-    """Largest change of a pixel, in 8-bit levels, 1 to 64."""
     seed: int = 0
     """Seed of the choice of samples and of their protection."""
-    caption_fields: tuple[str, ...] = ("caption", "captions")
-    """Fields of a sample's .json member that hold captions (the .txt member always does)."""
-    max_pixels: int = 64_000_000
-    """Images with more pixels are left out."""
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from ..execution.spec import RunSpec, package_version
 from ..execution.worker.in_memory import Protected, protect_samples
 from ..execution.worker.scratch import scratch_folder
 from ..execution.worker.shard_worker import fixed_threads
-from ..method.config import FitConfig, MemConfig
+from ..method.config import FitConfig, MethodConfig
 from ..method.fit import fit_surrogate
 from ..method.models import model_spec
 from ..method.surrogate import Surrogate
@@ -76,7 +76,7 @@ def preview(config: PreviewConfig) -> PreviewSummary:
     """
     if not 1 <= config.n <= _MAX_SHOWN:
         raise UsageError(f"n is {config.n}; it must be 1..{_MAX_SHOWN}")
-    mem = MemConfig(epsilon=config.epsilon)
+    mem = MethodConfig(epsilon=config.epsilon)
     mem.validate()
     require_matplotlib()
     shards = resolve_input(config.input)

@@ -27,7 +27,7 @@ FLAGS = {
         --texture --trigger-words
     """,
     "protect": """
-        --batch-size --caption-fields --compile --device --dry-run --effort --epsilon
+        --batch-size --caption-fields --compile --device --dry-run --epsilon
         --executor --gpus-per-worker --grace-seconds --log-file --shard-timeout
         --image-format --input --io-threads --join --max-attempts --max-pixels --max-quarantined
         --method --output --owner --part --pixel-budget --precision --seed --shuffle --slice --steps

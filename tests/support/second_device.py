@@ -19,9 +19,10 @@ from torch.utils import backend_registration
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from unlearnable.pipeline.method.config import FitConfig, MemConfig
+from unlearnable.pipeline.method.config import FitConfig, MethodConfig
 from unlearnable.pipeline.method.fit import fit_surrogate
-from unlearnable.pipeline.method.mem import ProtectedBatch, protect_batch
+from unlearnable.pipeline.method.protected import ProtectedBatch
+from unlearnable.pipeline.method.protector import protect_batch
 from unlearnable.pipeline.method.surrogate import Surrogate
 
 DEVICE = "second"
@@ -153,7 +154,7 @@ def _same(here: ProtectedBatch, there: ProtectedBatch) -> bool:
 
 
 def _protected(
-    surrogate: Surrogate, sizes: Sequence[tuple[int, int]], config: MemConfig, device: str
+    surrogate: Surrogate, sizes: Sequence[tuple[int, int]], config: MethodConfig, device: str
 ) -> ProtectedBatch:
     pictures = [255 - picture for picture in _pictures(sizes)]
     captions = _CAPTIONS[: len(pictures)]
@@ -173,7 +174,7 @@ def compare(name: str) -> dict[str, Any]:
     copies = []
     for options in _COPIES_OF_EACH:
         method = FITS[name].get("method", "mem")
-        config = MemConfig(**{"precision": "fp32", "method": method, **options})
+        config = MethodConfig(**{"precision": "fp32", "method": method, **options})
         for sizes in _SIZES:
             work = partial(_protected, here, sizes, config)
             found = work("cpu"), _on_second(work)

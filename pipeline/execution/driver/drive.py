@@ -17,7 +17,7 @@ from ...data.ledger import LedgerRecord, Records, is_covered, read_record, write
 from ...data.plan import Plan, ShardList
 from ...errors import UnlearnableError, UsageError
 from ..checks import check_least
-from ..config import ProtectConfig
+from ..config import RunConfig
 from ..executors.choose import choose_executor, execute
 from ..spec import WorkerSetup
 from ..worker.shard_worker import make_worker
@@ -33,7 +33,7 @@ from .summary import RunSummary, summarise
 log = logging.getLogger(__name__)
 
 
-def check_running(config: ProtectConfig) -> None:
+def check_running(config: RunConfig) -> None:
     """Refuse settings of the executor that cannot work, before anything is read.
 
     Raises:
@@ -49,7 +49,7 @@ def check_running(config: ProtectConfig) -> None:
 
 
 def drive(
-    config: ProtectConfig,
+    config: RunConfig,
     setup: WorkerSetup,
     plan: Plan,
     shards: ShardList,
@@ -112,7 +112,7 @@ def drive(
 class _Run:
     """A run that may write: its plan is there and its lease is held."""
 
-    config: ProtectConfig
+    config: RunConfig
     make: Callable[[], Worker[LedgerRecord]]
     plan: Plan
     part: Plan

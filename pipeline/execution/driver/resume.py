@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from ...data import storage
+from ...data.canonical_json import canonical_json
 from ...data.ledger import (
     LEDGER_DIR,
     PUBLISHED_NAME,
@@ -19,7 +20,7 @@ from ...data.ledger import (
 from ...data.manifest import MANIFEST_DIR
 from ...data.plan import Plan, ShardInput, config_hash, read_plan, write_plan
 from ...errors import UsageError
-from ..spec import canonical_json, package_version
+from ..spec import package_version
 from .lease import remove_expired
 
 

@@ -5,30 +5,17 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Callable, Generator
-from typing import Literal, Protocol
+from typing import Literal
 
 from ...errors import UsageError
-from ..config import ExecutorName
 from ..driver.schedule import Queue, R, Worker
 from ..driver.stop import StopFlag
+from ..options import ExecutorOptions
 from .child import run_child
 from .local import run_local
 
 
-class Running(Protocol):
-    """The options of a command that say where and how shards run."""
-
-    @property
-    def executor(self) -> ExecutorName: ...  # noqa: D102
-
-    @property
-    def workers(self) -> int: ...  # noqa: D102
-
-    @property
-    def shard_timeout(self) -> float: ...  # noqa: D102
-
-
-def choose_executor(config: Running) -> str:
+def choose_executor(config: ExecutorOptions) -> str:
     """Return ``local`` or ``ray``, whichever ``config`` means, when it can be used.
 
     Raises:
@@ -45,7 +32,7 @@ def choose_executor(config: Running) -> str:
 
 
 def execute(
-    config: Running,
+    config: ExecutorOptions,
     make: Callable[[], Worker[R]],
     queue: Queue[R],
     stop: StopFlag,

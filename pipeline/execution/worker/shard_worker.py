@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from ...data import storage
+from ...data.canonical_json import canonical_json
 from ...data.images import budget_policy
 from ...data.ledger import LedgerRecord, read_record, write_record
 from ...data.manifest import ManifestRow, ManifestWriter, manifest_url
@@ -22,14 +23,15 @@ from ...data.shards import Sample, ShardWriter, open_shard
 from ...data.sidecars import publish_sidecars
 from ...data.transient import retries
 from ...errors import ShardError, UsageError
-from ...method.mem import BatchProtector, ProtectedBatch
 from ...method.passes import Passes
+from ...method.protected import ProtectedBatch
+from ...method.protector import BatchProtector
 from ...method.surrogate import Surrogate
 from ...seeds import derive_seed
 from ..artifact import load_surrogate
 from ..checks import check_device_name
 from ..driver.schedule import ShardTask, failed_record
-from ..spec import RunSpec, WorkerSetup, canonical_json
+from ..spec import RunSpec, WorkerSetup
 from .batches import form_batches
 from .samples import Change, Item, load_sample, publish_sample, stored_format
 from .scratch import scratch_folder

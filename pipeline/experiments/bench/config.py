@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import dataclass
+
+from ...execution.options import DeviceOption
 
 # The parts of a bench, in the order they run.
 BENCH_SECTIONS = ("startup", "method", "io", "limit", "kernels", "workers", "driver")
 
 
-@dataclass(frozen=True)
-class BenchConfig:
+@dataclass(frozen=True, kw_only=True)
+class BenchConfig(DeviceOption):
     """Measure what protection costs on this machine."""
 
-    _: KW_ONLY
     only: tuple[str, ...] = BENCH_SECTIONS
     """Parts to run, with commas: startup, method, io, limit, kernels, workers, driver."""
     record: str | None = None
@@ -23,8 +24,6 @@ class BenchConfig:
     """The surrogate: tiny (64 px, for CPUs) or the name of any open_clip model."""
     image_size: int | None = None
     """Side of the surrogate's square input in pixels; the model's own when unset."""
-    device: str = "auto"
-    """auto (a GPU where there is one), cpu, or a torch device such as cuda:0."""
     samples: int = 150
     """Samples protected in method; twice as many in workers, five times in io."""
     batch_size: int = 128

@@ -9,11 +9,11 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from ...method.config import FitConfig, MemConfig
+from ...method.config import FitConfig, MethodConfig
 from ...method.fit import fit_surrogate
-from ...method.mem import BatchProtector
 from ...method.models import get_tokenizer, model_spec
 from ...method.passes import Passes
+from ...method.protector import BatchProtector
 from ...method.surrogate import Surrogate
 from ...method.vocabulary import safe_words
 from .record import Figure, side_by_side, spent
@@ -86,7 +86,10 @@ def bench_limit(settings: FitConfig, steps: int = 8, rounds: int = 5) -> Iterato
     size = model_spec(settings.model, image_size=settings.image_size).image_size
     corpus = make_corpus(settings.batch_size, size)
     surrogate = untrained(corpus, settings)
-    for name, config in (("default", MemConfig()), (f"{steps} steps", MemConfig(steps=steps))):
+    for name, config in (
+        ("default", MethodConfig()),
+        (f"{steps} steps", MethodConfig(steps=steps)),
+    ):
         protector = BatchProtector(surrogate, config, settings.device)
         run = partial(protector, list(corpus.images), corpus.captions, 0)
         bare = _bare_passes(protector, corpus, run().passes)
@@ -149,7 +152,7 @@ def _fit(corpus: Corpus, config: FitConfig) -> tuple[float, Surrogate]:
 
 
 def _protect(surrogate: Surrogate, corpus: Corpus, settings: FitConfig) -> tuple[float, Passes]:
-    protector = BatchProtector(surrogate, MemConfig(), settings.device)
+    protector = BatchProtector(surrogate, MethodConfig(), settings.device)
     passes: list[Passes] = []
 
     def run() -> None:

@@ -19,16 +19,17 @@ from ...data.ledger import LedgerRecord, read_ledger, write_record
 from ...data.plan import resolve_input
 from ...data.shards import Member, Sample, write_shard
 from ...execution.artifact import save_surrogate
-from ...execution.config import ExecutorName, ProtectConfig
+from ...execution.config import ProtectConfig
 from ...execution.driver.drive import drive
 from ...execution.driver.resume import find_plan
 from ...execution.driver.schedule import ShardTask
+from ...execution.options import ExecutorName
 from ...execution.protect import make_spec, protect
 from ...execution.spec import WorkerSetup
 from ...execution.worker.shard_worker import fixed_threads
-from ...method.config import FitConfig, MemConfig
-from ...method.mem import BatchProtector
+from ...method.config import FitConfig, MethodConfig
 from ...method.models import model_spec
+from ...method.protector import BatchProtector
 from .method import Corpus, make_corpus, protect_all, untrained
 from .record import Figure, wall
 
@@ -71,7 +72,7 @@ def bench_io(settings: FitConfig, samples: int) -> Iterator[Figure]:
         write_corpus(corpus, folder / "in", 1)
         save_surrogate(surrogate, str(folder / "surrogate"))
         for case, steps in (("default", None), (f"{_STEPS} steps", _STEPS)):
-            protector = BatchProtector(surrogate, MemConfig(steps=steps), settings.device)
+            protector = BatchProtector(surrogate, MethodConfig(steps=steps), settings.device)
             yield from _io(case, folder, corpus, protector, settings, steps)
 
 

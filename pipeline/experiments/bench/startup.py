@@ -33,14 +33,14 @@ from unlearnable.pipeline.execution import worker
 done("import torch, open_clip and pyarrow")
 from unlearnable.pipeline.experiments.bench.method import make_corpus
 from unlearnable.pipeline.execution.artifact import load_surrogate
-from unlearnable.pipeline.method.config import MemConfig
-from unlearnable.pipeline.method.mem import BatchProtector
+from unlearnable.pipeline.method.config import MethodConfig
+from unlearnable.pipeline.method.protector import BatchProtector
 corpus = make_corpus(settings["samples"], settings["size"])
 last = time.process_time()
 with worker.fixed_threads(1):
     surrogate, _ = load_surrogate(settings["surrogate"])
     done("read the surrogate")
-    protector = BatchProtector(surrogate, MemConfig(), settings["device"])
+    protector = BatchProtector(surrogate, MethodConfig(), settings["device"])
     done("build its models")
     for batch in ("first batch", "second batch"):
         protector(list(corpus.images), corpus.captions, 0)

@@ -5,18 +5,19 @@ Every field's docstring is the help text of its option.
 
 from __future__ import annotations
 
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import dataclass
 from typing import Literal
+
+from ...execution.options import DeviceOption
 
 Table = Literal["main", "ablation", "transfer", "finetune", "faces"]
 ScaleName = Literal["cpu", "gpu"]
 
 
-@dataclass(frozen=True)
-class PaperConfig:
+@dataclass(frozen=True, kw_only=True)
+class PaperConfig(DeviceOption):
     """Run one table of the MEM paper, cell by cell."""
 
-    _: KW_ONLY
     table: Table
     """main (methods), ablation, transfer (between models), finetune (pretrained starts), faces."""
     scale: ScaleName = "cpu"
@@ -39,8 +40,6 @@ class PaperConfig:
     """Weights of the model for fine-tuning rows that start from a checkpoint (finetune, faces)."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Arithmetic of the victims: auto is bf16 on a GPU and fp32 on a CPU."""
-    device: str = "auto"
-    """auto (a GPU where there is one), cpu, or a torch device such as cuda:0."""
     threads: int = 1
     """Threads of tensor operations."""
     dry_run: bool = False

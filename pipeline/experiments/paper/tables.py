@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...errors import UsageError
+from ...method.methods import get_method
 from .cells import Copy, Fit, Options, Source, Victim
 from .config import PaperConfig
 
@@ -80,7 +81,7 @@ class _Making:
         return Copy(shuffled, self.fit(schedule="paper", trigger_words=words, **settings))
 
     def baseline(self, method: str) -> Copy:
-        rounds = self.scale.rounds if method == "em" else self.scale.clean_rounds
+        rounds = self.scale.rounds if get_method(method).alternates else self.scale.clean_rounds
         return Copy({"method": method}, self.fit(method=method, rounds=rounds))
 
     def default(self, words: int = 7, source: Source = "whole", **options: Any) -> Copy:

@@ -19,7 +19,7 @@ from ...execution.config import ProtectConfig
 from ...execution.protect import protect
 from ...execution.worker.scratch import scratch_folder
 from ...method.config import FitConfig
-from ...method.mem import TAP_STEPS
+from ...method.methods import get_method
 from ...method.models import to_model_input
 from ...method.objective import info_nce
 from ...method.patterns import TEXTURES
@@ -74,15 +74,15 @@ class Estimate:
     def _fit(self, options: Options, images: int) -> float:
         speed = self._speed(options)
         config = FitConfig(**options)
+        method = get_method(config.method)
         rounds, trials = config.round_count, 1 if config.published else len(TEXTURES)
         steps = config.round_steps * min(config.batch_size, images) * speed.step
         visit = config.visit_steps * images * (speed.image_step + speed.text_forward)
         words = images * config.positions * speed.text_forward * _HOTFLIP_FORWARDS
-        climb = config.method == "uap"
         return (
             trials * rounds * (steps + visit)
             + config.search_rounds * words
-            + climb * config.round_steps * config.batch_size * speed.image_step
+            + method.climbs * config.round_steps * config.batch_size * speed.image_step
             + images * speed.file / 2
         )
 
@@ -91,7 +91,7 @@ class Estimate:
         if cell.fit is None:
             return images * each
         speed = self._speed(cell.fit.options)
-        steps = TAP_STEPS if cell.options.get("method") == "tap" else 0
+        steps = get_method(str(cell.options.get("method", "mem"))).clean_steps
         passes = 2 + 3 * steps
         return images * (each + passes * (speed.image_forward + speed.text_forward))
 

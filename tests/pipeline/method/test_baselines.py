@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from unlearnable.pipeline.errors import UsageError
-from unlearnable.pipeline.method.config import FitConfig, MemConfig, Method
+from unlearnable.pipeline.method.config import FitConfig, MethodConfig
 from unlearnable.pipeline.method.fit import fit_surrogate
-from unlearnable.pipeline.method.mem import protect_batch
 from unlearnable.pipeline.method.models import to_model_input
 from unlearnable.pipeline.method.pgd import targets
+from unlearnable.pipeline.method.protector import protect_batch
 from unlearnable.pipeline.method.surrogate import Surrogate
 
 WORDS = ["red", "blue", "green", "dog", "cat", "car"]
@@ -46,9 +46,9 @@ def surrogates(images: Tensor) -> dict[str, Surrogate]:
 
 @METHODS
 def test_a_baseline_perturbs_images_and_leaves_captions_alone(
-    method: Method, images: Tensor, surrogates: dict[str, Surrogate]
+    method: str, images: Tensor, surrogates: dict[str, Surrogate]
 ) -> None:
-    config = MemConfig(method=method, epsilon=4)
+    config = MethodConfig(method=method, epsilon=4)
     batch = protect_batch(surrogates[method], list(images), CAPTIONS, config, seed=0)
     assert batch.trigger_text == [""] * 24
     assert batch.trigger_ids == [[]] * 24
@@ -62,7 +62,7 @@ def test_a_baseline_perturbs_images_and_leaves_captions_alone(
 def test_em_hands_back_what_fit_found_and_descends_on_other_images(
     images: Tensor, surrogates: dict[str, Surrogate]
 ) -> None:
-    config = MemConfig(method="em")
+    config = MethodConfig(method="em")
     again = protect_batch(surrogates["em"], list(images), CAPTIONS, config, seed=0)
     assert all(delta.int().abs().max() <= 4 for delta in again.delta)  # 2 rounds of 2 steps
     other = protect_batch(surrogates["em"], list(images.flip(-1)), CAPTIONS, config, seed=0)
@@ -74,7 +74,7 @@ def test_tap_moves_images_towards_the_captions_of_their_targets(
     images: Tensor, surrogates: dict[str, Surrogate]
 ) -> None:
     surrogate = surrogates["tap"]
-    batch = protect_batch(surrogate, list(images), CAPTIONS, MemConfig(method="tap"), seed=0)
+    batch = protect_batch(surrogate, list(images), CAPTIONS, MethodConfig(method="tap"), seed=0)
     model = surrogate.models("cpu")[0]
     goal = targets(24, batch.shuffle_seeds[0])
     tokens = surrogate.tokenizer([CAPTIONS[i][0] for i in goal.tolist()])
@@ -92,24 +92,23 @@ def test_tap_moves_images_towards_the_captions_of_their_targets(
 def test_uap_is_one_perturbation_that_raises_the_loss(
     images: Tensor, surrogates: dict[str, Surrogate]
 ) -> None:
-    universal = surrogates["uap"].universal
-    assert universal is not None
-    batch = protect_batch(surrogates["uap"], list(images), CAPTIONS, MemConfig(method="uap"), 0)
+    universal = surrogates["uap"].fitted["universal"]
+    batch = protect_batch(surrogates["uap"], list(images), CAPTIONS, MethodConfig(method="uap"), 0)
     for image, delta in zip(images, batch.delta, strict=True):
         inside = (image.int() + universal.int() >= 0) & (image.int() + universal.int() <= 255)
         assert torch.equal(delta[inside], universal[inside])
     assert sum(batch.loss_after) > sum(batch.loss_before)
     wide = [torch.zeros(3, 40, 64, dtype=torch.uint8) + 128]
-    stretched = protect_batch(surrogates["uap"], wide, [["a"]], MemConfig(method="uap"), 0)
+    stretched = protect_batch(surrogates["uap"], wide, [["a"]], MethodConfig(method="uap"), 0)
     assert stretched.delta[0].shape == (3, 40, 64)
 
 
 def test_a_surrogate_of_another_method_is_refused(surrogates: dict[str, Surrogate]) -> None:
     image = torch.zeros(3, 32, 32, dtype=torch.uint8)
     with pytest.raises(UsageError, match="fitted for method em, not tap"):
-        protect_batch(surrogates["em"], [image], [["a"]], MemConfig(method="tap"), 0)
+        protect_batch(surrogates["em"], [image], [["a"]], MethodConfig(method="tap"), 0)
     with pytest.raises(UsageError, match="needs a surrogate"):
-        protect_batch(None, [image], [["a"]], MemConfig(method="uap"), 0)
+        protect_batch(None, [image], [["a"]], MethodConfig(method="uap"), 0)
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, 128])
@@ -126,10 +125,10 @@ def test_targets_are_one_cycle_through_all_samples(count: int) -> None:
 def test_an_ablation_publishes_one_part(images: Tensor, part: str) -> None:
     settings = dataclasses.replace(FITS["em"], method="mem", coded_words=2, trigger_words=2)
     surrogate = fit_surrogate(images, CAPTIONS, settings)
-    config = MemConfig(part=part)  # type: ignore[arg-type]
+    config = MethodConfig(part=part)  # type: ignore[arg-type]
     batch = protect_batch(surrogate, list(images), CAPTIONS, config, seed=0)
     changed = any(bool(delta.any()) for delta in batch.delta)
     assert changed == (part == "image")
     assert all((len(ids) == 2) == (part == "text") for ids in batch.trigger_ids)
-    with pytest.raises(UsageError, match="only method mem"):
+    with pytest.raises(UsageError, match="has no pair"):
         dataclasses.replace(config, method="em").validate()

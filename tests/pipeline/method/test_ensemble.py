@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from unlearnable.pipeline.errors import UsageError
-from unlearnable.pipeline.method.config import FitConfig, MemConfig
+from unlearnable.pipeline.method.config import FitConfig, MethodConfig
 from unlearnable.pipeline.method.ensemble import common_spec
 from unlearnable.pipeline.method.fit import fit_surrogate
-from unlearnable.pipeline.method.mem import protect_batch
+from unlearnable.pipeline.method.protector import protect_batch
 from unlearnable.pipeline.method.rounds import State
 from unlearnable.pipeline.method.surrogate import Surrogate, Weights
 
@@ -62,7 +62,7 @@ def test_each_round_leaves_the_weights_of_every_model(pair: Surrogate) -> None:
 def test_the_artifact_carries_all_of_them_and_protect_replays_them(pair: Surrogate) -> None:
     again = Surrogate.from_state(*pair.state())
     assert again.architectures == pair.architectures
-    sources, config = images((32, 32), (40, 50)), MemConfig(steps=1)
+    sources, config = images((32, 32), (40, 50)), MethodConfig(steps=1)
     found = protect_batch(pair, sources, CAPTIONS[:2], config, seed=1)
     replayed = protect_batch(again, sources, CAPTIONS[:2], config, seed=1)
     assert all(torch.equal(a, b) for a, b in zip(found.delta, replayed.delta, strict=True))
@@ -77,7 +77,7 @@ def test_the_published_schedule_goes_on_where_it_stood() -> None:
     assert len(whole.sequence) == 2
     resumed = fit_surrogate(pixels, CAPTIONS, PAPER, state=kept[0])
     assert not any(differ(a, b) for a, b in zip(whole.sequence, resumed.sequence, strict=True))
-    assert all(torch.equal(whole.fitted[k][0], resumed.fitted[k][0]) for k in whole.fitted)
+    assert all(torch.equal(whole.fitted[k], resumed.fitted[k]) for k in whole.fitted)
 
 
 def test_models_that_read_other_sizes_are_refused() -> None:
@@ -95,6 +95,6 @@ def test_architectures_mix_in_one_fit_and_in_its_replay() -> None:
     again = Surrogate.from_state(*mixed.state())
     assert again.architectures == ["tiny", "tiny-vit"]
     assert again.sequence[0].keys() != again.sequence[1].keys()
-    found = protect_batch(again, images((32, 32), (40, 50)), CAPTIONS[:2], MemConfig(steps=2), 1)
+    found = protect_batch(again, images((32, 32), (40, 50)), CAPTIONS[:2], MethodConfig(steps=2), 1)
     assert len(found.shuffle_seeds) == 4
     assert all(loss > 0 for loss in found.loss_after)

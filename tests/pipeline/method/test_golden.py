@@ -14,10 +14,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from unlearnable.pipeline.method.config import FitConfig, MemConfig
+from unlearnable.pipeline.method.config import FitConfig, MethodConfig
 from unlearnable.pipeline.method.fit import fit_surrogate
-from unlearnable.pipeline.method.mem import BatchProtector, ProtectedBatch, protect_batch
 from unlearnable.pipeline.method.pixels import PixelBatch
+from unlearnable.pipeline.method.protected import ProtectedBatch
+from unlearnable.pipeline.method.protector import BatchProtector, protect_batch
 from unlearnable.pipeline.method.surrogate import Surrogate
 
 WORDS = [
@@ -72,15 +73,14 @@ def digest(batch: ProtectedBatch) -> str:
 
 def test_the_default_method_on_a_small_batch(surrogate: Surrogate) -> None:
     images = noise([(32, 32), (50, 40), (32, 32), (17, 90)])
-    assert digest(protect_batch(surrogate, images, CAPTIONS[:4], MemConfig(), seed=5)) == GOLDEN
+    assert digest(protect_batch(surrogate, images, CAPTIONS[:4], MethodConfig(), seed=5)) == GOLDEN
 
 
-@pytest.mark.parametrize("keep_code", [True, False])
 def test_steps_on_the_model_input_are_those_on_the_pixels(
-    surrogate: Surrogate, keep_code: bool, monkeypatch: pytest.MonkeyPatch
+    surrogate: Surrogate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def run() -> Any:
-        config = MemConfig(steps=3, keep_code=keep_code)
+        config = MethodConfig(steps=3)
         batch = protect_batch(surrogate, noise([(32, 32)] * 6), CAPTIONS[:6], config, seed=1)
         return digest(batch), batch.loss_after
 
@@ -110,7 +110,7 @@ def test_a_perturbation_changed_in_place_is_seen_by_the_next_step(surrogate: Sur
 def test_inputs_in_bfloat16_make_the_steps_of_a_bfloat16_model(
     surrogate: Surrogate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = MemConfig(steps=3, precision="bf16")
+    config = MethodConfig(steps=3, precision="bf16")
     protector = BatchProtector(surrogate, config)
     assert protector.dtypes == [torch.bfloat16]
     seen = []

@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 
 from unlearnable.pipeline.errors import UsageError
-from unlearnable.pipeline.method.config import FitConfig, MemConfig
+from unlearnable.pipeline.method.config import FitConfig, MethodConfig
 from unlearnable.pipeline.method.fit import fit_surrogate, soonest_read
-from unlearnable.pipeline.method.hotflip import search_triggers
-from unlearnable.pipeline.method.mem import BatchProtector, ProtectedBatch, protect_batch
+from unlearnable.pipeline.method.hotflip import CANDIDATES, search_triggers
 from unlearnable.pipeline.method.microbatch import MicroBatch
 from unlearnable.pipeline.method.objective import swap_loss
 from unlearnable.pipeline.method.passes import Passes
+from unlearnable.pipeline.method.protected import ProtectedBatch
+from unlearnable.pipeline.method.protector import BatchProtector, protect_batch
 from unlearnable.pipeline.method.surrogate import Surrogate
 from unlearnable.pipeline.method.tokens import insert_trigger
 from unlearnable.pipeline.method.vocabulary import leading_ids
@@ -80,7 +81,7 @@ def assert_sound(images: list[Tensor], batch: ProtectedBatch, epsilon: int) -> N
 
 def test_the_default_writes_the_code_of_the_trigger_words(images: Tensor, coded: Surrogate) -> None:
     sources = list(images[:7])
-    batch = protect_batch(coded, sources, CAPTIONS[:7], MemConfig(), seed=3)
+    batch = protect_batch(coded, sources, CAPTIONS[:7], MethodConfig(), seed=3)
     assert_sound(sources, batch, 8)
     assert coded.code is not None
     for image, delta, ids in zip(sources, batch.delta, batch.trigger_ids, strict=True):
@@ -126,7 +127,7 @@ def test_equal_seeds_give_equal_results_and_others_do_not(
 ) -> None:
     surrogate = request.getfixturevalue(schedule)
     sources = [image.flip(-1) for image in images[:6]]
-    protector = BatchProtector(surrogate, MemConfig(steps=2))
+    protector = BatchProtector(surrogate, MethodConfig(steps=2))
     first, again, other = (protector(sources, CAPTIONS[:6], seed) for seed in (1, 1, 2))
     assert first.trigger_ids == again.trigger_ids
     assert first.loss_after == again.loss_after
@@ -136,7 +137,7 @@ def test_equal_seeds_give_equal_results_and_others_do_not(
 
 
 def test_triggers_read_back_from_the_written_caption(images: Tensor, coded: Surrogate) -> None:
-    batch = protect_batch(coded, list(images[:5]), CAPTIONS[:5], MemConfig(), seed=0)
+    batch = protect_batch(coded, list(images[:5]), CAPTIONS[:5], MethodConfig(), seed=0)
     for text, ids, (caption, _) in zip(
         batch.trigger_text, batch.trigger_ids, CAPTIONS[:5], strict=True
     ):
@@ -149,7 +150,7 @@ def test_sizes_may_be_mixed(coded: Surrogate) -> None:
     sources = [
         torch.randint(0, 256, (3, h, w), generator=generator).to(torch.uint8) for h, w in sizes
     ]
-    batch = protect_batch(coded, sources, CAPTIONS[:4], MemConfig(steps=2), seed=0)
+    batch = protect_batch(coded, sources, CAPTIONS[:4], MethodConfig(steps=2), seed=0)
     assert_sound(sources, batch, 8)
 
 
@@ -158,8 +159,8 @@ def test_steps_stay_within_the_bound_and_keep_the_codes_signs(
     images: Tensor, coded: Surrogate, epsilon: int
 ) -> None:
     sources = list(images[:6])
-    plain = protect_batch(coded, sources, CAPTIONS[:6], MemConfig(epsilon=epsilon), seed=4)
-    config = MemConfig(epsilon=epsilon, steps=3)
+    plain = protect_batch(coded, sources, CAPTIONS[:6], MethodConfig(epsilon=epsilon), seed=4)
+    config = MethodConfig(epsilon=epsilon, steps=3)
     batch = protect_batch(coded, sources, CAPTIONS[:6], config, seed=4)
     assert_sound(sources, batch, epsilon)
     for code, delta in zip(plain.delta, batch.delta, strict=True):
@@ -169,15 +170,16 @@ def test_steps_stay_within_the_bound_and_keep_the_codes_signs(
 
 def test_a_batch_of_one_is_protected(images: Tensor, paper: Surrogate) -> None:
     source = [images[0].flip(-1)]
-    assert_sound(source, protect_batch(paper, source, CAPTIONS[:1], MemConfig(), seed=0), 8)
+    assert_sound(source, protect_batch(paper, source, CAPTIONS[:1], MethodConfig(), seed=0), 8)
 
 
 def test_the_paper_schedule_hands_back_what_it_fitted(images: Tensor, paper: Surrogate) -> None:
     stranger = images[3].flip(-1)
     sources = [images[0], stranger, images[2]]
-    batch = protect_batch(paper, sources, CAPTIONS[:3], MemConfig(), seed=0)
+    batch = protect_batch(paper, sources, CAPTIONS[:3], MethodConfig(), seed=0)
     assert_sound(sources, batch, 8)
-    fitted = list(paper.fitted.values())
+    values = list(paper.fitted.values())
+    fitted = list(zip(values[::2], values[1::2], strict=True))
     assert torch.equal(batch.delta[0], fitted[0][0])
     assert torch.equal(batch.delta[2], fitted[2][0])
     assert batch.trigger_ids[2] == fitted[2][1].tolist()
@@ -185,7 +187,7 @@ def test_the_paper_schedule_hands_back_what_it_fitted(images: Tensor, paper: Sur
 
 
 def test_the_paper_schedule_lowers_the_loss_it_minimises(images: Tensor, paper: Surrogate) -> None:
-    batch = protect_batch(paper, list(images), CAPTIONS, MemConfig(), seed=0)
+    batch = protect_batch(paper, list(images), CAPTIONS, MethodConfig(), seed=0)
     assert sum(batch.loss_after) < sum(batch.loss_before)
 
 
@@ -193,7 +195,7 @@ def test_a_surrogate_survives_its_state(images: Tensor, paper: Surrogate, coded:
     for surrogate in (paper, coded):
         twin = Surrogate.from_state(*surrogate.state())
         one, two = (
-            protect_batch(s, list(images[:4]), CAPTIONS[:4], MemConfig(steps=1), seed=9)
+            protect_batch(s, list(images[:4]), CAPTIONS[:4], MethodConfig(steps=1), seed=9)
             for s in (surrogate, twin)
         )
         assert all(map(torch.equal, one.delta, two.delta))
@@ -218,15 +220,15 @@ def test_fit_is_reproducible_and_counts_its_passes(images: Tensor, coded: Surrog
 
 def test_random_noise_uses_the_whole_budget_and_no_surrogate(images: Tensor) -> None:
     sources = [image.clamp(8, 247) for image in images[:3]]
-    batch = protect_batch(None, sources, CAPTIONS[:3], MemConfig(method="random", epsilon=5), 0)
+    batch = protect_batch(None, sources, CAPTIONS[:3], MethodConfig(method="random", epsilon=5), 0)
     assert all(set(delta.unique().tolist()) == {-5, 5} for delta in batch.delta)
     assert batch.trigger_text == ["", "", ""]
 
 
 @pytest.mark.parametrize(
-    "config", [MemConfig(epsilon=0), MemConfig(epsilon=65), MemConfig(step_size=0)]
+    "config", [MethodConfig(epsilon=0), MethodConfig(epsilon=65), MethodConfig(steps=-1)]
 )
-def test_settings_out_of_range_are_refused(config: MemConfig, coded: Surrogate) -> None:
+def test_settings_out_of_range_are_refused(config: MethodConfig, coded: Surrogate) -> None:
     with pytest.raises(UsageError, match="must be"):
         BatchProtector(coded, config)
 
@@ -250,7 +252,7 @@ def test_fit_refuses_settings_out_of_range(change: dict[str, int], message: str)
 
 def test_mem_needs_a_surrogate() -> None:
     with pytest.raises(UsageError, match="unlearnable fit"):
-        BatchProtector(None, MemConfig())
+        BatchProtector(None, MethodConfig())
 
 
 def test_hotflip_with_all_words_as_candidates_finds_each_samples_best(
@@ -262,9 +264,8 @@ def test_hotflip_with_all_words_as_candidates_finds_each_samples_best(
     start = words[torch.zeros(5, dtype=torch.int64)][:, None]
     generator = torch.Generator().manual_seed(0)
     features = torch.nn.functional.normalize(torch.randn(5, 128, generator=generator), dim=-1)
-    found = search_triggers(
-        model, features, bodies, start, [words], len(words), Passes(), MicroBatch()
-    )
+    assert len(words) <= CANDIDATES
+    found = search_triggers(model, features, bodies, start, [words], Passes(), MicroBatch())
     with torch.no_grad():
         now = model.encode_text(insert_trigger(bodies, start), normalize=True)
         rows = [insert_trigger(bodies, w.expand(5, 1)) for w in words]

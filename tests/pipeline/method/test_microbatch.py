@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from unlearnable.pipeline.method import microbatch as units
-from unlearnable.pipeline.method.config import FitConfig, MemConfig
+from unlearnable.pipeline.method.config import FitConfig, MethodConfig
 from unlearnable.pipeline.method.fit import fit_surrogate
-from unlearnable.pipeline.method.mem import BatchProtector, ProtectedBatch
+from unlearnable.pipeline.method.protected import ProtectedBatch
+from unlearnable.pipeline.method.protector import BatchProtector
 from unlearnable.pipeline.method.surrogate import Surrogate
 
 UNIT = 8
@@ -94,7 +95,7 @@ def surrogate() -> Surrogate:
 def run(
     surrogate: Surrogate, images: list[Tensor], limit: float
 ) -> tuple[ProtectedBatch, DeviceMemory, BatchProtector]:
-    config = MemConfig(steps=2, hotflip_candidates=2)
+    config = MethodConfig(steps=2)
     protector = BatchProtector(surrogate, config)
     with DeviceMemory(limit) as memory:
         return protector(images, CAPTIONS, 5), memory, protector

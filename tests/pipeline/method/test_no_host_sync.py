@@ -11,9 +11,10 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from unlearnable.pipeline.execution.artifact import load_surrogate
-from unlearnable.pipeline.method import mem
-from unlearnable.pipeline.method.config import MemConfig
-from unlearnable.pipeline.method.mem import BatchProtector
+from unlearnable.pipeline.method import visit
+from unlearnable.pipeline.method.batch import Batch
+from unlearnable.pipeline.method.config import MethodConfig
+from unlearnable.pipeline.method.protector import BatchProtector
 from unlearnable.pipeline.method.surrogate import Surrogate
 
 _METHODS = ("item", "tolist", "cpu", "numpy", "__bool__", "__int__", "__float__", "__index__")
@@ -99,16 +100,16 @@ def test_what_waits_is_seen() -> None:
 @pytest.mark.parametrize("size", [64, 50])
 def test_no_step_waits(coded: Surrogate, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of images of the model's own size and of others."""
-    protector = BatchProtector(coded, MemConfig(steps=3))
+    protector = BatchProtector(coded, MethodConfig(steps=3))
     seen: list[list[str]] = []
-    step = mem.descend
+    step = visit.descend
 
     def watched(*arguments: Any, **named: Any) -> None:
         with Waits() as waits:
             step(*arguments, **named)
         seen.append(waits.found)
 
-    monkeypatch.setattr(mem, "descend", watched)
+    monkeypatch.setattr(visit, "descend", watched)
     protector(images(size), CAPTIONS, 0)
     assert seen == [[], [], []]
 
@@ -118,10 +119,10 @@ def test_a_batch_waits_as_often_whatever_its_steps(
     coded: Surrogate, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Which caption is drawn is a matter of the host alone, though it looks like waiting.
-    monkeypatch.setattr(mem._Visit, "_draw_bodies", mem._Visit._first_bodies)
+    monkeypatch.setattr(Batch, "draw_bodies", Batch.first_bodies)
     counts = []
     for steps in (1, 4):
-        protector = BatchProtector(coded, MemConfig(steps=steps))
+        protector = BatchProtector(coded, MethodConfig(steps=steps))
         with Waits() as waits:
             protector(images(size), CAPTIONS, 0)
         counts.append(waits.found)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from unlearnable.pipeline.errors import UsageError
 from unlearnable.pipeline.method.config import Precision
 from unlearnable.pipeline.method.models import build_model, model_spec
-from unlearnable.pipeline.method.precision import tune
+from unlearnable.pipeline.method.precision import set_precision
 
 if TYPE_CHECKING:
     from open_clip import CLIP
@@ -41,7 +41,7 @@ class Cancels(nn.Module):
 def test_a_sound_model_runs_in_bfloat16_with_features_and_gradients_of_float32() -> None:
     images = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     plain, fast = frozen(), frozen()
-    assert tune(fast, SPEC, "cpu", "bf16", compiled=False) is torch.bfloat16
+    assert set_precision(fast, SPEC, "cpu", "bf16", compiled=False) is torch.bfloat16
     leaf = images.clone().requires_grad_(True)
     found = fast.encode_image(leaf, normalize=True)
     wanted = plain.encode_image(images, normalize=True)
@@ -58,7 +58,7 @@ def test_a_cpu_keeps_float32_unless_it_is_told_otherwise(precision: Precision) -
     model = frozen()
     images = torch.randn(2, 3, 32, 32)
     before = model.encode_image(images)
-    assert tune(model, SPEC, "cpu", precision, compiled=False) is torch.float32
+    assert set_precision(model, SPEC, "cpu", precision, compiled=False) is torch.float32
     assert torch.equal(model.encode_image(images), before)
 
 
@@ -68,11 +68,11 @@ def test_a_model_that_bfloat16_ruins_stays_in_float32(caplog: pytest.LogCaptureF
     images = torch.randn(2, 3, 32, 32)
     before = model.encode_image(images)
     with caplog.at_level(logging.WARNING):
-        assert tune(model, SPEC, "cpu", "bf16", compiled=False) is torch.float32
+        assert set_precision(model, SPEC, "cpu", "bf16", compiled=False) is torch.float32
     assert "runs in float32" in caplog.text
     assert torch.equal(model.encode_image(images), before)
 
 
 def test_compiling_needs_a_gpu() -> None:
     with pytest.raises(UsageError, match="compile needs a CUDA device"):
-        tune(frozen(), SPEC, "cpu", "auto", compiled=True)
+        set_precision(frozen(), SPEC, "cpu", "auto", compiled=True)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from unlearnable.pipeline.method import rounds
+from unlearnable.pipeline.method import captions as captions_module
 from unlearnable.pipeline.method.config import FitConfig
 from unlearnable.pipeline.method.fit import fit_surrogate
 from unlearnable.pipeline.method.surrogate import Surrogate
@@ -110,7 +110,7 @@ def test_pictures_that_tell_their_topic_leave_words_to_chance() -> None:
     plain = colours[torch.tensor(themes)].expand(128, 3, 32, 32).contiguous()
     read, unread = fitted(plain, captions), fitted(noise, captions)
     assert read.topics is None
-    assert read.meta["content_loss"] < unread.meta["content_loss"]
+    assert read.meta["clean_loss"] < unread.meta["clean_loss"]
     assert unread.topics is not None
 
 
@@ -123,7 +123,7 @@ def test_trials_share_what_captions_say_and_all_are_counted(
         found.append(fit_topics(*arguments))
         return found[-1]
 
-    monkeypatch.setattr(rounds, "fit_topics", noted)
+    monkeypatch.setattr(captions_module, "fit_topics", noted)
     steps, held = 2, 64 // 8
     settings = dataclasses.replace(SETTINGS, texture=None, steps_per_round=steps)
     images = torch.zeros(64, 3, 32, 32, dtype=torch.uint8)

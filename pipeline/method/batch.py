@@ -1,0 +1,148 @@
+"""One batch while it is protected: started, replayed against the surrogate's rounds, measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ..seeds import derive_seed
+from .captions import Captions
+from .objective import info_nce
+from .passes import Passes
+from .patterns import PatternBook, lay
+from .pixels import PixelBatch
+from .protected import ProtectedBatch
+from .surrogate import image_digest
+from .views import Views
+from .visit import Visit
+
+if TYPE_CHECKING:
+    from open_clip import CLIP
+
+    from .methods.base import Replayed
+    from .protector import BatchProtector
+
+
+class Batch(Visit):
+    """The state of one batch.
+
+    Attributes:
+        config: settings of the method.
+        surrogate: what it is protected against.
+        captions: without trigger.
+        seed: everything random derives from it.
+        generator: draws what comes in the order of use.
+    """
+
+    def __init__(
+        self,
+        protector: BatchProtector,
+        images: Sequence[Tensor],
+        captions: Sequence[Sequence[str]],
+        seed: int,
+        lossy: Sequence[bool],
+    ) -> None:
+        assert protector.surrogate is not None
+        self.config, self.surrogate, self.seed = protector.config, protector.surrogate, seed
+        self.captions = Captions(captions, self.surrogate.tokenizer)
+        self.generator = torch.Generator().manual_seed(seed)
+        self._protector, self._images = protector, images
+        pixels = PixelBatch(
+            images,
+            self.surrogate.spec,
+            protector.device,
+            budget=self.config.pixel_budget,
+            views=Views(self.config.views),
+            lossy=lossy,
+        )
+        trigger = torch.empty((len(images), 0), dtype=torch.int64)
+        device, epsilon = protector.device, self.config.epsilon
+        super().__init__(pixels, trigger, device, epsilon, Passes(), protector.memory)
+
+    def run(self, method: Replayed) -> ProtectedBatch:
+        """Protect the batch as ``method`` decides."""
+        models = self._protector.models
+        before = self._losses(models[-1], trigger=None)
+        method.start(self)
+        seeds: list[int] = []
+        known = self._known()
+        if not all(known):
+            for index, model in enumerate(models):
+                if self.codes is None and self.trigger.shape[1]:
+                    bodies = self.draw_bodies()
+                    self.search(model, bodies, self.surrogate.vocabulary.allowed(self.device))
+                seeds += self._replay(method, model, index)
+        self._take(known)
+        self._drop_part()
+        losses = torch.stack([before, self._losses(models[-1], self.trigger)]).double().tolist()
+        return ProtectedBatch(
+            delta=self.pixels.split_deltas(),
+            trigger_ids=self.trigger.tolist(),
+            trigger_text=self.surrogate.vocabulary.texts(self.trigger),
+            loss_before=losses[0],
+            loss_after=losses[1],
+            shuffle_seeds=seeds,
+            passes=self.passes,
+        )
+
+    def lay(self, code: PatternBook, choice: Tensor) -> None:
+        """Lay the patterns of chosen words (int64 [B, k]) at full amplitude."""
+        self.codes = lay(self.pixels, code, choice, self.config.epsilon)
+
+    def draw_bodies(self) -> Tensor:
+        """Pick one caption of each image, int64 [B, L], on the host."""
+        return self.captions.draw(range(len(self.captions)), self.generator)
+
+    def first_bodies(self) -> Tensor:
+        """Return the first caption of each image, int64 [B, L], on the host."""
+        return self.captions.firsts(range(len(self.captions)))
+
+    def _replay(self, method: Replayed, model: CLIP, round_index: int) -> list[int]:
+        """Take the PGD steps of one round; return the seeds of their captions."""
+        count = method.steps(self) if self.config.steps is None else self.config.steps
+        seeds = method.step_seeds(self, round_index, count)
+        text = None
+        self.pixels.dtype = self._protector.dtypes[round_index]
+        for step, seed in enumerate(seeds):
+            if text is None or not method.captions_stay(self):
+                text = self.text_features(model, method.bodies(self, seed), self.trigger)
+            self.pixels.draw_view(derive_seed(self.seed, "views", round_index, step))
+            self.descend(model, text)
+        return seeds
+
+    def _losses(self, model: CLIP, trigger: Tensor | None) -> Tensor:
+        with torch.no_grad():
+            image = self.image_features(model)
+            text = self.text_features(model, self.first_bodies(), trigger)
+            return info_nce(image, text, model.logit_scale.exp())
+
+    def _known(self) -> list[tuple[Tensor, Tensor] | None]:
+        """Return what fit has found for these very images, perturbation and trigger."""
+        found = self.surrogate.fitted
+        names = [f"fitted.{image_digest(image)}" if found else "" for image in self._images]
+        return [
+            (found[f"{name}.delta"], found[f"{name}.trigger"]) if f"{name}.delta" in found else None
+            for name in names
+        ]
+
+    def _take(self, known: Sequence[tuple[Tensor, Tensor] | None]) -> None:
+        """Put what fit has found for these very images in place of what was found here."""
+        bound = self.config.epsilon
+        for group, members in enumerate(self.pixels.members):
+            for row, index in enumerate(members):
+                entry = known[index]
+                if entry is not None:
+                    delta = entry[0].clamp(-bound, bound).to(self.device)
+                    self.pixels.deltas[group][row] = delta
+                    self.trigger[index] = entry[1]
+
+    def _drop_part(self) -> None:
+        """Leave out the part that an ablation does not publish."""
+        if self.config.part == "text":
+            for delta in self.pixels.deltas:
+                delta.zero_()
+        if self.config.part == "image":
+            self.trigger = self.trigger[:, :0]

@@ -1,0 +1,32 @@
+"""What a method found for a batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from .passes import Passes
+
+
+@dataclass
+class ProtectedBatch:
+    """What `protect_batch` found, sample by sample in the order given.
+
+    Attributes:
+        delta: int8 [3, H, W] each; image + delta lies in 0..255.
+        trigger_ids: k token ids each; empty for methods without triggers.
+        trigger_text: the words, separated by one space.
+        loss_before: objective of the sample as it came, clean image and bare caption.
+        loss_after: objective of the sample as it is published.
+        shuffle_seeds: seed of the caption permutation of each PGD step, common to the batch.
+        passes: what it cost.
+    """
+
+    delta: list[Tensor]
+    trigger_ids: list[list[int]]
+    trigger_text: list[str]
+    loss_before: list[float]
+    loss_after: list[float]
+    shuffle_seeds: list[int] = field(default_factory=list)
+    passes: Passes = field(default_factory=Passes)

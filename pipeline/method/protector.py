@@ -1,0 +1,82 @@
+"""Batches protected against one surrogate, whose models are built once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from .config import MethodConfig
+from .methods import get_method
+from .microbatch import MicroBatch
+from .precision import set_precision
+from .protected import ProtectedBatch
+from .surrogate import Surrogate, check_surrogate
+
+if TYPE_CHECKING:
+    from open_clip import CLIP
+
+
+class BatchProtector:
+    """Protects batches against one surrogate; builds its models once.
+
+    Args:
+        surrogate: the fitted surrogate; None only for a method that needs none.
+        config: settings of the method.
+        device: torch device.
+
+    Raises:
+        UsageError: the method needs a surrogate, or settings are out of range.
+    """
+
+    def __init__(
+        self, surrogate: Surrogate | None, config: MethodConfig, device: str = "cpu"
+    ) -> None:
+        config.validate()
+        self.method = get_method(config.method)
+        self.config, self.device = config, device
+        self.memory = MicroBatch()
+        self.surrogate: Surrogate | None = None
+        self.models: list[CLIP] = []
+        self.dtypes: list[torch.dtype] = []
+        if self.method.needs_surrogate:
+            self.surrogate = check_surrogate(surrogate, config.method)
+            self.models = self.surrogate.models(device)
+            self.dtypes = [
+                set_precision(
+                    model, self.surrogate.spec, device, config.precision, compiled=config.compile
+                )
+                for model in self.models
+            ]
+
+    def __call__(
+        self,
+        images: Sequence[Tensor],
+        captions: Sequence[Sequence[str]],
+        seed: int,
+        lossy: Sequence[bool] = (),
+    ) -> ProtectedBatch:
+        """Protect one batch.
+
+        Args:
+            images: uint8 [3, H, W] each, any sizes.
+            captions: one or more captions of each image, without trigger.
+            seed: everything random derives from it.
+            lossy: which images will be stored as JPEG, which PGD steps then see; none where empty.
+        """
+        assert len(images) == len(captions)
+        return self.method.protect(self, images, captions, seed, lossy)
+
+
+def protect_batch(
+    surrogate: Surrogate | None,
+    images: Sequence[Tensor],
+    captions: Sequence[Sequence[str]],
+    config: MethodConfig,
+    seed: int,
+    device: str = "cpu",
+) -> ProtectedBatch:
+    """Protect a single batch; see `BatchProtector` for many."""
+    return BatchProtector(surrogate, config, device)(images, captions, seed)
