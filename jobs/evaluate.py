@@ -12,6 +12,7 @@ from ..pipeline.evaluate.config import EvaluateConfig
 def evaluate(config: Annotated[EvaluateConfig, Parameter(name="*")]) -> int:
     """Train victims on each corpus, test them on clean shards, compare."""
     from ..pipeline.evaluate.evaluate import evaluate as run
+    from ..pipeline.evaluate.tables import text_table
 
-    print(run(config))
+    print(text_table(run(config)))
     return 0

@@ -26,7 +26,8 @@ from .pipeline.execution.worker.shard_worker import choose_device
 from .pipeline.method.config import MethodConfig
 from .pipeline.method.methods import get_method
 from .pipeline.method.surrogate import Surrogate
-from .pipeline.report.figures import GAIN, Comparison, require_matplotlib, sheet_png
+from .pipeline.plotting import require_matplotlib
+from .pipeline.report.figures import GAIN, Comparison, sheet_png
 from .pipeline.report.pages import gallery, render
 
 ImageLike = Image.Image | npt.NDArray[np.uint8] | torch.Tensor

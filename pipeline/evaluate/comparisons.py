@@ -4,66 +4,70 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..data import storage
 from ..data.manifest import manifest_url, read_manifest
 from ..data.plan import resolve_input
 from ..errors import UsageError, ViolationError
-from .attacks.catalogue import Attack, parse_attacks
+from .attacks.catalogue import TRIGGER_LENGTH, Attack, Chain, parse_attacks
+from .attacks.inputs import Trigger
 from .config import EvaluateConfig
 
 _PAPER_EPSILON = 8
-
-
-class Trigger(NamedTuple):
-    """What an attacker knows of a published corpus: words of a trigger, budget in 8-bit levels."""
-
-    words: int
-    epsilon: int
+# A share of all leaves no rest.
+_WHOLE = 100
 
 
 @dataclass(frozen=True)
-class Row:
+class Step:
+    """One attack of a chain, and the trigger where it has to know it."""
+
+    attack: Attack
+    trigger: Trigger | None = None
+
+
+@dataclass(frozen=True)
+class Comparison:
     """One line of the table, before its victims are trained.
 
     Attributes:
         corpus: its name in ``--train``.
         url: its shards.
-        attack: what is done to it; None for the corpus as it was published.
-        clean_url: the unprotected corpus, where the attack reads it.
-        trigger: where the attack has to know it.
-        is_rest: the row is the unprotected part of a ``share``, alone.
+        steps: what is done to it, in order; none for the corpus as it was published.
+        clean_url: the unprotected corpus, where an attack reads it.
+        is_rest: the line is the control that an attack leaves of the unprotected corpus.
     """
 
     corpus: str
     url: str
-    attack: Attack | None = None
+    steps: tuple[Step, ...] = ()
     clean_url: str | None = None
-    trigger: Trigger | None = None
     is_rest: bool = False
 
     @property
     def attack_label(self) -> str | None:
-        """The attack as tables and results call it."""
-        if self.attack is None:
+        """The attacks as tables and results call them."""
+        if not self.steps:
             return None
-        return f"{self.attack}, the rest alone" if self.is_rest else str(self.attack)
+        label = "+".join(str(step.attack) for step in self.steps)
+        return f"{label}, the rest alone" if self.is_rest else label
 
     @property
     def label(self) -> str:
-        """The row as tables call it."""
+        """The line as tables call it."""
         return row_label(self.corpus, self.attack_label)
 
     def identity(self) -> dict[str, Any]:
-        """Return all that decides the training data, for the record of a cell."""
+        """Return all that decides the training data, for the record of a victim."""
         facts: dict[str, Any] = {"train": identity(self.url)}
-        if self.attack is not None:
+        if self.steps:
             facts["attack"] = self.attack_label
         if self.clean_url is not None:
             facts["clean"] = identity(self.clean_url)
-        if self.trigger is not None:
-            facts["trigger"] = self.trigger._asdict()
+        triggers = [step.trigger._asdict() for step in self.steps if step.trigger is not None]
+        if triggers:
+            facts["trigger"] = triggers[0] if len(triggers) == 1 else triggers
         return facts
 
 
@@ -72,23 +76,23 @@ def row_label(corpus: str, attack: str | None) -> str:
     return corpus if attack is None else f"{corpus} | {attack}"
 
 
-def rows_of(config: EvaluateConfig) -> list[Row]:
+def comparisons_of(config: EvaluateConfig) -> list[Comparison]:
     """Return the corpora as published, then all of them under the first attack, and so on.
 
-    An attack that cannot change a corpus gives no row: replacing the captions of the unprotected
+    An attack that cannot change a corpus gives no line: replacing the captions of the unprotected
     corpus by its own, stripping triggers of no words.
 
     Raises:
         UsageError: a wrong corpus or attack, or one that lacks what it needs.
     """
     corpora = _corpora(config.train)
-    rows = [Row(name, url) for name, url in corpora.items()]
-    for attack in parse_attacks(config.attack):
-        found = _attacked(attack, corpora, config.clean)
-        if not found:
-            raise UsageError(f"attack {attack} changes none of {', '.join(corpora)}")
-        rows += found
-    return rows
+    found = [Comparison(name, url) for name, url in corpora.items()]
+    for chain in parse_attacks(config.attack):
+        attacked = _attacked(chain, corpora, config.clean)
+        if not attacked:
+            raise UsageError(f"attack {chain} changes none of {', '.join(corpora)}")
+        found += attacked
+    return found
 
 
 def identity(url: str) -> str:
@@ -110,23 +114,29 @@ def _corpora(entries: tuple[str, ...]) -> dict[str, str]:
     return corpora
 
 
-def _attacked(attack: Attack, corpora: dict[str, str], clean: str) -> list[Row]:
-    kind = attack.kind
-    if kind.needs_clean and clean not in corpora:
+def _attacked(chain: Chain, corpora: dict[str, str], clean: str) -> list[Comparison]:
+    if "clean" in chain.needs and clean not in corpora:
         raise UsageError(
-            f"attack {attack} needs the unprotected corpus: add it to --train and let --clean tell "
+            f"attack {chain} needs the unprotected corpus: add it to --train and let --clean tell "
             f"its name ({clean!r} is none of {', '.join(corpora)})"
         )
-    triggers = _triggers(attack, corpora) if kind.needs_trigger else {}
-    clean_url = corpora[clean] if kind.needs_clean else None
-    rows = []
+    triggers = [
+        _triggers(attack, corpora) if "trigger" in attack.kind.needs else {}
+        for attack in chain.attacks
+    ]
+    clean_url = corpora[clean] if "clean" in chain.needs else None
+    found = []
     for name, url in corpora.items():
-        trigger = triggers.get(name)
-        is_rest = attack.name == "share" and name == clean
-        skip = attack.value == 100 if is_rest else kind.needs_clean and name == clean
-        if not skip and (trigger is None or trigger.words > 0):
-            rows.append(Row(name, url, attack, None if is_rest else clean_url, trigger, is_rest))
-    return rows
+        is_rest = name == clean and any(attack.kind.has_rest for attack in chain.attacks)
+        if is_rest and any(a.kind.has_rest and a.value == _WHOLE for a in chain.attacks):
+            continue
+        if name == clean and clean_url is not None and not is_rest:
+            continue
+        pairs = zip(chain.attacks, triggers, strict=True)
+        steps = tuple(Step(attack, known.get(name)) for attack, known in pairs)
+        if all(step.trigger is None or step.trigger.words > 0 for step in steps):
+            found.append(Comparison(name, url, steps, None if is_rest else clean_url, is_rest))
+    return found
 
 
 def _triggers(attack: Attack, corpora: dict[str, str]) -> dict[str, Trigger]:
@@ -137,7 +147,8 @@ def _triggers(attack: Attack, corpora: dict[str, str]) -> dict[str, Trigger]:
     """
     told = {name: _published_trigger(url) for name, url in corpora.items()}
     lengths = {found.words for found in told.values() if found is not None and found.words}
-    given = attack.value if attack.kind.argument == "K" else None
+    takes_length = attack.kind.argument == TRIGGER_LENGTH
+    given = attack.value if takes_length else None
     triggers = {}
     for name, found in told.items():
         epsilon = found.epsilon if found is not None else _PAPER_EPSILON
@@ -148,7 +159,7 @@ def _triggers(attack: Attack, corpora: dict[str, str]) -> dict[str, Trigger]:
         elif len(lengths) == 1:
             triggers[name] = Trigger(next(iter(lengths)), epsilon)
         else:
-            remedy = f"; or write {attack}:K" if attack.kind.argument == "K" else ""
+            remedy = f"; or write {attack}:K" if takes_length else ""
             raise UsageError(
                 f"attack {attack}: {corpora[name]} has no manifest folder beside its shards that "
                 f"tells how many words a trigger has; give the folder that protect wrote{remedy}"

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
 
 from ..execution.options import DeviceOption, ReadOptions
+from .attacks.catalogue import help_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,17 +21,14 @@ class EvaluateConfig(DeviceOption, ReadOptions):
     """Clean shards that every victim is tested on: an fsspec URL as for `train`."""
     output: str
     """URL of the JSON file of results; finished victims in it are not trained again."""
-    attack: tuple[str, ...] = ()
-    (
-        "Attacks on the protection, each as NAME[:ARG]; every corpus is evaluated once more under "
-        "each. Published pictures: jpeg[:QUALITY], crawl (256 px, white border, JPEG 95), "
-        "down-up[:FACTOR], gray, blur[:SIGMA], median[:SIZE], bits[:N], noise[:SIGMA]. Each epoch: "
-        "augment (crop, flip, colour jitter). Captions: strip-trigger[:K], shuffle-words, "
-        "replace-caption (by the clean corpus' own). Corpus: share[:PERCENT] protected; "
-        "average[:K], average-highpass[:K] (subtract the mean picture of each of the first K "
-        "words); average-leaked[:PAIRS], purify[:PAIRS] (a denoiser), which learn from leaked "
-        "originals. K is the manifest's where it is left out."
-    )
+    attack: Annotated[
+        tuple[str, ...],
+        Parameter(
+            help="Attacks on the protection, each as NAME[:ARG], or several in turn as A+B; every "
+            f"corpus is evaluated once more under each. {help_text()} K is the manifest's where it "
+            "is left out."
+        ),
+    ] = ()
     clean: str = "clean"
     """Unprotected corpus in `train`; replace-caption, share, average-leaked and purify read it."""
     model: str = "tiny"

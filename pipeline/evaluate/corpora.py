@@ -1,22 +1,25 @@
-"""Training data of each row, decoded at the victim's size and attacked when it is asked for."""
+"""Training data of each line, decoded at the victim's size and attacked when it is asked for."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import torch
+from PIL import Image
+from torch import Tensor
 
-from .attacks.averaging import average, average_leaked
-from .attacks.captions import replace_captions, shuffle_words, strip_words
-from .attacks.images import image_attack
-from .attacks.mixing import rest_of_share, share
-from .attacks.purify import purify
-from .comparisons import Row
+from ..seeds import derive_seed
+from .attacks.catalogue import Attack
+from .attacks.inputs import Inputs
+from .comparisons import Comparison, Step
 from .config import EvaluateConfig
-from .pairs import ImageAttack, Pairs, load_pairs
+from .pairs import ImageAttack, Pairs, Pixels, blocks, load_pairs, with_pixels
+from .victim import Augment
 
 _log = logging.getLogger(__name__)
 
@@ -25,7 +28,7 @@ _SEED = 0
 
 
 class Corpora:
-    """Pairs by row: corpora as published, decoded once, and attacked ones until they are released.
+    """Pairs by line: corpora as published, decoded once, and attacked ones until they are released.
 
     Args:
         config: how corpora are read.
@@ -48,60 +51,72 @@ class Corpora:
             self._published[url] = self._decode(url)
         return self._published[url]
 
-    def of(self, row: Row) -> Pairs:
-        """Return what victims of a row train on.
+    def of(self, line: Comparison) -> Pairs:
+        """Return what victims of a line train on.
 
         Raises:
-            UsageError: the attack cannot be carried out on this corpus.
+            UsageError: an attack cannot be carried out on this corpus.
         """
-        if row.attack is None or row.attack.kind.stage == "training":
-            return self.published(row.url)
-        if row.label not in self._attacked:
-            _log.info("attacking %s: %s", row.corpus, row.attack_label)
-            self._attacked[row.label] = self._attack(row)
-        return self._attacked[row.label]
+        if all(step.attack.kind.stage == "training" for step in line.steps):
+            return self.published(line.url)
+        if line.label not in self._attacked:
+            _log.info("attacking %s: %s", line.corpus, line.attack_label)
+            self._attacked[line.label] = self._attack(line)
+        return self._attacked[line.label]
 
-    def release(self, row: Row) -> None:
+    def release(self, line: Comparison) -> None:
         """Delete the pixels of an attacked corpus when no victim needs them any more."""
-        pairs = self._attacked.pop(row.label, None)
-        if pairs is not None and pairs.path not in {p.path for p in self._published.values()}:
+        pairs = self._attacked.pop(line.label, None)
+        if pairs is not None:
+            self._delete(pairs)
+
+    def _delete(self, pairs: Pairs) -> None:
+        if pairs.path not in {known.path for known in self._published.values()}:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(pairs.path)
 
-    def _attack(self, row: Row) -> Pairs:
-        assert row.attack is not None, "`of` deals with rows as published"
-        if row.attack.kind.stage == "image":
-            return self._decode(row.url, image_attack(row.attack, _SEED))
-        pairs = self.published(row.url)
-        if row.attack.kind.stage == "captions":
-            return replace(pairs, captions=self._captions(row, pairs))
-        return self._pictures(row, pairs)
-
-    def _captions(self, row: Row, pairs: Pairs) -> list[list[str]]:
-        if row.trigger is not None:
-            return strip_words(pairs, row.trigger.words)
-        if row.clean_url is not None:
-            return replace_captions(pairs, self.published(row.clean_url))
-        return shuffle_words(pairs, _SEED)
-
-    def _pictures(self, row: Row, pairs: Pairs) -> Pairs:
-        assert row.attack is not None, "`of` deals with rows as published"
-        name, value, path = row.attack.name, row.attack.value or 0, self._new_path()
-        known = row.trigger._asdict() if row.trigger is not None else {}
-        if row.is_rest:
-            return rest_of_share(pairs, value, path, _SEED)
-        if row.clean_url is None:
-            return average(pairs, path, highpass=name == "average-highpass", **known)
-        clean, count = self.published(row.clean_url), round(value)
-        if name == "share":
-            return share(pairs, clean, value, path, _SEED)
-        if name == "average-leaked":
-            return average_leaked(pairs, clean, path, count=count, seed=_SEED, **known)
-        assert name == "purify", f"no corpus attack {name}"
-        threads = self._config.threads
-        return purify(
-            pairs, clean, path, count=count, seed=_SEED, device=self._device, threads=threads
+    def _attack(self, line: Comparison) -> Pairs:
+        """Apply the steps in order; pictures are decoded after the attacks that come first."""
+        steps = list(line.steps)
+        files = []
+        while steps and steps[0].attack.kind.stage == "image":
+            files.append(steps.pop(0).attack)
+        pairs = (
+            self._decode(line.url, image_edit(files, _SEED)) if files else self.published(line.url)
         )
+        for step in steps:
+            before = pairs
+            pairs = self._step(line, step, pairs)
+            if pairs.path != before.path:
+                self._delete(before)
+        return pairs
+
+    def _step(self, line: Comparison, step: Step, pairs: Pairs) -> Pairs:
+        attack = step.attack
+        stage, run = attack.kind.stage, attack.kind.run
+        if stage == "training":
+            return pairs
+        if stage == "image":
+            edit = image_edit([attack], _SEED)
+            pixels = (
+                np.stack([edit(one, row) for row, one in zip(rows, found, strict=True)])
+                for rows, found in blocks(pairs)
+            )
+            return with_pixels(pairs, self._new_path(), pixels)
+        inputs = Inputs(
+            attack.value or 0,
+            _SEED,
+            self._new_path(),
+            self._device,
+            self._config.threads,
+            None if line.clean_url is None else self.published(line.clean_url),
+            step.trigger,
+            line.is_rest,
+        )
+        if stage == "captions":
+            return replace(pairs, captions=run(pairs, inputs))
+        attacked: Pairs = run(pairs, inputs)
+        return attacked
 
     def _decode(self, url: str, attack: ImageAttack | None = None) -> Pairs:
         _log.info("decoding %s at %d px", url, self._size)
@@ -117,3 +132,36 @@ class Corpora:
     def _new_path(self) -> str:
         self._files += 1
         return os.path.join(self._folder, f"{self._files}.raw")
+
+
+def image_edit(attacks: Sequence[Attack], seed: int) -> ImageAttack:
+    """Return the function that applies attacks of the stage ``image`` one after the other.
+
+    It takes uint8 [H, W, 3] and the picture's position in the corpus, which together with ``seed``
+    decides all that is random.
+    """
+
+    def edit(pixels: Pixels, row: int) -> Pixels:
+        image = Image.fromarray(pixels)
+        for attack in attacks:
+            image = attack.kind.run(
+                image, attack.value or 0.0, derive_seed(attack.name, seed, int(row))
+            )
+        return np.array(image)
+
+    return edit
+
+
+def augmentation(line: Comparison, size: int) -> Augment | None:
+    """Return what each training batch of a line goes through; None where nothing is changed."""
+    kinds = [step.attack.kind for step in line.steps if step.attack.kind.stage == "training"]
+    changes = [kind.run(size) for kind in kinds]
+    if not changes:
+        return None
+
+    def augment(images: Tensor) -> Tensor:
+        for change in changes:
+            images = change(images)
+        return images
+
+    return augment

@@ -19,15 +19,14 @@ import torch
 
 from ..data import storage
 from ..errors import ShardError, UsageError
-from ..report.attack_figure import plot_attacks
-from ..report.figures import plot_curves, require_matplotlib
-from .attacks.augment import augmentation
+from ..plotting import require_matplotlib
 from .checkpoints import checkpoint_digest
-from .comparisons import Row, identity, rows_of
+from .comparisons import Comparison, comparisons_of, identity
 from .config import EvaluateConfig
-from .corpora import Corpora
+from .corpora import Corpora, augmentation
+from .figures import plot_attacks, plot_curves
 from .pairs import Pairs
-from .results import Cell, Results, read_cells, write_results
+from .results import Results, VictimResult, read_cells, write_results
 from .retrieval import chance
 from .victim import EpochPoint, VictimConfig, train_victim
 
@@ -41,7 +40,7 @@ _Key = tuple[str, int]
 class _Wanted:
     """One cell that was asked for; ``config`` is all that decides its curve."""
 
-    row: Row
+    line: Comparison
     victim: VictimConfig
     config: dict[str, Any]
 
@@ -71,12 +70,12 @@ def evaluate(config: EvaluateConfig) -> Results:
         ShardError: a shard that cannot be read, or a victim's process that died.
     """
     check(config)
-    return train_rows(config, rows_of(config))
+    return train_lines(config, comparisons_of(config))
 
 
-def train_rows(config: EvaluateConfig, rows: list[Row]) -> Results:
-    """Train and test every victim of these rows that the output file does not hold yet."""
-    wanted = _wanted(config, rows)
+def train_lines(config: EvaluateConfig, lines: list[Comparison]) -> Results:
+    """Train and test every victim of these lines that the output file does not hold yet."""
+    wanted = _wanted(config, lines)
     existing = {(cell.row, cell.seed): cell for cell in read_cells(config.output)}
     done = {
         key: existing[key]
@@ -113,19 +112,19 @@ def check(config: EvaluateConfig) -> None:
         require_matplotlib()
 
 
-def _wanted(config: EvaluateConfig, rows: list[Row]) -> dict[_Key, _Wanted]:
-    """Return every cell by row and seed."""
+def _wanted(config: EvaluateConfig, lines: list[Comparison]) -> dict[_Key, _Wanted]:
+    """Return every victim by line and seed."""
     reading = {
         "test": identity(config.test),
         "caption_fields": list(config.caption_fields),
         "max_pixels": config.max_pixels,
     }
     wanted = {}
-    for row in rows:
-        data = row.identity() | reading
+    for line in lines:
+        data = line.identity() | reading
         for seed in config.seeds:
             victim = _victim_config(config, seed)
-            wanted[row.label, seed] = _Wanted(row, victim, victim.identity() | data)
+            wanted[line.label, seed] = _Wanted(line, victim, victim.identity() | data)
     return wanted
 
 
@@ -163,7 +162,7 @@ def _device(config: EvaluateConfig) -> str:
     return config.device
 
 
-def _trained(config: EvaluateConfig, missing: dict[_Key, _Wanted]) -> Iterator[Cell]:
+def _trained(config: EvaluateConfig, missing: dict[_Key, _Wanted]) -> Iterator[VictimResult]:
     """Train the missing victims and yield them as they finish."""
     if not missing:
         return
@@ -176,18 +175,18 @@ def _trained(config: EvaluateConfig, missing: dict[_Key, _Wanted]) -> Iterator[C
         for cell in _run(config, _tasks(config, corpora, missing)):
             left[cell.row] -= 1
             if not left[cell.row]:
-                corpora.release(missing[cell.row, cell.seed].row)
+                corpora.release(missing[cell.row, cell.seed].line)
             yield cell
 
 
 def _tasks(
     config: EvaluateConfig, corpora: Corpora, missing: dict[_Key, _Wanted]
 ) -> Iterator[_Task]:
-    """Prepare the test set and, one row after the other, the corpora that have missing cells."""
+    """Prepare the test set and, one line after the other, the corpora that have missing cells."""
     for wanted in missing.values():
         yield _Task(
             wanted=wanted,
-            train=corpora.of(wanted.row),
+            train=corpora.of(wanted.line),
             test=corpora.published(config.test),
             device=_device(config),
             threads=config.threads,
@@ -204,17 +203,17 @@ def _is_kept(config: EvaluateConfig, wanted: _Wanted) -> bool:
 def _weights_url(config: EvaluateConfig, wanted: _Wanted) -> str | None:
     if config.weights is None:
         return None
-    name = f"{wanted.row.label}-seed{wanted.victim.seed}".replace(" ", "").replace("/", "-")
+    name = f"{wanted.line.label}-seed{wanted.victim.seed}".replace(" ", "").replace("/", "-")
     return storage.join(config.weights, f"{name}.safetensors")
 
 
-def _run(config: EvaluateConfig, tasks: Iterator[_Task]) -> Iterator[Cell]:
+def _run(config: EvaluateConfig, tasks: Iterator[_Task]) -> Iterator[VictimResult]:
     """Compute tasks, in this process or in ``workers`` others, and yield cells as they finish."""
     if config.workers == 1:
         yield from map(_compute, tasks)
         return
     with _pool(config.workers) as pool:
-        running: set[Future[Cell]] = set()
+        running: set[Future[VictimResult]] = set()
         for task in tasks:
             running.add(pool.submit(_compute, task))
             if len(running) >= config.workers:
@@ -246,7 +245,7 @@ def _start_worker(level: int) -> None:
     logging.getLogger(_log.name.partition(".")[0]).setLevel(level)
 
 
-def _collect(finished: set[Future[Cell]]) -> Iterator[Cell]:
+def _collect(finished: set[Future[VictimResult]]) -> Iterator[VictimResult]:
     for future in finished:
         try:
             yield future.result()
@@ -257,25 +256,24 @@ def _collect(finished: set[Future[Cell]]) -> Iterator[Cell]:
             ) from error
 
 
-def _compute(task: _Task) -> Cell:
-    row, victim = task.wanted.row, task.wanted.victim
-    augments = row.attack is not None and row.attack.name == "augment"
+def _compute(task: _Task) -> VictimResult:
+    line, victim = task.wanted.line, task.wanted.victim
     run = train_victim(
         task.train,
         task.test,
         victim,
         device=torch.device(task.device),
         threads=task.threads,
-        augment=augmentation(task.train.size) if augments else None,
+        augment=augmentation(line, task.train.size),
         progress=lambda point: _report(task.wanted, point),
         weights=task.weights,
     )
     counts = [len(texts) for texts in task.test.captions]
     if victim.identities:
         counts = [1] * len({texts[0] for texts in task.test.captions})
-    return Cell(
-        name=row.corpus,
-        attack=row.attack_label,
+    return VictimResult(
+        name=line.corpus,
+        attack=line.attack_label,
         seed=victim.seed,
         config=task.wanted.config,
         curve=run.curve,
@@ -293,7 +291,7 @@ def _compute(task: _Task) -> Cell:
 def _report(wanted: _Wanted, point: EpochPoint) -> None:
     _log.info(
         "%s seed %d epoch %d of %d: loss %.3f, Hit@10 %.1f / %.1f",
-        wanted.row.label,
+        wanted.line.label,
         wanted.victim.seed,
         point.epoch,
         wanted.victim.epochs,
@@ -309,5 +307,5 @@ def package_versions() -> dict[str, str]:
     return packages | {"python": platform.python_version()}
 
 
-def _ordered(done: dict[_Key, Cell], wanted: dict[_Key, _Wanted]) -> Results:
+def _ordered(done: dict[_Key, VictimResult], wanted: dict[_Key, _Wanted]) -> Results:
     return Results(tuple(done[key] for key in wanted if key in done))

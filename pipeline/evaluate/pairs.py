@@ -139,3 +139,19 @@ def _samples(shards: Iterable[ShardInput]) -> Iterator[tuple[str, Sample]]:
 def _chunks(items: Iterator[_Numbered]) -> Iterator[list[_Numbered]]:
     while chunk := list(islice(items, _CHUNK)):
         yield chunk
+
+
+def matching(pairs: Pairs, clean: Pairs) -> npt.NDArray[np.int64]:
+    """Return for each sample the row of the same shard and key in ``clean``, int64 [N].
+
+    Raises:
+        UsageError: ``clean`` lacks some of them.
+    """
+    rows = {key: row for row, key in enumerate(clean.keys)}
+    missing = [key for key in pairs.keys if key not in rows]
+    if missing:
+        raise UsageError(
+            f"{len(missing)} of {len(pairs)} samples (e.g. {missing[0]}) are not in the corpus "
+            "that --clean names; it must be the one that was protected, with its shards and keys"
+        )
+    return np.array([rows[key] for key in pairs.keys], dtype=np.int64)

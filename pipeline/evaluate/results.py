@@ -16,11 +16,11 @@ from .victim import EpochPoint
 
 FORMAT = 1
 MEASURES = ("hit1", "hit5", "hit10", "medr")
-DIRECTIONS = ("i2t", "t2i")
+DIRECTIONS = {"i2t": "image to text", "t2i": "text to image"}
 
 
 @dataclass(frozen=True)
-class Cell:
+class VictimResult:
     """One trained victim.
 
     Attributes:
@@ -76,7 +76,7 @@ class Spread:
 class Results:
     """The cells that one evaluation asked for, by row in the order asked, then seed."""
 
-    cells: tuple[Cell, ...]
+    cells: tuple[VictimResult, ...]
 
     @property
     def names(self) -> list[str]:
@@ -88,12 +88,7 @@ class Results:
         """What random embeddings give on the test set."""
         return self.cells[0].chance
 
-    def __str__(self) -> str:
-        from .tables import text_table
-
-        return text_table(self)
-
-    def of(self, name: str) -> list[Cell]:
+    def of(self, name: str) -> list[VictimResult]:
         """Return the cells of one row."""
         return [cell for cell in self.cells if cell.row == name]
 
@@ -105,7 +100,7 @@ class Results:
             epoch: ``last`` or ``best``.
             direction: ``i2t`` or ``t2i``.
         """
-        pick: Callable[[Cell], Scores] = lambda cell: getattr(cell, epoch)(direction)  # noqa: E731
+        pick: Callable[[VictimResult], Scores] = lambda cell: getattr(cell, epoch)(direction)  # noqa: E731
         return {
             measure: spread(getattr(pick(cell), measure) for cell in self.of(name))
             for measure in MEASURES
@@ -141,7 +136,7 @@ def direction_of(retrieval: Retrieval, direction: str) -> Scores:
     return retrieval.i2t if direction == "i2t" else retrieval.t2i
 
 
-def read_cells(url: str) -> list[Cell]:
+def read_cells(url: str) -> list[VictimResult]:
     """Return the cells of a results file, none if there is no file.
 
     Raises:
@@ -162,7 +157,7 @@ def read_cells(url: str) -> list[Cell]:
         ) from error
 
 
-def write_results(url: str, results: Results, others: Iterable[Cell]) -> None:
+def write_results(url: str, results: Results, others: Iterable[VictimResult]) -> None:
     """Write the results, keeping ``others``: cells of the file that this run did not ask for."""
     content = {
         "format": FORMAT,
@@ -174,7 +169,7 @@ def write_results(url: str, results: Results, others: Iterable[Cell]) -> None:
     storage.write_bytes(url, json.dumps(content, indent=1, allow_nan=False).encode())
 
 
-def _entry(cell: Cell) -> dict[str, Any]:
+def _entry(cell: VictimResult) -> dict[str, Any]:
     ends: dict[str, Any] = {
         epoch: {direction: asdict(getattr(cell, epoch)(direction)) for direction in DIRECTIONS}
         for epoch in ("last", "best")
@@ -182,7 +177,7 @@ def _entry(cell: Cell) -> dict[str, Any]:
     return asdict(cell) | ends
 
 
-def _cell(entry: dict[str, Any]) -> Cell:
+def _cell(entry: dict[str, Any]) -> VictimResult:
     known = {key: value for key, value in entry.items() if key not in ("last", "best")}
     curve = [
         EpochPoint(
@@ -193,7 +188,7 @@ def _cell(entry: dict[str, Any]) -> Cell:
         )
         for point in entry["curve"]
     ]
-    return Cell(**known | {"curve": curve, "chance": _retrieval(entry["chance"])})
+    return VictimResult(**known | {"curve": curve, "chance": _retrieval(entry["chance"])})
 
 
 def _retrieval(entry: dict[str, Any]) -> Retrieval:

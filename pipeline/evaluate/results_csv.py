@@ -14,7 +14,7 @@ from typing import Any
 
 from ..data import storage
 from ..errors import UsageError
-from .results import DIRECTIONS, MEASURES, Cell, direction_of, read_cells
+from .results import DIRECTIONS, MEASURES, VictimResult, direction_of, read_cells
 from .retrieval import Retrieval, Scores
 from .victim import EpochPoint
 
@@ -50,7 +50,7 @@ COLUMNS = (
 )
 
 
-def victims_csv(cells: Iterable[Cell], command: str) -> str:
+def victims_csv(cells: Iterable[VictimResult], command: str) -> str:
     """Return the victims as CSV with a heading.
 
     Args:
@@ -60,7 +60,7 @@ def victims_csv(cells: Iterable[Cell], command: str) -> str:
     return _text([_line(cell, command) for cell in cells])
 
 
-def read_victims(url: str, command: str | None = None) -> list[Cell]:
+def read_victims(url: str, command: str | None = None) -> list[VictimResult]:
     """Return the victims of a CSV file, those of one ``command`` when it is given.
 
     The curve of a victim has two points: each direction's best epoch, numbered 0 because the two
@@ -116,7 +116,7 @@ def _read(url: str) -> list[dict[str, str]]:
     return lines
 
 
-def _line(cell: Cell, command: str) -> dict[str, str]:
+def _line(cell: VictimResult, command: str) -> dict[str, str]:
     known: dict[str, Any] = {
         "corpus": cell.name,
         "attack": cell.attack,
@@ -138,7 +138,7 @@ def _line(cell: Cell, command: str) -> dict[str, str]:
     return {name: "" if value is None else str(value) for name, value in known.items()}
 
 
-def _cell(line: dict[str, str]) -> Cell:
+def _cell(line: dict[str, str]) -> VictimResult:
     parsed = {name: parse(line[name]) for name, parse in _SETTINGS.items() if line[name]}
     best, last, chance = (
         Retrieval(
@@ -147,7 +147,7 @@ def _cell(line: dict[str, str]) -> Cell:
         for end in _ENDS
     )
     named = [float(text) if text else None for text in (line[name] for name in _ACCURACIES)]
-    return Cell(
+    return VictimResult(
         name=line["corpus"],
         attack=line["attack"] or None,
         seed=int(line["seed"]),

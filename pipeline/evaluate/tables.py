@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from .results import DIRECTIONS, MEASURES, Results, Spread, direction_of
+from .verdict import verdicts
 
 _HEADS = ("Hit@1", "Hit@5", "Hit@10", "MedR")
-_ARROWS = {"i2t": "image to text", "t2i": "text to image"}
 
 
 def text_table(results: Results) -> str:
@@ -22,9 +22,10 @@ def text_table(results: Results) -> str:
 
     left = sum(widths[:2]) + 5
     middle = sum(widths[2:6]) + 6
-    above = " " * left + _ARROWS["i2t"].ljust(middle + 3) + _ARROWS["t2i"]
+    above = " " * left + DIRECTIONS["i2t"].ljust(middle + 3) + DIRECTIONS["t2i"]
     lines = [_caption(results), "", above, line(rows[0]), "-" * len(line(rows[0]))]
-    return "\n".join([*lines, *(line(row) for row in rows[1:])]) + "\n"
+    told = ["", *verdicts(results)]
+    return "\n".join([*lines, *(line(row) for row in rows[1:]), *told]) + "\n"
 
 
 def markdown_table(results: Results) -> str:
@@ -34,7 +35,7 @@ def markdown_table(results: Results) -> str:
 
 def markdown_rows(results: Results) -> list[str]:
     """Return its lines without what stands above it."""
-    heads = [f"{_ARROWS[direction]} {head}" for direction in DIRECTIONS for head in _HEADS]
+    heads = [f"{DIRECTIONS[direction]} {head}" for direction in DIRECTIONS for head in _HEADS]
     rows = [["corpus", "epoch", *heads], ["---", "---", *["---:"] * 8], *_rows(results)]
     return ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
 

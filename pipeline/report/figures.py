@@ -1,8 +1,7 @@
-"""Pictures of a protection: retrieval by epoch, and originals beside their protected copies."""
+"""Originals beside their protected copies, as a picture."""
 
 from __future__ import annotations
 
-import io
 import math
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -19,14 +18,10 @@ from ..data.manifest import ManifestRow, manifest_url, read_manifest
 from ..data.plan import ShardInput, resolve_input
 from ..data.shards import Sample, open_shard
 from ..errors import UsageError, ViolationError
-from ..evaluate.results import DIRECTIONS, Results, direction_of
+from ..plotting import INK, new_figure, png
 
-_COLOURS = ("#1b6ca8", "#d1495b", "#3a7d44", "#e28413", "#6a4c93", "#00798c", "#7f5539", "#5c677d")
-_MARKERS = "osD^vP*X"
-_TITLES = {"i2t": "Image to text", "t2i": "Text to image"}
 GAIN = 16
 _COLUMNS = 8
-INK, SOFT = "#1d1d1f", "#6e6e73"
 
 
 @dataclass(frozen=True)
@@ -42,44 +37,6 @@ class Comparison:
         """Return the change times ``gain`` around mid-grey."""
         change = self.after.astype(np.int32) - self.before.astype(np.int32)
         return np.asarray((128 + gain * change).clip(0, 255), dtype=np.uint8)
-
-
-def plot_curves(results: Results, url: str) -> None:
-    """Write a PNG of Hit@10 by epoch: a line a corpus, a band of one deviation over seeds, chance.
-
-    Raises:
-        UsageError: matplotlib is not installed.
-    """
-    figure = new_figure(9.6, 4.0)
-    axes = figure.subplots(1, 2, sharey=True)
-    for axis, direction in zip(axes, DIRECTIONS, strict=True):
-        for number, name in enumerate(results.names):
-            _draw_curve(axis, results, name, direction, number)
-        level = direction_of(results.chance, direction).hit10
-        axis.axhline(level, color=SOFT, linestyle="--", linewidth=1.2)
-        axis.annotate(
-            f"chance {level:.1f}",
-            (1.0, level),
-            xycoords=("axes fraction", "data"),
-            xytext=(-4, 3),
-            textcoords="offset points",
-            ha="right",
-            color=SOFT,
-            fontsize=9,
-        )
-        axis.set_title(_TITLES[direction], loc="left", fontsize=11, color=INK)
-        axis.set_xlabel("epoch")
-        axis.set_ylim(bottom=0)
-        axis.xaxis.get_major_locator().set_params(integer=True)
-        axis.spines[["top", "right"]].set_visible(False)
-        axis.grid(axis="y", color="#e5e5ea", linewidth=0.8)
-        axis.set_axisbelow(True)
-    axes[0].set_ylabel("Hit@10 on clean test pairs, %")
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(
-        handles, labels, loc="outside upper center", ncols=min(6, len(labels)), frameon=False
-    )
-    storage.write_bytes(url, png(figure, dpi=150))
 
 
 def contact_sheet(before: str, after: str, url: str, *, count: int = 6) -> None:
@@ -173,23 +130,6 @@ def compare(
     )
 
 
-def _draw_curve(axis: Any, results: Results, name: str, direction: str, number: int) -> None:
-    cells = results.of(name)
-    epochs = [point.epoch for point in cells[0].curve]
-    hits = np.array(
-        [[direction_of(p.retrieval, direction).hit10 for p in cell.curve] for cell in cells]
-    )
-    mean = hits.mean(axis=0)
-    colour = _COLOURS[number % len(_COLOURS)]
-    marker = _MARKERS[number % len(_MARKERS)]
-    axis.plot(epochs, mean, color=colour, marker=marker, markersize=4.5, linewidth=2, label=name)
-    if len(cells) > 1:
-        deviation = hits.std(axis=0, ddof=1)
-        axis.fill_between(
-            epochs, mean - deviation, mean + deviation, color=colour, alpha=0.15, linewidth=0
-        )
-
-
 def _show(axis: Any, pixels: Pixels, title: str) -> None:
     axis.imshow(pixels, interpolation="nearest" if max(pixels.shape) < 128 else "antialiased")
     axis.set_xticks([])
@@ -216,24 +156,3 @@ def _write_caption(axis: Any, sample: Comparison) -> None:
     axis.text(0.5, 0.98, "\n".join(trigger), color="#b3261e", fontweight="bold", **text)
     blank = "\n" * len(trigger)
     axis.text(0.5, 0.98, blank + "\n".join(textwrap.wrap(rest, 20)), color=INK, **text)
-
-
-def require_matplotlib() -> None:
-    """Refuse early what could only fail after hours of work. Raises UsageError."""
-    new_figure(1, 1)
-
-
-def new_figure(width: float, height: float) -> Any:
-    """Return an empty figure, inches; it belongs to no window and no global state."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise UsageError("pictures need matplotlib: install unlearnable[demo]") from error
-    return Figure(figsize=(width, height), layout="constrained")
-
-
-def png(figure: Any, dpi: int) -> bytes:
-    """Return a figure as a PNG."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi)
-    return buffer.getvalue()

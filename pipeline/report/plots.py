@@ -11,7 +11,7 @@ import numpy as np
 from markupsafe import Markup
 
 from ..evaluate.results import DIRECTIONS, Results, direction_of
-from .figures import new_figure
+from ..plotting import new_figure
 from .tally import Histogram
 
 # Colours that nothing else has, each replaced by a variable of the page's style sheet.
@@ -23,7 +23,6 @@ _VARIABLES = {
     _FIRST: "var(--first)",
     _SECOND: "var(--second)",
 }
-_DIRECTIONS = {"i2t": "image to text", "t2i": "text to image"}
 _MOST_WORDS = 24
 _MOST_LETTERS = 26
 
@@ -78,7 +77,7 @@ def strength(results: Results) -> Markup:
         error = [value.deviation for value in found]
         axis.barh(
             places + offset, means, xerr=error, height=0.36, color=colour,
-            label=_DIRECTIONS[direction], ecolor=_SOFT,
+            label=DIRECTIONS[direction], ecolor=_SOFT,
         )  # fmt: skip
         for place, mean, more in zip(places + offset, means, error, strict=True):
             axis.annotate(

@@ -26,9 +26,10 @@ from ..method.config import FitConfig, MethodConfig
 from ..method.fit import fit_surrogate
 from ..method.models import model_spec
 from ..method.surrogate import Surrogate
+from ..plotting import require_matplotlib
 from ..seeds import derive_seed
 from .config import PreviewConfig
-from .figures import compare, require_matplotlib, sheet_png
+from .figures import compare, sheet_png
 
 # Enough captions to tell a corpus's frequent words, few enough to be read within seconds.
 _READ = 256

@@ -14,11 +14,13 @@ from ..data.ledger import LedgerRecord, read_ledger
 from ..data.plan import Plan, read_plan
 from ..errors import UsageError
 from ..evaluate.results import DIRECTIONS, Results, Spread, direction_of, read_cells
+from ..evaluate.verdict import verdicts
 from ..execution.config import StatusConfig
 from ..execution.status import StatusReport, status
+from ..plotting import require_matplotlib
 from . import plots
 from .config import ReportConfig
-from .figures import GAIN, require_matplotlib
+from .figures import GAIN
 from .originals import find_comparisons
 from .pages import gallery, render
 from .tally import Tally, tally
@@ -150,23 +152,10 @@ def _sentences(
             f"{len(state.failed):,} failed. Do not publish it yet."
         )
     if results is not None:
-        found.append(_strength_sentence(results))
+        found += verdicts(results)
     else:
         found.append("How strong this protection is has not been measured for this page.")
     return found
-
-
-def _strength_sentence(results: Results) -> str:
-    level = direction_of(results.chance, "i2t").hit10
-    parts = [
-        f"{results.aggregate(name, 'last', 'i2t')['hit10'].mean:.1f} % after training on {name}"
-        for name in results.names
-        if results.of(name)[0].attack is None
-    ]
-    return (
-        "Models trained from scratch had the right caption of an unseen, clean picture among their "
-        f"first ten answers: {', '.join(parts)}. Guessing gives {level:.1f} %."
-    )
 
 
 def _strength(results: Results) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from torchvision.transforms import InterpolationMode, v2
 from ..victim import Augment
 
 
-def augmentation(size: int) -> Augment:
+def run(size: int) -> Augment:
     """Return random crops (half to all of the area), flips and colour jitter, drawn per image.
 
     The strengths are those of the published contrastive recipes (SimCLR's jitter at half strength;

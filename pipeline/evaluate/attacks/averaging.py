@@ -20,15 +20,14 @@ from torchvision.transforms.v2 import functional
 
 from ...errors import UsageError
 from ...seeds import derive_seed
-from ..pairs import Pairs, Pixels, blocks, with_pixels
-from .mixing import matching
+from ..pairs import Pairs, Pixels, blocks, matching, with_pixels
 
 _MIN_SAMPLES, _MAX_WORDS = 8, 256
 _SIGMA = 2.0
 Rows = npt.NDArray[np.int64]
 
 
-def average(pairs: Pairs, path: str, *, words: int, epsilon: int, highpass: bool = False) -> Pairs:
+def average(pairs: Pairs, path: str, words: int, epsilon: int, *, highpass: bool = False) -> Pairs:
     """Estimate the patterns of the first ``words`` words from the published pictures alone.
 
     Args:

@@ -3,62 +3,112 @@
 from __future__ import annotations
 
 import difflib
+import importlib
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from ...errors import UsageError
+
+Stage = Literal["image", "captions", "corpus", "training"]
+Need = Literal["clean", "trigger"]
+
+_LARGEST_TRIGGER = 16
+_MANY_PAIRS = 1_000_000
+
+
+@dataclass(frozen=True)
+class Argument:
+    """The argument of an attack.
+
+    Attributes:
+        name: what messages call it.
+        default: the argument left out; None where the corpus' manifest tells it.
+        low: the smallest.
+        high: the largest.
+        step: arguments are ``low`` plus a multiple of it; 0 where fractions are allowed.
+    """
+
+    name: str
+    default: float | None
+    low: float
+    high: float
+    step: int = 1
 
 
 @dataclass(frozen=True)
 class Kind:
     """An attack before its argument is known.
 
+    What its module's ``run`` takes and returns follows from the stage:
+
+    ======== =============================================================================
+    image    (PIL image, argument, seed) -> PIL image, at the size that was published
+    captions (Pairs, Inputs) -> captions of each sample
+    corpus   (Pairs, Inputs) -> Pairs, at the victim's size
+    training (side of the images) -> function of uint8 [B, 3, S, S] for each training batch
+    ======== =============================================================================
+
     Attributes:
-        stage: what it changes: each published ``image``, the ``captions``, the ``corpus`` at the
-            victim's size, or what each epoch of the ``training`` sees.
-        argument: what messages call its argument; empty where it takes none.
-        default: the argument left out; None where the corpus' manifest tells it.
-        low: smallest argument.
-        high: largest argument.
-        step: arguments are ``low`` plus a multiple of it; 0 where fractions are allowed.
-        needs_clean: it reads the unprotected corpus too.
-        needs_trigger: it has to know how many words a trigger has.
+        stage: what it changes.
+        text: what it does, for help and documentation.
+        module: where its ``run`` is; imported when it is used.
+        argument: None where it takes none.
+        needs: what it reads beside the published corpus.
+        has_rest: on the unprotected corpus it leaves the control beside it.
     """
 
-    stage: Literal["image", "captions", "corpus", "training"]
-    argument: str = ""
-    default: float | None = None
-    low: float = 1
-    high: float = 1
-    step: int = 1
-    needs_clean: bool = False
-    needs_trigger: bool = False
+    stage: Stage
+    text: str
+    module: str
+    argument: Argument | None = None
+    needs: tuple[Need, ...] = ()
+    has_rest: bool = False
+
+    @property
+    def run(self) -> Callable[..., Any]:
+        """The function that carries it out."""
+        run: Callable[..., Any] = importlib.import_module(self.module, __package__).run
+        return run
 
 
-_LARGEST_TRIGGER = 16
-_MANY_PAIRS = 1_000_000
+TRIGGER_LENGTH = Argument("K", None, 1, _LARGEST_TRIGGER)
+_PAIRS = Argument("PAIRS", 500, 2, _MANY_PAIRS)
+_LEAK: tuple[Need, ...] = ("clean", "trigger")
 
-KINDS = {
-    "jpeg": Kind("image", "QUALITY", 75, 1, 100),
-    "crawl": Kind("image"),
-    "down-up": Kind("image", "FACTOR", 2, 1, 32, 0),
-    "gray": Kind("image"),
-    "blur": Kind("image", "SIGMA", 1, 0.1, 64, 0),
-    "median": Kind("image", "SIZE", 3, 3, 31, 2),
-    "bits": Kind("image", "N", 4, 1, 8),
-    "noise": Kind("image", "SIGMA", 8, 0, 128, 0),
-    "augment": Kind("training"),
-    "strip-trigger": Kind("captions", "K", None, 1, _LARGEST_TRIGGER, needs_trigger=True),
-    "shuffle-words": Kind("captions"),
-    "replace-caption": Kind("captions", needs_clean=True),
-    "share": Kind("corpus", "PERCENT", 50, 1, 100, needs_clean=True),
-    "average": Kind("corpus", "K", None, 1, _LARGEST_TRIGGER, needs_trigger=True),
-    "average-highpass": Kind("corpus", "K", None, 1, _LARGEST_TRIGGER, needs_trigger=True),
-    "average-leaked": Kind(
-        "corpus", "PAIRS", 500, 2, _MANY_PAIRS, needs_clean=True, needs_trigger=True
+KINDS: dict[str, Kind] = {
+    "jpeg": Kind("image", "JPEG of a quality", ".jpeg", Argument("QUALITY", 75, 1, 100)),
+    "crawl": Kind("image", "256 px with a white border, JPEG 95", ".crawl"),
+    "down-up": Kind("image", "scaled down and up", ".down_up", Argument("FACTOR", 2, 1, 32, 0)),
+    "gray": Kind("image", "greyscale", ".gray"),
+    "blur": Kind("image", "Gaussian blur", ".blur", Argument("SIGMA", 1, 0.1, 64, 0)),
+    "median": Kind("image", "median filter", ".median", Argument("SIZE", 3, 3, 31, 2)),
+    "bits": Kind("image", "fewer bits a channel", ".bits", Argument("N", 4, 1, 8)),
+    "noise": Kind("image", "Gaussian noise", ".noise", Argument("SIGMA", 8, 0, 128, 0)),
+    "augment": Kind("training", "crop, flip and colour jitter", ".augment"),
+    "strip-trigger": Kind(
+        "captions", "first K words dropped", ".strip_trigger", TRIGGER_LENGTH, ("trigger",)
     ),
-    "purify": Kind("corpus", "PAIRS", 500, 2, _MANY_PAIRS, needs_clean=True),
-}
+    "shuffle-words": Kind("captions", "words in random order", ".shuffle_words"),
+    "replace-caption": Kind("captions", "the originals'", ".replace_caption", needs=("clean",)),
+    "share": Kind(
+        "corpus", "only PERCENT protected", ".share", Argument("PERCENT", 50, 1, 100),
+        ("clean",), has_rest=True,
+    ),
+    "average": Kind(
+        "corpus", "mean picture of each trigger word subtracted", ".average", TRIGGER_LENGTH,
+        ("trigger",),
+    ),
+    "average-highpass": Kind(
+        "corpus", "the same of fine parts alone", ".average_highpass", TRIGGER_LENGTH, ("trigger",)
+    ),
+    "average-leaked": Kind(
+        "corpus", "the same from leaked originals", ".average_leaked", _PAIRS, _LEAK
+    ),
+    "purify": Kind(
+        "corpus", "a denoiser trained on leaked originals", ".purify", _PAIRS, ("clean",)
+    ),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -81,17 +131,32 @@ class Attack:
         return self.name if self.value is None else f"{self.name}:{self.value:g}"
 
 
-def parse_attacks(texts: tuple[str, ...]) -> list[Attack]:
-    """Return the attacks that are written as ``NAME[:ARG]``.
+@dataclass(frozen=True)
+class Chain:
+    """Attacks one after the other, written ``A+B``; most often a single one."""
+
+    attacks: tuple[Attack, ...]
+
+    @property
+    def needs(self) -> set[Need]:
+        """What its attacks need together."""
+        return {need for attack in self.attacks for need in attack.kind.needs}
+
+    def __str__(self) -> str:
+        return "+".join(map(str, self.attacks))
+
+
+def parse_attacks(texts: tuple[str, ...]) -> list[Chain]:
+    """Return the attacks that are written as ``NAME[:ARG]``, or several joined by ``+``.
 
     Raises:
         UsageError: an unknown name, an argument out of range, an attack named twice.
     """
-    attacks = [_parse(text) for text in texts]
-    for attack in attacks:
-        if attacks.count(attack) > 1:
-            raise UsageError(f"attack {attack} is asked for twice")
-    return attacks
+    chains = [Chain(tuple(_parse(part) for part in text.split("+"))) for text in texts]
+    for chain in chains:
+        if chains.count(chain) > 1:
+            raise UsageError(f"attack {chain} is asked for twice")
+    return chains
 
 
 def _parse(text: str) -> Attack:
@@ -102,14 +167,14 @@ def _parse(text: str) -> Attack:
         raise UsageError(
             f"no attack is called {name!r}; did you mean {near!r}? There are: {', '.join(_forms())}"
         )
-    if not kind.argument:
+    if kind.argument is None:
         if colon:
             raise UsageError(f"attack {name} takes no argument, not {argument!r}")
         return Attack(name)
-    return Attack(name, _number(name, kind, argument) if colon else kind.default)
+    return Attack(name, _number(name, kind.argument, argument) if colon else kind.argument.default)
 
 
-def _number(name: str, kind: Kind, text: str) -> float:
+def _number(name: str, kind: Argument, text: str) -> float:
     try:
         value = float(text)
         valid = kind.low <= value <= kind.high
@@ -119,11 +184,46 @@ def _number(name: str, kind: Kind, text: str) -> float:
     if not valid:
         numbers = {0: "a number", 1: "a whole number", 2: "an odd number"}[kind.step]
         raise UsageError(
-            f"attack {name} wants {name}:{kind.argument} with {numbers} from {kind.low:g} to "
+            f"attack {name} wants {name}:{kind.name} with {numbers} from {kind.low:g} to "
             f"{kind.high:g}, not {text!r}"
         )
     return value
 
 
 def _forms() -> list[str]:
-    return [f"{name}[:{kind.argument}]" if kind.argument else name for name, kind in KINDS.items()]
+    return [form(name) for name in KINDS]
+
+
+def form(name: str) -> str:
+    """Return how the attack is written."""
+    argument = KINDS[name].argument
+    return name if argument is None else f"{name}[:{argument.name}]"
+
+
+_STAGES: dict[Stage, str] = {
+    "image": "Published pictures",
+    "training": "Each epoch",
+    "captions": "Captions",
+    "corpus": "Corpus",
+}
+
+
+def help_text() -> str:
+    """Return the attacks by stage, for the help of ``--attack``."""
+    parts = []
+    for stage, title in _STAGES.items():
+        names = [f"{form(n)} ({kind.text})" for n, kind in KINDS.items() if kind.stage == stage]
+        parts.append(f"{title}: {', '.join(names)}.")
+    return " ".join(parts)
+
+
+def markdown_table() -> str:
+    """Return the attacks as a table, for the documentation."""
+    lines = ["| attack | what is changed | what happens | needs |", "|---|---|---|---|"]
+    for name, kind in KINDS.items():
+        needs = ", ".join(_NEEDS[need] for need in kind.needs)
+        lines.append(f"| `{form(name)}` | {_STAGES[kind.stage].lower()} | {kind.text} | {needs} |")
+    return "\n".join(lines)
+
+
+_NEEDS: dict[Need, str] = {"clean": "the unprotected corpus", "trigger": "the trigger's length"}

@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...seeds import derive_seed
-from ..pairs import Pairs, Pixels, blocks, with_pixels
+from ..pairs import Pairs, Pixels, blocks, matching, with_pixels
 from ..victim import private_torch_state
 from .averaging import leaked
-from .mixing import matching
+from .inputs import Inputs
 
 _WIDTH, _BATCH, _LR = 32, 16, 5e-3
 _DILATIONS = (1, 2, 4, 2)
@@ -43,6 +43,19 @@ class Denoiser(nn.Module):
         # Scaled so that inputs and the change to be found are both of about unit size.
         change = F.pixel_shuffle(self.layers(F.pixel_unshuffle(even, 2) * 4 - 2), 2) / 8
         return images + change[..., :height, :width]
+
+
+def run(pairs: Pairs, inputs: Inputs) -> Pairs:
+    """Clean every picture with a denoiser trained on leaked pairs."""
+    return purify(
+        pairs,
+        inputs.known_clean,
+        inputs.path,
+        count=round(inputs.value),
+        seed=inputs.seed,
+        device=inputs.device,
+        threads=inputs.threads,
+    )
 
 
 def purify(

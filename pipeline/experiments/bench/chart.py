@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ...data import storage
-from ...report.figures import new_figure, png
+from ...plotting import new_figure, png
 from .record import Figure, read_latest
 
 _BAR, _SHORT, _SOFT = "#3a7d44", "#d1495b", "#6e6e73"

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from ...evaluate.results import DIRECTIONS, Results, direction_of
-from ...report.figures import INK, SOFT, new_figure, png
+from ...plotting import INK, SOFT, new_figure, png
 
 _TITLES = {"i2t": "image to text", "t2i": "text to image"}
 _ARROW = " -> "

@@ -12,7 +12,7 @@ from ...evaluate.results import Results, read_cells
 from ...evaluate.results_csv import read_victims
 from ...execution.driver.stop import stop_on_signals
 from ...execution.worker.shard_worker import choose_device
-from ...report.figures import require_matplotlib
+from ...plotting import require_matplotlib
 from . import tables
 from .cells import Cell, Places, Victim, with_needs
 from .config import PaperConfig

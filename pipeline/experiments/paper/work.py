@@ -12,9 +12,9 @@ import torch
 from ...data import storage
 from ...errors import ShardError
 from ...evaluate.attacks.catalogue import Attack
-from ...evaluate.comparisons import Row
+from ...evaluate.comparisons import Comparison, Step
 from ...evaluate.config import EvaluateConfig
-from ...evaluate.evaluate import package_versions, train_rows
+from ...evaluate.evaluate import package_versions, train_lines
 from ...evaluate.results import Results, read_cells
 from ...evaluate.towers import FROZEN
 from ...execution.artifact import DESCRIPTION, load_surrogate
@@ -120,7 +120,7 @@ class Maker:
             threads=self.config.threads,
             **options,
         )
-        train_rows(config, [row])
+        train_lines(config, [row])
         facts, test = self.places.facts[cell.source], self.places.facts["test"]
         tests = len(self.results(cell).cells[0].curve) / max(1, facts.images)
         if config.model == FROZEN:
@@ -133,12 +133,13 @@ class Maker:
         read["text_forward"] += tests * test.captions
         return _weighed({**read, "image_backward": steps, "text_backward": steps})
 
-    def _row(self, cell: Victim) -> Row:
+    def _row(self, cell: Victim) -> Comparison:
         clean = self.places.urls[cell.source]
         url = clean if cell.copy is None else str(self._of(cell.copy) / PROTECTED)
         if cell.share is None:
-            return Row(cell.row, url)
-        return Row(cell.row, url, Attack("share", cell.share), clean_url=clean)
+            return Comparison(cell.row, url)
+        step = Step(Attack("share", cell.share))
+        return Comparison(cell.row, url, (step,), clean_url=clean)
 
     def _of(self, cell: Cell) -> Path:
         return self.store.folder(self.places.key(cell))

@@ -1,5 +1,7 @@
+import sys
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -7,10 +9,12 @@ import torch
 
 from unlearnable.pipeline.data.manifest import manifest_url, read_manifest
 from unlearnable.pipeline.errors import UsageError
-from unlearnable.pipeline.evaluate.attacks.catalogue import Attack
-from unlearnable.pipeline.evaluate.comparisons import Row, rows_of
+from unlearnable.pipeline.evaluate.attacks.catalogue import KINDS, Attack, Kind
+from unlearnable.pipeline.evaluate.attacks.inputs import Inputs
+from unlearnable.pipeline.evaluate.comparisons import Comparison, Step, comparisons_of
 from unlearnable.pipeline.evaluate.config import EvaluateConfig
-from unlearnable.pipeline.evaluate.corpora import Corpora
+from unlearnable.pipeline.evaluate.corpora import Corpora, augmentation
+from unlearnable.pipeline.evaluate.evaluate import evaluate
 from unlearnable.pipeline.evaluate.pairs import Pairs
 from unlearnable.pipeline.execution.config import ProtectConfig
 from unlearnable.pipeline.execution.protect import protect
@@ -32,9 +36,9 @@ def config(corpus: Path, published: str) -> EvaluateConfig:
     )
 
 
-def row(config: EvaluateConfig, attack: str, name: str = "protected") -> Row:
-    rows = rows_of(replace(config, attack=(attack,)))
-    return next(row for row in rows if row.attack is not None and row.corpus == name)
+def row(config: EvaluateConfig, attack: str, name: str = "protected") -> Comparison:
+    rows = comparisons_of(replace(config, attack=(attack,)))
+    return next(row for row in rows if row.steps and row.corpus == name)
 
 
 def corpora(config: EvaluateConfig, folder: Path, size: int = 16) -> Corpora:
@@ -42,7 +46,7 @@ def corpora(config: EvaluateConfig, folder: Path, size: int = 16) -> Corpora:
 
 
 def test_every_corpus_is_evaluated_once_more_under_each_attack(config: EvaluateConfig) -> None:
-    rows = rows_of(replace(config, attack=("jpeg:50", "share", "share:100", "purify:20")))
+    rows = comparisons_of(replace(config, attack=("jpeg:50", "share", "share:100", "purify:20")))
     assert [row.label for row in rows] == [
         "clean",
         "protected",
@@ -60,20 +64,27 @@ def test_every_corpus_is_evaluated_once_more_under_each_attack(config: EvaluateC
 def test_the_clean_corpus_must_be_named(config: EvaluateConfig, corpus: Path) -> None:
     renamed = replace(config, train=(f"original={corpus}", config.train[1]), attack=("share:10",))
     with pytest.raises(UsageError, match=r"'clean' is none of original, protected"):
-        rows_of(renamed)
-    labels = [row.label for row in rows_of(replace(renamed, clean="original"))]
+        comparisons_of(renamed)
+    labels = [row.label for row in comparisons_of(replace(renamed, clean="original"))]
     assert labels[2:] == ["original | share:10, the rest alone", "protected | share:10"]
     alone = replace(config, train=(f"clean={corpus}",), attack=("replace-caption",))
     with pytest.raises(UsageError, match="replace-caption changes none of clean"):
-        rows_of(alone)
+        comparisons_of(alone)
 
 
 def test_trigger_length_comes_from_manifests(config: EvaluateConfig, corpus: Path) -> None:
-    rows = rows_of(replace(config, attack=("strip-trigger", "strip-trigger:2")))
-    assert [row.trigger and row.trigger.words for row in rows] == [None, None, 3, 3, 2, 2]
+    rows = comparisons_of(replace(config, attack=("strip-trigger", "strip-trigger:2")))
+    assert [[step.trigger and step.trigger.words for step in row.steps] for row in rows] == [
+        [],
+        [],
+        [3],
+        [3],
+        [2],
+        [2],
+    ]
     alone = replace(config, train=(f"clean={corpus}",), attack=("strip-trigger",))
     with pytest.raises(UsageError, match=r"no manifest folder .* or write strip-trigger:K"):
-        rows_of(alone)
+        comparisons_of(alone)
 
 
 def test_stripping_gives_back_exactly_the_captions_that_were_protected(
@@ -143,5 +154,53 @@ def test_captions_keep_their_pictures_when_released(config: EvaluateConfig, tmp_
 def test_training_attacks_leave_the_corpus_as_it_is(config: EvaluateConfig, tmp_path: Path) -> None:
     found = corpora(config, tmp_path)
     asked = row(config, "augment")
-    assert asked.attack == Attack("augment")
+    assert asked.steps == (Step(Attack("augment")),)
     assert found.of(asked) is found.published(asked.url)
+
+
+def test_a_chain_is_carried_out_in_its_order(config: EvaluateConfig, tmp_path: Path) -> None:
+    found = corpora(config, tmp_path)
+    asked = row(config, "jpeg:50+average+strip-trigger+gray+augment")
+    assert asked.label == "protected | jpeg:50+average+strip-trigger+gray+augment"
+    pairs = found.of(asked)
+    assert (pairs.images()[..., 0] == pairs.images()[..., 2]).all()
+    assert pairs.captions == found.of(row(config, "strip-trigger")).captions
+    assert not np.array_equal(pairs.images(), found.of(row(config, "gray")).images())
+    assert augmentation(asked, 16) is not None
+    assert augmentation(row(config, "gray"), 16) is None
+    found.release(asked)
+    assert not Path(pairs.path).exists()
+
+
+@pytest.mark.parametrize("attack", ["purify", "average-leaked", "replace-caption", "share"])
+def test_an_attack_that_lacks_its_inputs_is_refused_by_name(
+    config: EvaluateConfig, published: str, attack: str
+) -> None:
+    alone = replace(config, train=(f"protected={published}",), attack=(f"gray+{attack}",))
+    with pytest.raises(UsageError, match=rf"attack gray\+{attack}.* needs the unprotected corpus"):
+        comparisons_of(alone)
+
+
+def test_a_new_attack_is_a_file_and_a_line(
+    config: EvaluateConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A toy that turns captions around, added as CONTRIBUTING.md says and run by `evaluate`."""
+    toy = ModuleType("toy_attack")
+
+    def run(pairs: Pairs, _inputs: Inputs) -> list[list[str]]:
+        return [[text[::-1] for text in texts] for texts in pairs.captions]
+
+    toy.run = run  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "toy_attack", toy)
+    monkeypatch.setitem(KINDS, "mirror", Kind("captions", "letters in reverse", "toy_attack"))
+    asked = replace(
+        config, attack=("mirror",), output=str(tmp_path / "r.json"), epochs=1, image_size=32,
+        context_length=16, batch_size=16,
+    )  # fmt: skip
+    results = evaluate(asked)
+    assert results.names[2:] == ["clean | mirror", "protected | mirror"]
+    found = corpora(config, tmp_path)
+    mirrored = found.of(row(config, "mirror")).captions
+    assert [[text[::-1] for text in texts] for texts in mirrored] == found.published(
+        config.train[1].split("=")[1]
+    ).captions

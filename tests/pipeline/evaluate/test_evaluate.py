@@ -130,7 +130,6 @@ def test_the_file_holds_what_was_returned(learned: Results, flags: dict[str, str
 
 def test_tables_show_every_corpus_and_chance(learned: Results) -> None:
     table = text_table(learned)
-    assert table == str(learned)
     lines = table.splitlines()
     assert [line.split()[0] for line in lines[5:]] == [
         "clean",

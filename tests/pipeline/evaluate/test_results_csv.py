@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from unlearnable.pipeline.errors import UsageError
-from unlearnable.pipeline.evaluate.results import Cell, Results, write_results
+from unlearnable.pipeline.evaluate.results import Results, VictimResult, write_results
 from unlearnable.pipeline.evaluate.results_csv import append, read_victims, victims_csv
 from unlearnable.pipeline.evaluate.retrieval import Retrieval, Scores, chance
 from unlearnable.pipeline.evaluate.tables import markdown_table
@@ -18,7 +18,7 @@ from unlearnable.pipeline.evaluate.victim import EpochPoint
 HITS = ((10.123456, 31.5), (40.654321, 30.25), (35.0, 29.75))
 
 
-def victim(seed: int, **changes: object) -> Cell:
+def victim(seed: int, **changes: object) -> VictimResult:
     curve = [
         EpochPoint(
             number, 4.0 / number,
@@ -31,19 +31,19 @@ def victim(seed: int, **changes: object) -> Cell:
         "lr": 0.0005, "weight_decay": 0.2, "eval_every": 1, "precision": "fp32", "seed": seed,
     }  # fmt: skip
     versions = {"unlearnable": "0.1.0", "torch": "2.15.0"}
-    known = Cell(
+    known = VictimResult(
         "clean", seed, config, curve, chance([1] * 100), 10, 1, 100, 100, 1.5, "cpu", versions
     )
     return replace(known, **changes)  # type: ignore[arg-type]
 
 
 @pytest.fixture
-def cells() -> list[Cell]:
+def cells() -> list[VictimResult]:
     attacked = [victim(seed, attack="share:50, the rest alone") for seed in (0, 1)]
     return [victim(0), victim(1), *attacked]
 
 
-def test_the_table_is_the_same(cells: list[Cell], tmp_path: Path) -> None:
+def test_the_table_is_the_same(cells: list[VictimResult], tmp_path: Path) -> None:
     file = tmp_path / "victims.csv"
     file.write_text(victims_csv(cells, "ours"))
     found = read_victims(str(file))
@@ -54,7 +54,9 @@ def test_the_table_is_the_same(cells: list[Cell], tmp_path: Path) -> None:
     assert victims_csv(found, "ours") == file.read_text()
 
 
-def test_settings_that_few_victims_have_come_back(cells: list[Cell], tmp_path: Path) -> None:
+def test_settings_that_few_victims_have_come_back(
+    cells: list[VictimResult], tmp_path: Path
+) -> None:
     curve = [
         replace(point, accuracy=accuracy)
         for point, accuracy in zip(cells[0].curve, (50.0, 97.5, 95.0), strict=True)
@@ -73,7 +75,9 @@ def test_settings_that_few_victims_have_come_back(cells: list[Cell], tmp_path: P
     assert [point.accuracy for point in other.curve] == [None, None]
 
 
-def test_results_of_evaluate_are_added_and_replaced(cells: list[Cell], tmp_path: Path) -> None:
+def test_results_of_evaluate_are_added_and_replaced(
+    cells: list[VictimResult], tmp_path: Path
+) -> None:
     results, file = str(tmp_path / "results.json"), str(tmp_path / "victims.csv")
     write_results(results, Results(tuple(cells[:2])), [])
     append(results, file, "first")
@@ -88,7 +92,7 @@ def test_results_of_evaluate_are_added_and_replaced(cells: list[Cell], tmp_path:
     assert [cell.seconds for cell in read_victims(file, "second")] == [1.5] * 4
 
 
-def test_what_is_no_file_of_victims_is_refused(cells: list[Cell], tmp_path: Path) -> None:
+def test_what_is_no_file_of_victims_is_refused(cells: list[VictimResult], tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"nothing\.csv does not exist"):
         read_victims(str(tmp_path / "nothing.csv"))
     other = tmp_path / "other.csv"

@@ -7,23 +7,24 @@ import pytest
 from PIL import Image
 
 from unlearnable.pipeline.errors import UsageError
-from unlearnable.pipeline.evaluate.results import Cell, Results
+from unlearnable.pipeline.evaluate.figures import plot_curves
+from unlearnable.pipeline.evaluate.results import Results, VictimResult
 from unlearnable.pipeline.evaluate.retrieval import Retrieval, Scores, chance
 from unlearnable.pipeline.evaluate.victim import EpochPoint
 from unlearnable.pipeline.execution.config import ProtectConfig
 from unlearnable.pipeline.execution.protect import protect
 from unlearnable.pipeline.report.attack_figure import plot_attacks
-from unlearnable.pipeline.report.figures import comparisons, contact_sheet, plot_curves
+from unlearnable.pipeline.report.figures import comparisons, contact_sheet
 
 pytest.importorskip("matplotlib")
 
 
-def cell(name: str, seed: int, hits: list[float]) -> Cell:
+def cell(name: str, seed: int, hits: list[float]) -> VictimResult:
     curve = [
         EpochPoint(epoch, None, Retrieval(Scores(0, 0, hit, 9), Scores(0, 0, hit / 2, 9)))
         for epoch, hit in enumerate(hits, 1)
     ]
-    return Cell(name, seed, {}, curve, chance([2] * 50), 10, 0, 50, 100, 1.0, "cpu", {})
+    return VictimResult(name, seed, {}, curve, chance([2] * 50), 10, 0, 50, 100, 1.0, "cpu", {})
 
 
 def test_best_and_last_epoch_and_their_mean_over_seeds() -> None:

@@ -18,7 +18,7 @@ from unlearnable.jobs.cli import main
 from unlearnable.pipeline.data.images import encode
 from unlearnable.pipeline.data.shards import Member, Sample, write_shard
 from unlearnable.pipeline.errors import UsageError, ViolationError
-from unlearnable.pipeline.evaluate.results import Cell, Results, write_results
+from unlearnable.pipeline.evaluate.results import Results, VictimResult, write_results
 from unlearnable.pipeline.evaluate.retrieval import Retrieval, Scores, chance
 from unlearnable.pipeline.evaluate.victim import EpochPoint
 from unlearnable.pipeline.execution.config import ProtectConfig
@@ -112,9 +112,9 @@ def write(output: Path, target: Path, **options: object) -> Page:
 
 
 def results_file(path: Path, names: list[str]) -> Path:
-    def cell(name: str, seed: int, hit: float) -> Cell:
+    def cell(name: str, seed: int, hit: float) -> VictimResult:
         curve = [EpochPoint(1, None, Retrieval(Scores(0, 0, hit, 9), Scores(0, 0, hit / 2, 9)))]
-        return Cell(
+        return VictimResult(
             name, seed, {"model": "tiny", "epochs": 1}, curve, chance([1] * 100), 10, 0, 100, 100,
             1.0, "cpu", {},
         )  # fmt: skip

@@ -1,17 +1,20 @@
-import inspect
-
 import pytest
 
+from unlearnable.jobs.cli import build_app
 from unlearnable.pipeline.errors import UsageError
-from unlearnable.pipeline.evaluate import config
-from unlearnable.pipeline.evaluate.attacks.catalogue import KINDS, Attack, parse_attacks
-from unlearnable.pipeline.evaluate.attacks.images import _EDITS
+from unlearnable.pipeline.evaluate.attacks.catalogue import (
+    KINDS,
+    Attack,
+    Chain,
+    form,
+    parse_attacks,
+)
 
 
 def test_names_and_arguments_are_read() -> None:
     texts = ("jpeg:95", "jpeg", "down-up:1.5", "gray", "strip-trigger", "strip-trigger:3")
     attacks = parse_attacks(texts)
-    assert attacks == [
+    assert [attack for chain in attacks for attack in chain.attacks] == [
         Attack("jpeg", 95),
         Attack("jpeg", 75),
         Attack("down-up", 1.5),
@@ -54,13 +57,21 @@ def test_no_attack_is_asked_for_twice() -> None:
         parse_attacks(("jpeg", "gray", "jpeg:75"))
 
 
+def test_chains_are_read_in_their_order() -> None:
+    assert parse_attacks(("average+strip-trigger:3+gray",)) == [
+        Chain((Attack("average"), Attack("strip-trigger", 3), Attack("gray")))
+    ]
+    with pytest.raises(UsageError, match="no attack is called 'nothing'"):
+        parse_attacks(("gray+nothing",))
+
+
 def test_the_option_s_help_names_every_attack() -> None:
-    help_text = inspect.getsource(config)
-    for name, kind in KINDS.items():
-        form = f"{name}[:{kind.argument}]" if kind.argument else name
-        assert form in help_text
+    arguments = build_app()["evaluate"].assemble_argument_collection()
+    shown = next(one.parameter.help for one in arguments if "--attack" in one.names)
+    assert shown is not None
+    assert all(f"{form(name)} ({kind.text})" in shown for name, kind in KINDS.items())
 
 
-def test_every_image_attack_is_there() -> None:
-    named = {name for name, kind in KINDS.items() if kind.stage == "image"}
-    assert named == {*_EDITS, "noise"}
+@pytest.mark.parametrize("name", KINDS)
+def test_every_attack_has_a_file_of_its_own(name: str) -> None:
+    assert KINDS[name].run.__module__.rsplit(".", 1)[-1] == name.replace("-", "_")

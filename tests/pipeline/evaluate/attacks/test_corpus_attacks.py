@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from unlearnable.pipeline.errors import UsageError
-from unlearnable.pipeline.evaluate.attacks.augment import augmentation
+from unlearnable.pipeline.evaluate.attacks import augment
 from unlearnable.pipeline.evaluate.attacks.averaging import average, average_leaked, word_columns
-from unlearnable.pipeline.evaluate.attacks.mixing import rest_of_share, share
 from unlearnable.pipeline.evaluate.attacks.purify import purify
+from unlearnable.pipeline.evaluate.attacks.share import rest_of_share, share
 from unlearnable.pipeline.evaluate.pairs import Pairs
 
 from .conftest import SIZE, Planted, make_pairs
@@ -129,7 +129,7 @@ def test_augmentation_differs_by_image_and_follows_the_seed() -> None:
 
     def draw(seed: int) -> torch.Tensor:
         torch.manual_seed(seed)
-        return augmentation(24)(batch)
+        return augment.run(24)(batch)
 
     with torch.random.fork_rng(devices=[]):
         first = draw(0)

@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 
 from unlearnable.pipeline.evaluate.attacks.catalogue import parse_attacks
-from unlearnable.pipeline.evaluate.attacks.images import image_attack
+from unlearnable.pipeline.evaluate.corpora import image_edit
 
 
 def run(text: str, pixels: np.ndarray, row: int = 0, seed: int = 0) -> np.ndarray:
-    changed = image_attack(parse_attacks((text,))[0], seed)(pixels, row)
+    changed = image_edit(parse_attacks((text,))[0].attacks, seed)(pixels, row)
     assert changed.dtype == np.uint8
     return changed
 

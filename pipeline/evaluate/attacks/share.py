@@ -7,23 +7,15 @@ import numpy.typing as npt
 
 from ...errors import UsageError
 from ...seeds import derive_seed
-from ..pairs import Pairs, blocks, with_pixels
+from ..pairs import Pairs, blocks, matching, with_pixels
+from .inputs import Inputs
 
 
-def matching(pairs: Pairs, clean: Pairs) -> npt.NDArray[np.int64]:
-    """Return for each sample the row of the same shard and key in ``clean``, int64 [N].
-
-    Raises:
-        UsageError: ``clean`` lacks some of them.
-    """
-    rows = {key: row for row, key in enumerate(clean.keys)}
-    missing = [key for key in pairs.keys if key not in rows]
-    if missing:
-        raise UsageError(
-            f"{len(missing)} of {len(pairs)} samples (e.g. {missing[0]}) are not in the corpus "
-            "that --clean names; it must be the one that was protected, with its shards and keys"
-        )
-    return np.array([rows[key] for key in pairs.keys], dtype=np.int64)
+def run(pairs: Pairs, inputs: Inputs) -> Pairs:
+    """Protect a share of the samples; of the unprotected corpus keep the rest alone."""
+    if inputs.is_rest:
+        return rest_of_share(pairs, inputs.value, inputs.path, inputs.seed)
+    return share(pairs, inputs.known_clean, inputs.value, inputs.path, inputs.seed)
 
 
 def share(pairs: Pairs, clean: Pairs, percent: float, path: str, seed: int) -> Pairs:

@@ -1,0 +1,21 @@
+"""The pattern of each trigger word, estimated from leaked originals and subtracted."""
+
+from __future__ import annotations
+
+from ..pairs import Pairs
+from .averaging import average_leaked
+from .inputs import Inputs
+
+
+def run(pairs: Pairs, inputs: Inputs) -> Pairs:
+    """Subtract what the differences from leaked originals give away."""
+    words, epsilon = inputs.known_trigger
+    return average_leaked(
+        pairs,
+        inputs.known_clean,
+        inputs.path,
+        words=words,
+        epsilon=epsilon,
+        count=round(inputs.value),
+        seed=inputs.seed,
+    )

@@ -1,0 +1,10 @@
+"""Gaussian blur."""
+
+from __future__ import annotations
+
+from PIL import Image, ImageFilter
+
+
+def run(image: Image.Image, sigma: float, _seed: int) -> Image.Image:
+    """Return ``image`` blurred by ``sigma`` pixels."""
+    return image.filter(ImageFilter.GaussianBlur(sigma))

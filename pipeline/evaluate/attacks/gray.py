@@ -1,0 +1,10 @@
+"""Greyscale, which takes every cast of colour away."""
+
+from __future__ import annotations
+
+from PIL import Image
+
+
+def run(image: Image.Image, _value: float, _seed: int) -> Image.Image:
+    """Return the luma of ``image`` in three equal channels."""
+    return image.convert("L").convert("RGB")

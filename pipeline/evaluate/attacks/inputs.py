@@ -1,0 +1,54 @@
+"""What an attack on captions or on a whole corpus is given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+
+from ..pairs import Pairs
+
+
+class Trigger(NamedTuple):
+    """What an attacker knows of a published corpus: words of a trigger, bound in 8-bit levels."""
+
+    words: int
+    epsilon: int
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What an attack may use.
+
+    Attributes:
+        value: its argument; 0 where it takes none.
+        seed: decides all that is random.
+        path: raw file for new pixels.
+        device: where a network is trained.
+        threads: of tensor operations.
+        clean: the unprotected corpus, for attacks that need ``clean``.
+        trigger: for attacks that need ``trigger``.
+        is_rest: the corpus is the unprotected one, of which the attack leaves a control.
+    """
+
+    value: float
+    seed: int
+    path: str
+    device: torch.device
+    threads: int = 1
+    clean: Pairs | None = None
+    trigger: Trigger | None = None
+    is_rest: bool = False
+
+    @property
+    def known_clean(self) -> Pairs:
+        """The unprotected corpus, which the attack's line in the catalogue asks for."""
+        assert self.clean is not None, "the catalogue says that the attack needs it"
+        return self.clean
+
+    @property
+    def known_trigger(self) -> Trigger:
+        """The trigger, which the attack's line in the catalogue asks for."""
+        assert self.trigger is not None, "the catalogue says that the attack needs it"
+        return self.trigger
