@@ -11,8 +11,9 @@ from ..pipeline.execution.config import StatusConfig
 
 def status(config: Annotated[StatusConfig, Parameter(name="*")]) -> int:
     """Tell how far a run is, from its ledger alone, from any machine and while it runs."""
+    from ..pipeline.execution.status import shard_status
     from ..pipeline.execution.status import status as run
 
-    report = run(config)
+    report = run(config) if config.shard is None else shard_status(config, config.shard)
     print(report.to_json() if config.json else report)
     return 0

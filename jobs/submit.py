@@ -44,13 +44,13 @@ def submit(config: Annotated[SubmitConfig, Parameter(name="*")]) -> int:
 
     The same command again follows the job that runs. SIGINT and SIGTERM stop the job.
     """
-    from ..pipeline.execution.driver.verdict import verdict
+    from ..pipeline.execution.driver.summary import outcome_of
     from .ray_job import RayJobs
 
     output = _output_of(config)
     environment = _runtime_env(config)
     entrypoint = shlex.join(["python", "-m", "unlearnable", *config.command])
-    before = verdict(output) if output is not None else None
+    before = outcome_of(output) if output is not None else None
     jobs = RayJobs(config.address)
     name = f"unlearnable-{hashlib.sha256(entrypoint.encode()).hexdigest()[:12]}"
     job = jobs.begin(name, entrypoint, environment)
@@ -72,7 +72,7 @@ def _exit_code(details: Any, output: str | None, *, was_complete: bool, stopped:
     Ray keeps none for a driver that was stopped or lost. Then the output decides: it is complete
     now and was not before, or the command has to be run again.
     """
-    from ..pipeline.execution.driver.verdict import verdict
+    from ..pipeline.execution.driver.summary import outcome_of
 
     state = "LOST" if details is None else str(details.status.value)
     code = None if details is None else details.driver_exit_code
@@ -85,7 +85,7 @@ def _exit_code(details: Any, output: str | None, *, was_complete: bool, stopped:
     log.info("the job is %s%s", state, "" if code is None else f" with exit code {code}")
     if code or output is None:
         return int(code) if code is not None else stopped or 1
-    summary = verdict(output)
+    summary = outcome_of(output)
     if summary is None:
         log.error("%s holds no run", output)
         return stopped or 3

@@ -159,12 +159,9 @@ def _write_commands(folder: Path) -> None:
 
 def _write_manifest(page: Path) -> None:
     """Write the columns of the manifest, from its schema."""
-    from unlearnable.pipeline.data.manifest import COLUMN_DESCRIPTIONS, SCHEMA
+    from unlearnable.pipeline.data.manifest import COLUMNS
 
-    rows = [
-        f"| `{name}` | {SCHEMA.field(name).type} | {text} |"
-        for name, text in COLUMN_DESCRIPTIONS.items()
-    ]
+    rows = [f"| `{column.name}` | {column.type} | {column.text} |" for column in COLUMNS]
     head = (
         "# The manifest",
         "",

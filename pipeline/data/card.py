@@ -25,7 +25,7 @@ README_NAME = "README.md"
 CROISSANT_NAME = "croissant.json"
 _NO_OWNER = "not stated"
 _TITLE = "A protected copy of an image-caption corpus"
-_COUNTS = ("samples", "protected", "passed", "quarantined")
+_COUNTS = ("samples", "protected", "quarantined")
 _README = """# {title}
 
 {description}
@@ -175,7 +175,6 @@ def _readme(
         "Shards": f"{total['shards']} of {len(plan.shards)}",
         "Samples read": total["samples"],
         "Protected": total["protected"],
-        "Published unchanged": total["passed"],
         "Quarantined, not published": total["quarantined"],
         "Budget": budget_policy(int(setting(plan, "epsilon"))),
         "Program": f"unlearnable {plan.version}, manifests of version {MANIFEST_VERSION}",

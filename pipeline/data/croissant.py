@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from .json_pieces import json_pieces
 from .ledger import LedgerRecord
-from .manifest import COLUMN_DESCRIPTIONS, MANIFEST_DIR, SCHEMA
+from .manifest import COLUMNS, MANIFEST_DIR, Column
 
 _MANIFESTS = "manifests"
 _RECORDS = "samples"
@@ -106,7 +106,7 @@ def croissant_pieces(
                 "name": _RECORDS,
                 "description": "The manifests' columns.",
                 "key": [{"@id": f"{_RECORDS}/shard"}, {"@id": f"{_RECORDS}/key"}],
-                "field": [_field(column) for column in SCHEMA],
+                "field": [_field(column) for column in COLUMNS],
             }
         ],
     }
@@ -138,7 +138,7 @@ def _files(record: LedgerRecord) -> list[dict[str, Any]]:
     ]
 
 
-def _field(column: pa.Field) -> dict[str, Any]:
+def _field(column: Column) -> dict[str, Any]:
     repeated = pa.types.is_list(column.type)
     kind = column.type.value_type if repeated else column.type
     number = "sc:Integer" if pa.types.is_integer(kind) else "sc:Float"
@@ -146,7 +146,7 @@ def _field(column: pa.Field) -> dict[str, Any]:
         "@type": "cr:Field",
         "@id": f"{_RECORDS}/{column.name}",
         "name": column.name,
-        "description": COLUMN_DESCRIPTIONS[column.name],
+        "description": column.text,
         "dataType": "sc:Text" if pa.types.is_string(kind) else number,
         "source": {"fileSet": {"@id": _MANIFESTS}, "extract": {"column": column.name}},
     }

@@ -22,6 +22,8 @@ INDEX_NAME = "index.json"
 SUCCESS_NAME = "_SUCCESS"
 PUBLISHED_NAME = "_PUBLISHED"
 _FAILED = ".failed.json"
+# Fields of earlier releases.
+_DROPPED = frozenset({"passed"})
 # Records that are read at a time, and by one thread.
 _AHEAD = 1 << 10
 _GROUP = 16
@@ -34,7 +36,8 @@ class LedgerRecord:
     ``input`` holds url, size and sha256; ``timings`` seconds by stage; ``queues`` how many samples
     stood in each queue on average; ``passes`` forward and backward passes a sample by kind;
     ``retries`` the storage operations that were repeated for it; ``loss`` is the mean after
-    protection, where the method has one.
+    protection, where the method has one; a failed shard has the ``error`` with its ``traceback``
+    where it was raised here, and the ``node``, host and process, of its last attempt.
     """
 
     shard: str
@@ -42,7 +45,6 @@ class LedgerRecord:
     config_hash: str
     samples: int = 0
     protected: int = 0
-    passed: int = 0
     quarantined: int = 0
     shard_sha256: str = ""
     shard_size: int = 0
@@ -56,6 +58,8 @@ class LedgerRecord:
     passes: dict[str, float] = field(default_factory=dict)
     loss: float | None = None
     error: str | None = None
+    traceback: str | None = None
+    node: str = ""
 
 
 _NAMES = [item.name for item in fields(LedgerRecord)]
@@ -211,7 +215,7 @@ def index_entry(record: LedgerRecord) -> dict[str, Any]:
     """Return what the index says of one committed shard."""
     return {
         "url": f"{record.shard}.tar",
-        "nsamples": record.protected + record.passed,
+        "nsamples": record.samples - record.quarantined,
         "filesize": record.shard_size,
         "sha256": record.shard_sha256,
         "manifest": f"{MANIFEST_DIR}/{record.shard}.parquet",
@@ -229,7 +233,7 @@ def _read(url: str) -> LedgerRecord | None:
 
 def _parse(url: str, data: bytes) -> LedgerRecord:
     try:
-        return parse(LedgerRecord, data)
+        return parse(LedgerRecord, data, dropped=_DROPPED)
     except ValueError as error:
         raise UsageError(
             f"{url} is not a ledger record ({error}); delete it and run the same command again"

@@ -9,9 +9,9 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import Annotated, BinaryIO, NamedTuple, Self, get_args, get_type_hints
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -36,101 +36,89 @@ METADATA_KEYS = (
     "surrogate_sha256",
     "passes",
 )
-STATUSES = ("protected", "passed", "quarantined")
+STATUSES = ("protected", "quarantined")
 
 
-def _field(name: str, kind: pa.DataType, *, required: bool = False) -> pa.Field:
-    return pa.field(name, kind, nullable=not required)
+@dataclass(frozen=True)
+class Column:
+    """A column of the manifest.
+
+    Attributes:
+        name: of the column.
+        type: Arrow type.
+        text: what it says, for documentation.
+        required: whether every row has a value.
+    """
+
+    name: str
+    type: pa.DataType
+    text: str
+    required: bool
 
 
-SCHEMA = pa.schema(
-    [
-        _field("key", pa.string(), required=True),
-        _field("shard", pa.string(), required=True),
-        _field("row", pa.int64(), required=True),
-        _field("status", pa.string(), required=True),
-        _field("reason", pa.string()),
-        _field("input_sha256", pa.string()),
-        _field("output_sha256", pa.string()),
-        _field("width", pa.int32()),
-        _field("height", pa.int32()),
-        _field("format", pa.string()),
-        _field("source_ext", pa.string()),
-        _field("image_ext", pa.string()),
-        _field("trigger_tokens", pa.list_(pa.int32())),
-        _field("trigger_text", pa.string()),
-        _field("epsilon", pa.int32()),
-        _field("linf", pa.int32()),
-        _field("l2", pa.float64()),
-        _field("psnr", pa.float64()),
-        _field("ssim", pa.float64()),
-        _field("batch", pa.int32()),
-        _field("batch_seed", pa.uint64()),
-        _field("shuffle_seeds", pa.list_(pa.uint64())),
-        _field("loss_before", pa.float64()),
-        _field("loss_after", pa.float64()),
-        _field("surrogate_sha256", pa.string()),
-    ]
-)
+class _Is(NamedTuple):
+    """Arrow type and meaning of a field of `ManifestRow`."""
 
-COLUMN_DESCRIPTIONS = {
-    "key": "WebDataset key of the sample",
-    "shard": "shard name, without .tar",
-    "row": "position of the sample in the input shard, from 0",
-    "status": "protected, passed (published unchanged) or quarantined (not published)",
-    "reason": "why a sample is not protected",
-    "input_sha256": "sha256 of the input image file",
-    "output_sha256": "sha256 of the published image file",
-    "width": "pixels",
-    "height": "pixels",
-    "format": "format of the input image",
-    "source_ext": "extension of the input image member",
-    "image_ext": "extension of the published image member",
-    "trigger_tokens": "token ids of the trigger",
-    "trigger_text": "the words in front of each caption",
-    "epsilon": "largest allowed change, in 8-bit levels",
-    "linf": "largest change in the decoded published image, in 8-bit levels; see `budget`",
-    "l2": "Euclidean norm of the change, in 8-bit levels",
-    "psnr": "peak signal-to-noise ratio, in dB",
-    "ssim": "structural similarity, 1 when equal",
-    "batch": "index of the batch in the shard",
-    "batch_seed": "seed of the batch",
-    "shuffle_seeds": "seed of the caption order in each step",
-    "loss_before": "surrogate loss of the sample before protection",
-    "loss_after": "surrogate loss of the sample after protection",
-    "surrogate_sha256": "sha256 of the surrogate's weights",
-}
+    type: pa.DataType
+    text: str
+
+
+_TEXT, _INT, _SEED, _FLOAT = pa.string(), pa.int32(), pa.uint64(), pa.float64()
+_TOKENS, _SEEDS = pa.list_(_INT), pa.list_(_SEED)
 
 
 @dataclass(frozen=True, slots=True)
 class ManifestRow:
-    """What happened to one input sample; the columns are described in ``COLUMN_DESCRIPTIONS``."""
+    """What happened to one input sample: the one table of columns, a field each.
 
-    key: str
-    shard: str
-    row: int
-    status: str
-    reason: str | None = None
-    input_sha256: str | None = None
-    output_sha256: str | None = None
-    width: int | None = None
-    height: int | None = None
-    format: str | None = None
-    source_ext: str | None = None
-    image_ext: str | None = None
-    trigger_tokens: list[int] | None = None
-    trigger_text: str | None = None
-    epsilon: int | None = None
-    linf: int | None = None
-    l2: float | None = None
-    psnr: float | None = None
-    ssim: float | None = None
-    batch: int | None = None
-    batch_seed: int | None = None
-    shuffle_seeds: list[int] | None = None
-    loss_before: float | None = None
-    loss_after: float | None = None
-    surrogate_sha256: str | None = None
+    A field without a default has a value in every row.
+    """
+
+    key: Annotated[str, _Is(_TEXT, "WebDataset key of the sample")]
+    shard: Annotated[str, _Is(_TEXT, "shard name, without .tar")]
+    row: Annotated[int, _Is(pa.int64(), "position of the sample in the input shard, from 0")]
+    status: Annotated[str, _Is(_TEXT, "protected, or quarantined (not published)")]
+    reason: Annotated[str | None, _Is(_TEXT, "why a sample is not protected")] = None
+    input_sha256: Annotated[str | None, _Is(_TEXT, "sha256 of the input image file")] = None
+    output_sha256: Annotated[str | None, _Is(_TEXT, "sha256 of the published image file")] = None
+    width: Annotated[int | None, _Is(_INT, "pixels")] = None
+    height: Annotated[int | None, _Is(_INT, "pixels")] = None
+    format: Annotated[str | None, _Is(_TEXT, "format of the input image")] = None
+    source_ext: Annotated[str | None, _Is(_TEXT, "extension of the input image member")] = None
+    image_ext: Annotated[str | None, _Is(_TEXT, "extension of the published image member")] = None
+    trigger_tokens: Annotated[list[int] | None, _Is(_TOKENS, "token ids of the trigger")] = None
+    trigger_text: Annotated[str | None, _Is(_TEXT, "the words in front of each caption")] = None
+    epsilon: Annotated[int | None, _Is(_INT, "largest allowed change, in 8-bit levels")] = None
+    linf: Annotated[
+        int | None,
+        _Is(_INT, "largest change in the decoded published image, in 8-bit levels; see `budget`"),
+    ] = None
+    l2: Annotated[float | None, _Is(_FLOAT, "Euclidean norm of the change, in 8-bit levels")] = None
+    psnr: Annotated[float | None, _Is(_FLOAT, "peak signal-to-noise ratio, in dB")] = None
+    ssim: Annotated[float | None, _Is(_FLOAT, "structural similarity, 1 when equal")] = None
+    batch: Annotated[int | None, _Is(_INT, "index of the batch in the shard")] = None
+    batch_seed: Annotated[int | None, _Is(_SEED, "seed of the batch")] = None
+    shuffle_seeds: Annotated[list[int] | None, _Is(_SEEDS, "seed of each step's caption order")] = (
+        None
+    )
+    loss_before: Annotated[float | None, _Is(_FLOAT, "surrogate loss of the sample as it came")] = (
+        None
+    )
+    loss_after: Annotated[
+        float | None, _Is(_FLOAT, "surrogate loss of the sample as published")
+    ] = None
+    surrogate_sha256: Annotated[str | None, _Is(_TEXT, "sha256 of the surrogate's weights")] = None
+
+
+def _columns() -> tuple[Column, ...]:
+    hints = get_type_hints(ManifestRow, include_extras=True)
+    required = {item.name for item in fields(ManifestRow) if item.default is MISSING}
+    told = {name: get_args(hint)[1] for name, hint in hints.items()}
+    return tuple(Column(name, is_.type, is_.text, name in required) for name, is_ in told.items())
+
+
+COLUMNS = _columns()
+SCHEMA = pa.schema([pa.field(c.name, c.type, nullable=not c.required) for c in COLUMNS])
 
 
 def manifest_url(output: str, shard: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import types
+from collections.abc import Collection
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
@@ -13,8 +14,13 @@ T = TypeVar("T")
 _LARGEST = 1 << 62
 
 
-def parse(cls: type[T], data: bytes) -> T:
+def parse(cls: type[T], data: bytes, dropped: Collection[str] = ()) -> T:
     """Return the ``cls``, a dataclass of plain fields, that the JSON object ``data`` describes.
+
+    Args:
+        cls: the dataclass.
+        data: JSON of unknown origin.
+        dropped: fields that are passed over.
 
     Raises:
         ValueError: not a JSON object, fields missing or unknown, values of other types, numbers
@@ -28,6 +34,8 @@ def parse(cls: type[T], data: bytes) -> T:
         raise ValueError("not a JSON object")
     target: Any = cls
     hints = _hints(target)
+    for name in dropped:
+        values.pop(name, None)
     for name, value in values.items():
         if name in hints and not _fits(value, hints[name]):
             raise ValueError(f"{name} is {str(value)[:80]!r}")

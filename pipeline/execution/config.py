@@ -105,6 +105,8 @@ class PublishConfig:
 class StatusConfig(_Output):
     """Tell how far a run is, from its ledger alone."""
 
+    shard: str | None = None
+    """Tell of this shard alone: outcome, reason, traceback, attempts, node."""
     json: bool = False
     """Print JSON for machines."""
 

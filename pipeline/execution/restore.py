@@ -16,10 +16,10 @@ from ..data.plan import Plan, ShardInput, ShardList, read_plan
 from ..data.shards import Sample, ShardReader, ShardWriter, open_shard
 from ..errors import SampleError, ShardError, UsageError, ViolationError
 from .config import RestoreConfig
-from .driver.gather import gather
+from .driver.drive import gather
 from .driver.lease import lease_output
 from .driver.resume import begin, check_places, committed_records, find_plan
-from .driver.schedule import ShardTask, TaskQueue, failed_record
+from .driver.schedule import ShardTask, TaskQueue, failed_by
 from .driver.stop import Interrupted, StopFlag, stop_on_signals
 from .driver.summary import RunSummary, summarise
 from .executors.local import run_local
@@ -56,7 +56,7 @@ class RestoreWorker:
                 restored = self._transform(task.shard, record, str(path))
                 storage.put_file(path, storage.join(task.output, f"{task.shard.name}.tar"))
         except ShardError as error:
-            return failed_record(task, self._hash, str(error))
+            return failed_by(error, task, self._hash)
         now = time.time()
         restored = replace(
             restored,
@@ -84,7 +84,6 @@ class RestoreWorker:
             status="committed",
             config_hash=self._hash,
             samples=count,
-            passed=count,
             shard_sha256=sha256,
             shard_size=size,
             input={"url": shard.url, "size": reader.size, "sha256": reader.sha256},

@@ -9,13 +9,14 @@ from dataclasses import asdict, dataclass, field, replace
 from statistics import fmean
 
 from ..data import storage
-from ..data.ledger import SUCCESS_NAME, LedgerRecord, read_ledger
-from ..data.plan import read_plan
+from ..data.ledger import SUCCESS_NAME, LedgerRecord, read_ledger, read_record
+from ..data.plan import Plan, read_plan
 from ..errors import UsageError
 from ..method.passes import Passes
 from .config import StatusConfig
 from .driver.in_flight import InWork
 from .driver.lease import read_leases
+from .driver.run_log import LOG_DIR
 
 _SLOWEST = 5
 _RECENT_SECONDS = 600.0
@@ -50,6 +51,7 @@ class StatusReport:
         repeated: number of attempts by name of each shard that needed more than one.
         runs: the runs that hold a lease on the output now.
         working: the attempts in work at the last heartbeat of each run, the longest first.
+        log: URL of the newest log in the output; None where each run named a file of its own.
     """
 
     output: str
@@ -73,6 +75,7 @@ class StatusReport:
     repeated: dict[str, int] = field(default_factory=dict)
     runs: list[str] = field(default_factory=list)
     working: list[InWork] = field(default_factory=list)
+    log: str | None = None
 
     def to_json(self) -> str:
         """Return the report for machines."""
@@ -110,6 +113,10 @@ class StatusReport:
         lines += [f"needed {n} attempts: {name}" for name, n in sorted(self.repeated.items())]
         lines += [f"slowest: {name}: {seconds:.1f} s" for name, seconds in self.slowest.items()]
         lines += [f"failed: {name}: {reason}" for name, reason in sorted(self.failed.items())]
+        if self.failed:
+            lines.append("the traceback of a failed shard: unlearnable status --shard NAME")
+        if self.log is not None:
+            lines.append(f"log: {self.log}")
         return "\n".join(lines)
 
 
@@ -119,11 +126,7 @@ def status(config: StatusConfig) -> StatusReport:
     Raises:
         UsageError: the URL holds no run.
     """
-    plan = read_plan(config.output)
-    if plan is None:
-        raise UsageError(
-            f"{config.output} holds no run: it has no plan; give the folder that protect writes to"
-        )
+    plan = _plan(config.output)
     leases = read_leases(config.output)
     ledger = read_ledger(config.output)
     records = [ledger[shard.name] for shard in plan.shards if shard.name in ledger]
@@ -147,9 +150,71 @@ def status(config: StatusConfig) -> StatusReport:
         slowest={r.shard: r.timings.get("seconds", 0.0) for r in slowest},
         repeated={r.shard: r.attempts for r in records if r.attempts > 1},
         runs=[str(lease) for lease in leases],
+        log=_newest_log(config.output),
         working=sorted((w for lease in leases for w in lease.in_work), key=lambda w: w.since),
     )
     return _with_rates(report, done) if done else report
+
+
+@dataclass(frozen=True)
+class ShardStatus:
+    """What the ledger says of one shard.
+
+    Attributes:
+        record: its record.
+        input: URL that it was read from.
+    """
+
+    record: LedgerRecord
+    input: str
+
+    def to_json(self) -> str:
+        """Return it for machines."""
+        return json.dumps(asdict(self.record), indent=1)
+
+    def __str__(self) -> str:
+        record = self.record
+        lines = [
+            f"{record.shard}: {record.status}, attempts {record.attempts}",
+            f"input: {self.input}",
+        ]
+        if record.node:
+            lines.append(f"node: {record.node}")
+        if record.error:
+            lines.append(f"reason: {record.error}")
+        if record.traceback:
+            lines.append(record.traceback.rstrip())
+        return "\n".join(lines)
+
+
+def shard_status(config: StatusConfig, name: str) -> ShardStatus:
+    """Read what became of one shard.
+
+    Raises:
+        UsageError: the URL holds no run, or it has no such shard, or nothing became of it yet.
+    """
+    shards = {shard.name: shard for shard in _plan(config.output).shards}
+    if name not in shards:
+        raise UsageError(f"{config.output} has no shard {name}; give a name without .tar")
+    record = read_record(config.output, name)
+    if record is None:
+        raise UsageError(f"shard {name} of {config.output} was neither committed nor given up yet")
+    return ShardStatus(record, shards[name].url)
+
+
+def _plan(output: str) -> Plan:
+    plan = read_plan(output)
+    if plan is None:
+        raise UsageError(
+            f"{output} holds no run: it has no plan; give the folder that protect writes to"
+        )
+    return plan
+
+
+def _newest_log(output: str) -> str | None:
+    folder = storage.join(output, LOG_DIR)
+    names = storage.list_names(folder)
+    return storage.join(folder, names[-1]) if names else None
 
 
 def _with_rates(report: StatusReport, done: Sequence[LedgerRecord]) -> StatusReport:

@@ -11,7 +11,7 @@ from itertools import islice
 
 from ..data import storage
 from ..data.ledger import LedgerRecord, read_record
-from ..data.manifest import ManifestRow, manifest_url, open_manifest
+from ..data.manifest import STATUSES, ManifestRow, manifest_url, open_manifest
 from ..data.plan import Plan
 from ..data.shards import Sample, ShardReader, open_shard
 from ..errors import ShardError, UsageError, ViolationError
@@ -107,7 +107,7 @@ class ShardCheck:
         return True
 
     def _check_counts(self, counts: Counter[str], record: LedgerRecord) -> None:
-        for status in ("protected", "passed", "quarantined"):
+        for status in STATUSES:
             if counts[status] != getattr(record, status):
                 message = (
                     f"{counts[status]} rows {status}, the record says {getattr(record, status)}"

@@ -11,7 +11,7 @@ from ..data.plan import Plan, ShardInput, read_plan, resolve_input
 from ..errors import UsageError
 from ..execution.checks import check_least
 from ..execution.driver.progress import Progress
-from ..execution.driver.schedule import Queue, ShardTask
+from ..execution.driver.schedule import Outcome, Queue, ShardTask
 from ..execution.driver.stop import stop_on_signals
 from ..execution.executors.choose import choose_executor, execute
 from .check_worker import CheckSetup, CheckWorker
@@ -75,9 +75,9 @@ def _check_shards(
 ) -> int:
     """Check ``shards`` on the executor that was asked for; return how many are wrong."""
 
-    def give_up(task: ShardTask, error: str) -> Findings:
+    def give_up(task: ShardTask, outcome: Outcome[Findings]) -> Findings:
         found = Findings(config.max_listed, task.shard.name)
-        found.add("not_checked", task.shard.name, "", error)
+        found.add("not_checked", task.shard.name, "", outcome.error)
         return found
 
     setup = CheckSetup(replace(plan, shards=()), rules, config.max_listed, config.threads)

@@ -27,7 +27,7 @@ from runs import NOISE, Run
 
 from unlearnable.jobs.cli import main
 from unlearnable.pipeline.data.manifest import ManifestRow, manifest_url, read_manifest
-from unlearnable.pipeline.execution.driver.verdict import verdict
+from unlearnable.pipeline.execution.driver.summary import outcome_of
 from unlearnable.pipeline.method.models import get_tokenizer
 from unlearnable.pipeline.method.vocabulary import leading_ids
 
@@ -134,7 +134,7 @@ def test_a_bad_sample_is_quarantined_with_its_reason_and_not_published(
     # What was asked last counts for whoever comes later.
     assert run("retry", output, "--executor", "local")[0] == 0
     assert "A museum" in (output / "README.md").read_text()
-    told_later = verdict(str(output))
+    told_later = outcome_of(str(output))
     assert told_later is not None
     assert told_later.exit_code == 0
 

@@ -45,7 +45,7 @@ FLAGS = {
         --plot-attacks
         --precision --seeds --test --threads --train --weight-decay --weights --workers
     """,
-    "status": "--json --output",
+    "status": "--json --output --shard",
     "report": "--against --html --output --results --samples --seed",
     "retry": """
         --device --executor --gpus-per-worker --grace-seconds --join --log-file --max-attempts

@@ -4,6 +4,7 @@ The first argument says which, as JSON: the name of a shard, or ``*`` for all ot
 
 - ``poison``: the process kills itself
 - ``hang``: nothing happens any more
+- ``break``: the optimiser raises an error in the middle of the shard
 - ``slow``: it takes two seconds longer; ``slow 9``: nine
 - ``leak``: memory is taken until the process is killed for it; where the variable LEAK_GROUP names
   a control group of this machine, the process enters that first
@@ -29,6 +30,11 @@ from unlearnable.pipeline.execution.spec import WorkerSetup
 from unlearnable.pipeline.execution.worker.shard_worker import make_worker
 
 
+def break_down(*_: object) -> None:
+    """Stand in for an optimiser with a defect."""
+    raise ZeroDivisionError("the optimiser broke down")
+
+
 class Harmful:
     """A worker that does what ``harm`` says at each shard, and its work at the others."""
 
@@ -45,6 +51,8 @@ class Harmful:
                 os.kill(os.getpid(), signal.SIGKILL)
             case ["hang"]:
                 time.sleep(100_000)
+            case ["break"]:
+                self._worker._protect = break_down  # type: ignore[assignment]
             case ["slow", *seconds]:
                 time.sleep(float(seconds[0]) if seconds else 2)
             case ["leak"]:

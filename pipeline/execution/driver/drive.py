@@ -7,13 +7,20 @@ import os
 import random
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 
 from ...data.card import write_card
-from ...data.ledger import LedgerRecord, Records, is_covered, read_record, write_success
+from ...data.ledger import (
+    LedgerRecord,
+    Records,
+    is_covered,
+    read_record,
+    write_record,
+    write_success,
+)
 from ...data.plan import Plan, ShardList
 from ...errors import UnlearnableError, UsageError
 from ..checks import check_least
@@ -21,8 +28,8 @@ from ..config import RunConfig
 from ..executors.choose import choose_executor, execute
 from ..spec import WorkerSetup
 from ..worker.shard_worker import make_worker
-from .gather import gather
 from .lease import OutputLease, lease_output
+from .progress import Progress
 from .resume import begin, committed_records, find_plan
 from .run_log import RunLog
 from .schedule import StorageFullError, TaskQueue, Worker, is_storage_full
@@ -162,7 +169,7 @@ class _Run:
             max_attempts=self.config.max_attempts,
             run_log=run_log,
         )
-        self.lease.show(queue.board)
+        self.lease.show(queue.in_flight)
         total = len(self.records) + len(waiting)
         gpus = self.config.gpus_per_worker
         running = execute(self.config, self.make, queue, self.stop, gpus_per_worker=gpus)
@@ -217,3 +224,26 @@ def _own_order(waiting: ShardList, lease: OutputLease) -> ShardList:
         random.Random(lease.run).shuffle(order)
         return waiting.take(order)
     return waiting
+
+
+def gather(
+    output: str,
+    finished: Iterable[LedgerRecord],
+    total: int,
+    records: MutableMapping[str, LedgerRecord],
+) -> None:
+    """Add ``finished`` shards to ``records``, write down those that failed, show progress.
+
+    Args:
+        output: URL of the output directory.
+        finished: final records; the committed ones have been written by their workers.
+        total: shards of the plan.
+        records: those of earlier runs; added to.
+    """
+    with Progress(total, len(records)) as progress:
+        for record in finished:
+            if record.status == "failed":
+                log.error("shard %s failed: %s", record.shard, record.error)
+                write_record(output, record)
+            records[record.shard] = record
+            progress.update(record.samples, record.timings.get("started"))

@@ -49,7 +49,7 @@ class InWork:
         return text
 
 
-class Board:
+class InFlight:
     """The attempts in work by shard; read by the thread that renews the lease."""
 
     def __init__(self) -> None:

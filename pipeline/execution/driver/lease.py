@@ -26,7 +26,7 @@ from typing import Any, Literal
 from ...data import storage
 from ...data.typed_json import parse
 from ...errors import BusyError, UsageError
-from .in_flight import Board, InWork
+from .in_flight import InFlight, InWork
 from .stop import StopFlag
 
 log = logging.getLogger(__name__)
@@ -139,7 +139,7 @@ class OutputLease:
         self._lost = ""
         self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
         self.others = 0
-        self._board: Board | None = None
+        self._board: InFlight | None = None
 
     @property
     def run(self) -> str:
@@ -191,9 +191,9 @@ class OutputLease:
             self._lease = replace(self._lease, state="held")
             self._write()
 
-    def show(self, board: Board) -> None:
-        """Tell what is on ``board`` with every heartbeat from now on."""
-        self._board = board
+    def show(self, in_flight: InFlight) -> None:
+        """Tell what is on ``in_flight`` with every heartbeat from now on."""
+        self._board = in_flight
 
     def check(self) -> None:
         """Raise BusyError when the lease was lost, because it was not renewed in time."""

@@ -7,10 +7,13 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import IO, Any, Self
+from typing import IO, TYPE_CHECKING, Any, Self
 
 from ...data import storage
 from ...data.ledger import LedgerRecord
+
+if TYPE_CHECKING:
+    from .schedule import Outcome, ShardTask
 
 log = logging.getLogger(__name__)
 
@@ -71,18 +74,26 @@ class RunLog(logging.Handler):
             if time.monotonic() - self._written > _PART_SECONDS:
                 self._write_part()
 
-    def ended(self, attempt: int, record: LedgerRecord | None, shard: str, error: str) -> None:
+    def ended(
+        self, task: ShardTask, record: LedgerRecord | None, outcome: Outcome[LedgerRecord]
+    ) -> None:
         """Write what became of an attempt; without a record another one follows."""
-        facts: dict[str, Any] = {"outcome": "again", "error": error}
+        facts: dict[str, Any] = {"outcome": "again", "error": outcome.error}
         if record is not None:
             times = {k: t for k, t in record.timings.items() if k not in {"started", "finished"}}
             facts = {"outcome": record.status, "error": record.error, "samples": record.samples}
             facts |= {"retries": record.retries, "phases": times}
-        self.event("shard_ended", shard=shard, attempt=attempt, **facts)
+        told = outcome.traceback or (record.traceback if record is not None else None)
+        if told:
+            facts |= {"traceback": told, "node": outcome.node or (record.node if record else "")}
+        self.event("shard_ended", shard=task.shard.name, attempt=task.attempt, **facts)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a message of this package."""
-        self.event("message", level=record.levelname, text=record.getMessage())
+        facts = {"level": record.levelname, "text": record.getMessage()}
+        if record.exc_info:
+            facts["traceback"] = logging.Formatter().formatException(record.exc_info)
+        self.event("message", **facts)
 
     def __enter__(self) -> Self:
         logging.getLogger(_PACKAGE).addHandler(self)

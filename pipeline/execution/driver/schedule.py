@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
+import socket
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +16,7 @@ from typing import Generic, Protocol, TypeVar
 from ...data.ledger import LedgerRecord
 from ...data.plan import ShardInput
 from ...errors import UnlearnableError
-from .in_flight import Board
+from .in_flight import InFlight
 from .run_log import RunLog
 
 log = logging.getLogger(__name__)
@@ -63,11 +66,15 @@ class Outcome(Generic[R]):
     Attributes:
         record: the shard's end; of a run that protects: committed, or failed by its data.
         error: why there is none, when another attempt may help.
+        traceback: of that error, where it was caught.
+        node: host and process of the attempt.
         fatal: why no shard of this run can succeed.
     """
 
     record: R | None = None
     error: str = ""
+    traceback: str | None = None
+    node: str = ""
     fatal: UnlearnableError | None = None
 
 
@@ -88,7 +95,8 @@ def attempt(get_worker: Callable[[], Worker[R]], task: ShardTask) -> Outcome[R]:
         if isinstance(error, UnlearnableError):
             return Outcome(fatal=error)
         log.exception("shard %s, attempt %d", task.shard.name, task.attempt)
-        return Outcome(error=f"{type(error).__name__}: {error}")
+        told = traceback.format_exc()
+        return Outcome(error=f"{type(error).__name__}: {error}", traceback=told, node=this_node())
 
 
 def is_storage_full(error: BaseException) -> bool:
@@ -107,10 +115,11 @@ class Queue(Generic[R]):
         shards: what is to be done.
         output: URL of the output directory.
         max_attempts: how often a shard is begun whose worker dies.
-        give_up: makes the end of a shard that has used up its attempts, of its last one and why.
+        give_up: makes the end of a shard that has used up its attempts, of its last one and its
+            outcome.
 
     Attributes:
-        board: what is in work.
+        in_flight: what is in work.
     """
 
     def __init__(
@@ -119,13 +128,13 @@ class Queue(Generic[R]):
         output: str,
         *,
         max_attempts: int,
-        give_up: Callable[[ShardTask, str], R],
+        give_up: Callable[[ShardTask, Outcome[R]], R],
     ) -> None:
         self._fresh, self._begun, self._output = shards, 0, output
         self._again: deque[ShardTask] = deque()
         self._max_attempts = max_attempts
         self._give_up = give_up
-        self.board = Board()
+        self.in_flight = InFlight()
 
     def __len__(self) -> int:
         return len(self._again) + len(self._fresh) - self._begun
@@ -139,13 +148,13 @@ class Queue(Generic[R]):
             self._begun += 1
         else:
             return None
-        self.board.add(task.shard.name, task.attempt)
+        self.in_flight.add(task.shard.name, task.attempt)
         return task
 
     def give_back(self, task: ShardTask, reason: str = "") -> None:
         """Take ``task`` back, which was never begun or whose node was lost."""
         log.debug("shard %s, attempt %d, waits again %s", task.shard.name, task.attempt, reason)
-        self.board.remove(task.shard.name)
+        self.in_flight.remove(task.shard.name)
         self._again.appendleft(task)
 
     def lost(self, task: ShardTask, reason: str) -> R | None:
@@ -164,7 +173,7 @@ class Queue(Generic[R]):
         Raises:
             UnlearnableError: the outcome is fatal for the run.
         """
-        self.board.remove(task.shard.name)
+        self.in_flight.remove(task.shard.name)
         if outcome.fatal is not None:
             raise outcome.fatal
         if outcome.record is not None:
@@ -174,7 +183,8 @@ class Queue(Generic[R]):
         if task.attempt < self._max_attempts:
             self._again.appendleft(replace(task, attempt=task.attempt + 1))
             return None
-        return self._give_up(task, f"{task.attempt} attempts: {outcome.error}")
+        told = replace(outcome, error=f"{task.attempt} attempts: {outcome.error}")
+        return self._give_up(task, told)
 
 
 class TaskQueue(Queue[LedgerRecord]):
@@ -189,8 +199,8 @@ class TaskQueue(Queue[LedgerRecord]):
         max_attempts: int = 3,
         run_log: RunLog | None = None,
     ) -> None:
-        def give_up(task: ShardTask, error: str) -> LedgerRecord:
-            return failed_record(task, config_hash, error)
+        def give_up(task: ShardTask, outcome: Outcome[LedgerRecord]) -> LedgerRecord:
+            return failed_record(task, config_hash, outcome)
 
         super().__init__(shards, output, max_attempts=max_attempts, give_up=give_up)
         self._log = run_log
@@ -217,11 +227,25 @@ class TaskQueue(Queue[LedgerRecord]):
         """
         record = super().settle(task, outcome)
         if self._log is not None:
-            self._log.ended(task.attempt, record, task.shard.name, outcome.error)
+            self._log.ended(task, record, outcome)
         return record
 
 
-def failed_record(task: ShardTask, config_hash: str, error: str) -> LedgerRecord:
+def this_node() -> str:
+    """Return host and process, for people."""
+    return f"{socket.gethostname()} process {os.getpid()}"
+
+
+def failed_by(error: Exception, task: ShardTask, config_hash: str) -> LedgerRecord:
+    """Return the record of a shard whose data raised ``error`` in this process."""
+    told = traceback.format_exc()
+    outcome: Outcome[LedgerRecord] = Outcome(error=str(error), traceback=told, node=this_node())
+    return failed_record(task, config_hash, outcome)
+
+
+def failed_record(
+    task: ShardTask, config_hash: str, outcome: Outcome[LedgerRecord]
+) -> LedgerRecord:
     """Return the record of a shard that was given up."""
     source = {"url": task.shard.url, "size": task.shard.size, "etag": task.shard.etag}
     return LedgerRecord(
@@ -231,5 +255,7 @@ def failed_record(task: ShardTask, config_hash: str, error: str) -> LedgerRecord
         input=source,
         attempts=task.attempt,
         timings={"finished": time.time()},
-        error=error,
+        error=outcome.error,
+        traceback=outcome.traceback,
+        node=outcome.node,
     )

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from ...data import storage
-from ...data.ledger import LedgerRecord
+from ...data.ledger import SUCCESS_NAME, LedgerRecord, read_ledger
 from ...data.manifest import MANIFEST_DIR
-from ...data.plan import Plan
+from ...data.plan import Plan, read_plan
 
 # Failed shards that are named: a task's log is read by people.
 _SHOWN = 20
@@ -20,7 +20,7 @@ class RunSummary:
 
     Attributes:
         output: URL of the output directory.
-        exit_code: 0, 3, 130 or 143 (DESIGN section 5).
+        exit_code: 0, 3, 130 or 143.
         shards: shards of the plan.
         committed: shards that are done, those of earlier runs included.
         failed: reason by name of each failed shard.
@@ -129,3 +129,26 @@ def summarise(
     if not exit_code and (summary.committed < summary.shards or summary.too_many_quarantined):
         return replace(summary, exit_code=3)
     return summary
+
+
+def outcome_of(output: str) -> RunSummary | None:
+    """Return the summary that a run at its end would have given; None where no run has begun.
+
+    Its exit code is 0 if every shard of the plan is committed, few enough samples are quarantined
+    and ``_SUCCESS`` marks the output; else 3. Nothing is known of the time it took.
+    """
+    plan = read_plan(output)
+    if plan is None:
+        return None
+    ledger = read_ledger(output)
+    found = {shard.name: ledger[shard.name] for shard in plan.shards if shard.name in ledger}
+    records = {
+        name: record
+        for name, record in found.items()
+        if record.status == "failed" or record.config_hash == plan.config_hash
+    }
+    allowed = float(plan.request.get("max_quarantined", 1.0))
+    summary = summarise(output, plan, records, seconds=0.0, exit_code=0, max_quarantined=allowed)
+    if storage.exists(storage.join(output, SUCCESS_NAME)):
+        return summary
+    return replace(summary, exit_code=3)

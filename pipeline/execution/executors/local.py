@@ -16,7 +16,7 @@ def run_local(worker: Worker[R], queue: Queue[R], stop: StopFlag) -> Generator[R
         task = queue.take()
         assert task is not None
         place = f"process {os.getpid()}"
-        queue.board.begin(task.shard.name, place, lambda: getattr(worker, "samples_done", 0))
+        queue.in_flight.begin(task.shard.name, place, lambda: getattr(worker, "samples_done", 0))
         record = queue.settle(task, attempt(lambda: worker, task))
         if record is not None:
             yield record

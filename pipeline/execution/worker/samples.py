@@ -69,13 +69,21 @@ class Change:
         delta: int8 [3, H, W].
         trigger_ids: token ids of the trigger; empty when the method sets none.
         trigger_text: its words.
-        columns: what else the manifest keeps of it, by column.
+        batch: index of its batch in the shard.
+        batch_seed: what all that is random in the batch derives from.
+        shuffle_seeds: of the caption order in each step.
+        loss_before: of the sample as it came; None where the method has none.
+        loss_after: of the sample as it is published.
     """
 
     delta: Tensor
     trigger_ids: list[int]
     trigger_text: str
-    columns: dict[str, Any]
+    batch: int
+    batch_seed: int
+    shuffle_seeds: list[int]
+    loss_before: float | None
+    loss_after: float | None
 
 
 def load_sample(sample: Sample, shard: str, spec: RunSpec) -> Item:
@@ -131,7 +139,12 @@ def publish_sample(
         l2=stats.l2,
         psnr=stats.psnr,
         ssim=stats.ssim,
-        **change.columns,
+        batch=change.batch,
+        batch_seed=change.batch_seed,
+        shuffle_seeds=change.shuffle_seeds,
+        loss_before=change.loss_before,
+        loss_after=change.loss_after,
+        surrogate_sha256=spec.surrogate_sha256 or None,
     )
     return row, published
 

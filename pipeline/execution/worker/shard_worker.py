@@ -30,7 +30,7 @@ from ...method.surrogate import Surrogate
 from ...seeds import derive_seed
 from ..artifact import load_surrogate
 from ..checks import check_device_name
-from ..driver.schedule import ShardTask, failed_record
+from ..driver.schedule import ShardTask, failed_by
 from ..spec import RunSpec, WorkerSetup
 from .batches import form_batches
 from .samples import Change, Item, load_sample, publish_sample, stored_format
@@ -133,7 +133,7 @@ class ShardWorker:
                 )
                 return self._commit(task, folder, result, started)
         except ShardError as error:
-            return failed_record(task, self._hash, str(error))
+            return failed_by(error, task, self._hash)
 
     def _committed(self, task: ShardTask) -> LedgerRecord | None:
         """Return the record of an attempt that died only after its commit, or of a joined run."""
@@ -226,15 +226,16 @@ class ShardWorker:
 
     def _changes(self, found: ProtectedBatch, index: int, seed: int) -> Iterator[Change]:
         for place, delta in enumerate(found.delta):
-            columns = {
-                "batch": index,
-                "batch_seed": seed,
-                "shuffle_seeds": found.shuffle_seeds,
-                "loss_before": _number(found.loss_before[place]),
-                "loss_after": _number(found.loss_after[place]),
-                "surrogate_sha256": self._spec.surrogate_sha256 or None,
-            }
-            yield Change(delta, found.trigger_ids[place], found.trigger_text[place], columns)
+            yield Change(
+                delta,
+                found.trigger_ids[place],
+                found.trigger_text[place],
+                batch=index,
+                batch_seed=seed,
+                shuffle_seeds=found.shuffle_seeds,
+                loss_before=_number(found.loss_before[place]),
+                loss_after=_number(found.loss_after[place]),
+            )
 
     def _commit(self, task: ShardTask, folder: Path, result: _Pass, started: float) -> LedgerRecord:
         """Upload shard and manifest, then the record that makes them exist."""
@@ -251,7 +252,6 @@ class ShardWorker:
             config_hash=self._hash,
             samples=counts.total(),
             protected=counts["protected"],
-            passed=counts["passed"],
             quarantined=counts["quarantined"],
             shard_sha256=result.sha256,
             shard_size=result.size,

@@ -34,11 +34,12 @@ def victim(name: str, hit10: float, seed: int = 0, attack: str | None = None) ->
 
 def test_a_sentence_tells_what_is_found_of_a_hundred() -> None:
     results = Results((victim("clean", 18.0), victim("copy", 2.0)))
-    assert verdicts(results) == [
+    (sentence,) = verdicts(results)
+    assert sentence == (
         "copy: the model finds the right caption of 2 of 100 unseen pictures among its first 10 "
         "answers; trained on the originals, of 18; guessing finds 1. Share of the originals: 11 % "
         "image to text, 11 % text to image."
-    ]
+    )
 
 
 def test_several_seeds_have_a_spread() -> None:

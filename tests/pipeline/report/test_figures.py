@@ -7,13 +7,12 @@ import pytest
 from PIL import Image
 
 from unlearnable.pipeline.errors import UsageError
-from unlearnable.pipeline.evaluate.figures import plot_curves
+from unlearnable.pipeline.evaluate.figures import plot_attacks, plot_curves
 from unlearnable.pipeline.evaluate.results import Results, VictimResult
 from unlearnable.pipeline.evaluate.retrieval import Retrieval, Scores, chance
 from unlearnable.pipeline.evaluate.victim import EpochPoint
 from unlearnable.pipeline.execution.config import ProtectConfig
 from unlearnable.pipeline.execution.protect import protect
-from unlearnable.pipeline.report.attack_figure import plot_attacks
 from unlearnable.pipeline.report.figures import comparisons, contact_sheet
 
 pytest.importorskip("matplotlib")

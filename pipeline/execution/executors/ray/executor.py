@@ -154,7 +154,7 @@ class RayExecutor(Generic[R]):
         slot.since = slot.heard = time.monotonic()
         slot.beat = None
         if slot.tasks:
-            queue.board.begin(slot.tasks[0][1].shard.name, str(slot.place))
+            queue.in_flight.begin(slot.tasks[0][1].shard.name, str(slot.place))
 
     def _advance(self, slot: _Slot, queue: Queue[R]) -> R | None:
         """Take what has come of ``slot``: its actor has started, or its running task is over."""
@@ -244,7 +244,7 @@ class RayExecutor(Generic[R]):
                 slot.beat = slot.actor.beat.remote()
         elif ray.wait([slot.beat], timeout=0)[0]:
             try:
-                queue.board.beat(slot.tasks[0][1].shard.name, ray.get(slot.beat))
+                queue.in_flight.beat(slot.tasks[0][1].shard.name, ray.get(slot.beat))
                 slot.heard = now
             except RayError:
                 pass  # the task's own reference tells of the death

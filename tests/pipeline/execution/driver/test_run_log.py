@@ -19,7 +19,7 @@ from unlearnable.pipeline.data.ledger import LedgerRecord, write_record
 from unlearnable.pipeline.data.plan import Plan, ShardInput, config_hash, write_plan
 from unlearnable.pipeline.execution.config import ProtectConfig, StatusConfig
 from unlearnable.pipeline.execution.driver import run_log
-from unlearnable.pipeline.execution.driver.in_flight import Board
+from unlearnable.pipeline.execution.driver.in_flight import InFlight
 from unlearnable.pipeline.execution.driver.lease import lease_output
 from unlearnable.pipeline.execution.driver.run_log import RunLog
 from unlearnable.pipeline.execution.driver.stop import StopFlag
@@ -194,12 +194,12 @@ def test_status_tells_passes_by_tower_and_whether_the_optimisation_had_to_wait(
 def test_status_tells_what_is_in_work_from_the_lease_alone(tmp_path: Path) -> None:
     output = str(tmp_path)
     write_plan(output, Plan((ShardInput("a", "/in/a.tar"),), {}, config_hash({}), "1"))
-    board = Board()
-    board.add("a", 2)
-    board.begin("a", "10.0.0.7 process 4711")
-    board.beat("a", 120)
+    in_flight = InFlight()
+    in_flight.add("a", 2)
+    in_flight.begin("a", "10.0.0.7 process 4711")
+    in_flight.beat("a", 120)
     with lease_output(output, config_hash({}), StopFlag(), join=False) as lease:
-        lease.show(board)
+        lease.show(in_flight)
         lease.hold()
         report = status(StatusConfig(output))
         assert "in work: a, attempt 2 on 10.0.0.7 process 4711, 0 s, 120 samples" in str(report)
@@ -210,18 +210,18 @@ def test_status_tells_what_is_in_work_from_the_lease_alone(tmp_path: Path) -> No
 def test_a_shard_from_which_nothing_comes_is_named_once(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    board = Board()
-    board.add("quick", 1)
-    board.begin("quick", "here")
-    board.add("slow", 1)
-    board.begin("slow", "10.0.0.7 process 4711")
-    board.add("queued", 1)
+    in_flight = InFlight()
+    in_flight.add("quick", 1)
+    in_flight.begin("quick", "here")
+    in_flight.add("slow", 1)
+    in_flight.begin("slow", "10.0.0.7 process 4711")
+    in_flight.add("queued", 1)
     before = time.time()
     monkeypatch.setattr(time, "time", lambda: before + 400)
-    board.beat("quick", 5)
-    board.beat("slow", 0)
-    board.name_silent()
-    board.name_silent()
+    in_flight.beat("quick", 5)
+    in_flight.beat("slow", 0)
+    in_flight.name_silent()
+    in_flight.name_silent()
     [message] = [record.getMessage() for record in caplog.records]
     assert "slow, attempt 1 on 10.0.0.7 process 4711, 400 s, nothing done for 400 s" in message
     assert "may hang" in message

@@ -92,7 +92,7 @@ def test_an_actor_has_one_shard_running_and_at_most_one_queued() -> None:
         def take(self) -> ShardTask | None:
             nonlocal most
             task = super().take()
-            most = max(most, len(self.board.entries()))
+            most = max(most, len(self.in_flight.entries()))
             return task
 
     queue.__class__ = Counting
