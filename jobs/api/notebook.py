@@ -20,9 +20,9 @@ from .pipeline.data.limits import MAX_PIXELS
 from .pipeline.data.shards import Member, Sample
 from .pipeline.errors import UsageError
 from .pipeline.execution.artifact import load_surrogate
+from .pipeline.execution.checks import choose_device
 from .pipeline.execution.spec import RunSpec, package_version
 from .pipeline.execution.worker.in_memory import Protected, protect_samples
-from .pipeline.execution.worker.shard_worker import choose_device
 from .pipeline.method.config import MethodConfig
 from .pipeline.method.methods import get_method
 from .pipeline.method.surrogate import Surrogate

@@ -19,6 +19,7 @@ import torch
 
 from ..data import storage
 from ..errors import ShardError, UsageError
+from ..execution.checks import choose_device
 from ..plotting import require_matplotlib
 from .checkpoints import checkpoint_digest
 from .comparisons import Comparison, comparisons_of, identity
@@ -131,7 +132,7 @@ def _wanted(config: EvaluateConfig, lines: list[Comparison]) -> dict[_Key, _Want
 def _victim_config(config: EvaluateConfig, seed: int) -> VictimConfig:
     precision: str = config.precision
     if precision == "auto":
-        precision = "bf16" if _device(config).startswith("cuda") else "fp32"
+        precision = "bf16" if choose_device(config.device).startswith("cuda") else "fp32"
     victim = VictimConfig(
         model=config.model,
         image_size=config.image_size,
@@ -152,16 +153,6 @@ def _victim_config(config: EvaluateConfig, seed: int) -> VictimConfig:
     return VictimConfig(**asdict(victim) | sizes)
 
 
-def _device(config: EvaluateConfig) -> str:
-    if config.device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(0, device=config.device)
-    except (RuntimeError, AssertionError) as error:
-        raise UsageError(f"device {config.device!r} is not there ({error})") from error
-    return config.device
-
-
 def _trained(config: EvaluateConfig, missing: dict[_Key, _Wanted]) -> Iterator[VictimResult]:
     """Train the missing victims and yield them as they finish."""
     if not missing:
@@ -169,7 +160,7 @@ def _trained(config: EvaluateConfig, missing: dict[_Key, _Wanted]) -> Iterator[V
     victim = next(iter(missing.values())).victim
     assert victim.image_size is not None, "resolved by _victim_config"
     left = Counter(key[0] for key in missing)
-    device = torch.device(_device(config))
+    device = torch.device(choose_device(config.device))
     with tempfile.TemporaryDirectory(prefix="unlearnable-evaluate-") as folder:
         corpora = Corpora(config, victim.image_size, folder, device)
         for cell in _run(config, _tasks(config, corpora, missing)):
@@ -188,7 +179,7 @@ def _tasks(
             wanted=wanted,
             train=corpora.of(wanted.line),
             test=corpora.published(config.test),
-            device=_device(config),
+            device=choose_device(config.device),
             threads=config.threads,
             weights=_weights_url(config, wanted),
         )

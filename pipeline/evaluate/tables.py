@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from .config import EvaluateConfig
+from .evaluate import evaluate
 from .results import DIRECTIONS, MEASURES, Results, Spread, direction_of
 from .verdict import verdicts
 
 _HEADS = ("Hit@1", "Hit@5", "Hit@10", "MedR")
+
+
+def evaluated(config: EvaluateConfig) -> str:
+    """Train and test as `evaluate`; return the table and what follows from it."""
+    return text_table(evaluate(config))
 
 
 def text_table(results: Results) -> str:

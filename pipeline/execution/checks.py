@@ -44,3 +44,22 @@ def check_device_name(name: str) -> None:
         raise UsageError(
             f"device is {name}, which means none; it must be auto, cpu, cuda or cuda:NUMBER"
         ) from error
+
+
+def choose_device(name: str) -> str:
+    """Return the torch device that ``name`` means here; ``auto`` is cuda where there is one.
+
+    Raises:
+        UsageError: the name means no device, or this machine has none of that name.
+    """
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    check_device_name(name)
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).split("\n", maxsplit=1)[0]
+        raise UsageError(
+            f"device {name} cannot be used on this machine ({reason}); use cpu or auto"
+        ) from error
+    return name

@@ -27,11 +27,11 @@ from ..method.methods import get_method
 from ..seeds import derive_seed
 from .artifact import DESCRIPTION, load_surrogate, save_surrogate
 from .checkpoint import Checkpoint
-from .checks import check_caption_fields, check_least
+from .checks import check_caption_fields, check_least, choose_device
 from .config import FitRunConfig
 from .driver.stop import stop_on_signals
 from .options import part_of
-from .worker.shard_worker import choose_device, fixed_threads
+from .worker.shard_worker import fixed_threads
 
 log = logging.getLogger(__name__)
 

@@ -120,22 +120,33 @@ class StatusReport:
         return "\n".join(lines)
 
 
-def status(config: StatusConfig) -> StatusReport:
-    """Read the state of an output.
+def status(config: StatusConfig) -> StatusReport | ShardStatus:
+    """Read the state of an output, or of the shard that is asked for.
 
     Raises:
         UsageError: the URL holds no run.
     """
-    plan = _plan(config.output)
-    leases = read_leases(config.output)
-    ledger = read_ledger(config.output)
+    if config.shard is not None:
+        return shard_status(config.output, config.shard)
+    return run_status(config.output)
+
+
+def run_status(output: str) -> StatusReport:
+    """Read the state of a run.
+
+    Raises:
+        UsageError: the URL holds no run.
+    """
+    plan = _plan(output)
+    leases = read_leases(output)
+    ledger = read_ledger(output)
     records = [ledger[shard.name] for shard in plan.shards if shard.name in ledger]
     done = [r for r in records if r.status == "committed" and r.config_hash == plan.config_hash]
     slowest = sorted(done, key=lambda r: -r.timings.get("seconds", 0.0))[:_SLOWEST]
     report = StatusReport(
-        output=config.output,
+        output=output,
         config_hash=plan.config_hash,
-        complete=storage.exists(storage.join(config.output, SUCCESS_NAME)),
+        complete=storage.exists(storage.join(output, SUCCESS_NAME)),
         shards=len(plan.shards),
         committed=len(done),
         failed={r.shard: r.error or "" for r in records if r.status == "failed"},
@@ -150,7 +161,7 @@ def status(config: StatusConfig) -> StatusReport:
         slowest={r.shard: r.timings.get("seconds", 0.0) for r in slowest},
         repeated={r.shard: r.attempts for r in records if r.attempts > 1},
         runs=[str(lease) for lease in leases],
-        log=_newest_log(config.output),
+        log=_newest_log(output),
         working=sorted((w for lease in leases for w in lease.in_work), key=lambda w: w.since),
     )
     return _with_rates(report, done) if done else report
@@ -187,18 +198,18 @@ class ShardStatus:
         return "\n".join(lines)
 
 
-def shard_status(config: StatusConfig, name: str) -> ShardStatus:
+def shard_status(output: str, name: str) -> ShardStatus:
     """Read what became of one shard.
 
     Raises:
         UsageError: the URL holds no run, or it has no such shard, or nothing became of it yet.
     """
-    shards = {shard.name: shard for shard in _plan(config.output).shards}
+    shards = {shard.name: shard for shard in _plan(output).shards}
     if name not in shards:
-        raise UsageError(f"{config.output} has no shard {name}; give a name without .tar")
-    record = read_record(config.output, name)
+        raise UsageError(f"{output} has no shard {name}; give a name without .tar")
+    record = read_record(output, name)
     if record is None:
-        raise UsageError(f"shard {name} of {config.output} was neither committed nor given up yet")
+        raise UsageError(f"shard {name} of {output} was neither committed nor given up yet")
     return ShardStatus(record, shards[name].url)
 
 

@@ -10,13 +10,12 @@ from typing import Any
 
 from ..data import storage
 from ..data.card import setting, source_names
-from ..data.ledger import LedgerRecord, read_ledger
+from ..data.ledger import LedgerRecord, committed, read_ledger
 from ..data.plan import Plan, read_plan
 from ..errors import UsageError
 from ..evaluate.results import DIRECTIONS, Results, Spread, direction_of, read_cells
 from ..evaluate.verdict import verdicts
-from ..execution.config import StatusConfig
-from ..execution.status import StatusReport, status
+from ..execution.status import StatusReport, run_status
 from ..plotting import require_matplotlib
 from . import plots
 from .config import ReportConfig
@@ -56,11 +55,11 @@ def report(config: ReportConfig) -> ReportSummary:
     if not 0 <= config.samples <= _MAX_SAMPLES:
         raise UsageError(f"samples is {config.samples}; it must be 0..{_MAX_SAMPLES}")
     require_matplotlib()
-    state = status(StatusConfig(config.output))
+    state = run_status(config.output)
     plan = read_plan(config.output)
     assert plan is not None
     results = _results(config.results)
-    records = _committed(config.output, plan)
+    records = list(committed(plan, read_ledger(config.output)))
     counted = tally(config.output, [record.shard for record in records])
     shown, notes = find_comparisons(config, plan, records)
     page = render(
@@ -92,18 +91,6 @@ def _results(url: str | None) -> Results | None:
     if not cells:
         raise UsageError(f"{url} holds no results; `unlearnable evaluate` writes them")
     return Results(tuple(cells))
-
-
-def _committed(output: str, plan: Plan) -> list[LedgerRecord]:
-    ledger = read_ledger(output)
-    found = (ledger.get(shard.name) for shard in plan.shards)
-    return [
-        record
-        for record in found
-        if record is not None
-        and record.status == "committed"
-        and record.config_hash == plan.config_hash
-    ]
 
 
 def _facts(plan: Plan, state: StatusReport, counted: Tally) -> list[tuple[str, str, str]]:

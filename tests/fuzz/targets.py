@@ -40,9 +40,8 @@ from unlearnable.pipeline.errors import (
     UsageError,
     ViolationError,
 )
-from unlearnable.pipeline.execution.config import StatusConfig
 from unlearnable.pipeline.execution.driver.lease import Lease, read_leases
-from unlearnable.pipeline.execution.status import status
+from unlearnable.pipeline.execution.status import run_status
 
 LIMITS = Limits(max_member_bytes=1 << 16, max_sample_bytes=1 << 17, max_members=8)
 FOLDER = Path(tempfile.mkdtemp(prefix="fuzz-"))
@@ -114,8 +113,8 @@ def ledger(data: bytes) -> None:
     except UsageError:
         return
     assert all(isinstance(name, str) for name in found)
-    str(status(StatusConfig(str(folder))))
-    status(StatusConfig(str(folder))).to_json()
+    str(run_status(str(folder)))
+    run_status(str(folder)).to_json()
 
 
 def plan(data: bytes) -> None:

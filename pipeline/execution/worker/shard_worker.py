@@ -29,7 +29,7 @@ from ...method.protector import BatchProtector
 from ...method.surrogate import Surrogate
 from ...seeds import derive_seed
 from ..artifact import load_surrogate
-from ..checks import check_device_name
+from ..checks import choose_device
 from ..driver.schedule import ShardTask, failed_by
 from ..spec import RunSpec, WorkerSetup
 from .batches import form_batches
@@ -306,25 +306,6 @@ def make_worker(setup: WorkerSetup) -> ShardWorker:
             )
     device = choose_device(setup.device)
     return ShardWorker(setup.spec, surrogate, io_threads=setup.io_threads, device=device)
-
-
-def choose_device(name: str) -> str:
-    """Return the torch device that ``name`` means here; ``auto`` is cuda where there is one.
-
-    Raises:
-        UsageError: the name means no device, or this machine has none of that name.
-    """
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    check_device_name(name)
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).split("\n", maxsplit=1)[0]
-        raise UsageError(
-            f"device {name} cannot be used on this machine ({reason}); use cpu or auto"
-        ) from error
-    return name
 
 
 @contextmanager

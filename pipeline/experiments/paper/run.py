@@ -10,8 +10,8 @@ from pathlib import Path
 from ...errors import UsageError
 from ...evaluate.results import Results, read_cells
 from ...evaluate.results_csv import read_victims
+from ...execution.checks import choose_device
 from ...execution.driver.stop import stop_on_signals
-from ...execution.worker.shard_worker import choose_device
 from ...plotting import require_matplotlib
 from . import tables
 from .cells import Cell, Places, Victim, with_needs

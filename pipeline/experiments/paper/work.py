@@ -18,10 +18,10 @@ from ...evaluate.evaluate import package_versions, train_lines
 from ...evaluate.results import Results, read_cells
 from ...evaluate.towers import FROZEN
 from ...execution.artifact import DESCRIPTION, load_surrogate
-from ...execution.config import FitRunConfig, ProtectConfig, StatusConfig
+from ...execution.config import FitRunConfig, ProtectConfig
 from ...execution.fit import fit
 from ...execution.protect import protect
-from ...execution.status import status
+from ...execution.status import run_status
 from ...method.passes import Passes
 from .cells import Cell, Copy, Fit, Places, Victim
 from .config import PaperConfig
@@ -100,7 +100,7 @@ class Maker:
         )
         if summary.exit_code:
             raise ShardError(f"{output}: {summary}")
-        return _weighed(status(StatusConfig(output)).passes)
+        return _weighed(run_status(output).passes)
 
     def _train(self, cell: Victim, folder: Path) -> dict[str, float]:
         row = self._row(cell)

@@ -15,9 +15,8 @@ from pathlib import Path
 import pytest
 
 from unlearnable.pipeline.errors import UsageError
-from unlearnable.pipeline.execution.config import ProtectConfig, StatusConfig
+from unlearnable.pipeline.execution.config import ProtectConfig
 from unlearnable.pipeline.execution.protect import protect
-from unlearnable.pipeline.execution.status import status
 
 
 def digests(output: Path) -> dict[str, str]:
@@ -156,7 +155,7 @@ def test_a_bad_shard_fails_alone_and_is_done_after_its_repair(
     assert (output / "README.md").exists()
     assert not (output / "_SUCCESS").exists()
     assert not (output / "shard-001.tar").exists()
-    report = status(StatusConfig(str(output)))
+    report = run_status(str(output))
     assert (report.complete, report.committed, list(report.failed)) == (False, 3, ["shard-001"])
 
     (source / "shard-001.tar").write_bytes(whole)
@@ -208,12 +207,12 @@ def test_a_dry_run_writes_nothing_and_its_estimate_is_near(noise: ProtectConfig)
 
 def test_status_knows_no_run_where_there_is_none(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="holds no run"):
-        status(StatusConfig(str(tmp_path)))
+        run_status(str(tmp_path))
 
 
 def test_status_counts_a_complete_run(noise: ProtectConfig) -> None:
     protect(noise)
-    report = status(StatusConfig(noise.output))
+    report = run_status(noise.output)
     assert (report.complete, report.committed, report.protected) == (True, 4, 80)
     assert report.samples_per_second is not None
     assert report.samples_per_second > 0

@@ -16,9 +16,9 @@ from fault_proxy import SECRETS, FaultProxy, Request, fault_proxy, s3_behind_a_p
 from unlearnable.jobs.cli import main
 from unlearnable.pipeline.data import transient
 from unlearnable.pipeline.errors import UsageError
-from unlearnable.pipeline.execution.config import ProtectConfig, StatusConfig
+from unlearnable.pipeline.execution.config import ProtectConfig
 from unlearnable.pipeline.execution.protect import protect
-from unlearnable.pipeline.execution.status import status
+from unlearnable.pipeline.execution.status import run_status
 
 pytest.importorskip("s3fs")
 pytest.importorskip("moto.server")
@@ -65,7 +65,7 @@ def test_a_run_over_breaking_connections_has_the_bytes_of_a_local_one(
     assert "_SUCCESS" in remote
     records = [json.loads(data) for name, data in remote.items() if name.startswith("_ledger/")]
     assert sum(record["retries"] for record in records) > 0
-    assert status(StatusConfig("s3://corpus/out")).retries == sum(r["retries"] for r in records)
+    assert run_status("s3://corpus/out").retries == sum(r["retries"] for r in records)
 
     seen = capfd.readouterr()
     written = [seen.out.encode(), seen.err.encode(), *remote.values()]

@@ -17,14 +17,14 @@ import pytest
 from unlearnable.pipeline.data import storage
 from unlearnable.pipeline.data.ledger import LedgerRecord, write_record
 from unlearnable.pipeline.data.plan import Plan, ShardInput, config_hash, write_plan
-from unlearnable.pipeline.execution.config import ProtectConfig, StatusConfig
+from unlearnable.pipeline.execution.config import ProtectConfig
 from unlearnable.pipeline.execution.driver import run_log
 from unlearnable.pipeline.execution.driver.in_flight import InFlight
 from unlearnable.pipeline.execution.driver.lease import lease_output
 from unlearnable.pipeline.execution.driver.run_log import RunLog
 from unlearnable.pipeline.execution.driver.stop import StopFlag
 from unlearnable.pipeline.execution.protect import protect
-from unlearnable.pipeline.execution.status import status
+from unlearnable.pipeline.execution.status import run_status
 
 
 def events(text: str) -> list[dict[str, object]]:
@@ -133,7 +133,7 @@ def test_the_rate_is_that_of_the_last_commits(tmp_path: Path) -> None:
     write_record(output, made("s05", now - 30_000, 500.0, attempts=3))
     failed = made("s29", now, 1.0, error="truncated", samples=0)
     write_record(output, replace(failed, status="failed"))
-    report = status(StatusConfig(output))
+    report = run_status(output)
     assert report.samples_per_second == pytest.approx(10.0)
     assert report.seconds_left == pytest.approx(90.0)
     assert report.retries == 20
@@ -154,12 +154,12 @@ def test_status_follows_a_run_while_it_goes_on(
         while len(list(output.glob("_ledger/*.json"))) < 3:
             assert process.poll() is None
             time.sleep(0.02)
-        report = status(StatusConfig(str(output)))
+        report = run_status(str(output))
         assert f"process {process.pid}" in "".join(report.runs)
         assert 3 <= report.committed <= 30
         assert not report.complete or report.committed == 30
     assert process.returncode == 0
-    report = status(StatusConfig(str(output)))
+    report = run_status(str(output))
     assert (report.complete, report.committed, report.runs) == (True, 30, [])
 
 
@@ -169,7 +169,7 @@ def test_status_tells_passes_by_tower_and_whether_the_optimisation_had_to_wait(
     output = str(tmp_path)
     shards = tuple(ShardInput(f"s{n}", f"/in/s{n}.tar") for n in range(2))
     write_plan(output, Plan(shards, {}, config_hash({}), "1"))
-    assert status(StatusConfig(output)).waited is None
+    assert run_status(output).waited is None
     for number, samples in enumerate((100, 300)):
         times = {"started": 0.0, "finished": 10.0, "seconds": 10.0, "wait_input": number * 1.0}
         record = made(
@@ -183,7 +183,7 @@ def test_status_tells_passes_by_tower_and_whether_the_optimisation_had_to_wait(
             passes={"image_forward": 3.0, "image_backward": 2.0 * number, "text_forward": 6.0},
         )
         write_record(output, record)
-    report = status(StatusConfig(output))
+    report = run_status(output)
     assert report.waited == pytest.approx(0.1)
     assert "passes a sample: 2.00 image tower, 2.00 text tower" in str(report)
     assert "waited 10.0% of the time" in str(report)
@@ -201,10 +201,10 @@ def test_status_tells_what_is_in_work_from_the_lease_alone(tmp_path: Path) -> No
     with lease_output(output, config_hash({}), StopFlag(), join=False) as lease:
         lease.show(in_flight)
         lease.hold()
-        report = status(StatusConfig(output))
+        report = run_status(output)
         assert "in work: a, attempt 2 on 10.0.0.7 process 4711, 0 s, 120 samples" in str(report)
         assert json.loads(report.to_json())["working"][0]["shard"] == "a"
-    assert status(StatusConfig(output)).working == []
+    assert run_status(output).working == []
 
 
 def test_a_shard_from_which_nothing_comes_is_named_once(

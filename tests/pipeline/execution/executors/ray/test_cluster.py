@@ -27,9 +27,6 @@ from runs import (
     returned,
 )
 
-from unlearnable.pipeline.execution.config import StatusConfig
-from unlearnable.pipeline.execution.status import status
-
 pytestmark = [pytest.mark.timeout(1800), pytest.mark.ray, pytest.mark.slow]
 
 SHARDS = 10
@@ -175,7 +172,7 @@ def test_poison_and_a_hang_fail_alone_and_are_named_meanwhile(
         def named() -> bool:
             if not (output / "_plan.parquet").exists():
                 return False
-            return "in work: shard-003, attempt 1 on" in str(status(StatusConfig(str(output))))
+            return "in work: shard-003, attempt 1 on" in str(run_status(str(output)))
 
         await_that(named, driver, "status named the shard that hangs")
         assert driver.wait(timeout=900) == 3, driver.stderr.read()
