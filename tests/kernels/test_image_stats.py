@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from unlearnable.kernels import image_stats
-from unlearnable.kernels.image_stats import ImageStats, measure, measure_batch
+from unlearnable.kernels.image_stats import ImageStats, measure
 
 
 def make_pair(height: int, width: int, epsilon: int = 8, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -60,7 +60,9 @@ def test_against_the_definitions(shape: tuple[int, int], epsilon: int) -> None:
     assert stats.l2 == pytest.approx(np.sqrt((change**2).sum()))
     if change.any():
         assert stats.psnr == pytest.approx(10 * np.log10(255**2 / (change**2).mean()))
-    assert stats.ssim == pytest.approx(slow_ssim(a.numpy(), b.numpy()), abs=1e-8)
+    assert stats.ssim == pytest.approx(
+        slow_ssim(a.numpy(), b.numpy()), abs=1e-6 if epsilon <= 16 else 1e-4
+    )
 
 
 def test_equal_images() -> None:
@@ -84,12 +86,6 @@ def test_strips_change_nothing(shape: tuple[int, int], monkeypatch: pytest.Monke
         assert measure(a, b) == whole
 
 
-def test_batches() -> None:
-    pairs = [make_pair(12, 15, seed=seed) for seed in range(3)]
-    a, b = (torch.stack(images) for images in zip(*pairs, strict=True))
-    assert measure_batch(a, b) == [measure(*pair) for pair in pairs]
-
-
 @pytest.mark.parametrize(
     ("a", "b"),
     [
@@ -105,56 +101,10 @@ def test_wrong_input(a: Tensor, b: Tensor) -> None:
         measure(a, b)
 
 
-def test_batches_of_another_form() -> None:
-    images = torch.zeros(2, 3, 4, 4, dtype=torch.uint8)
-    with pytest.raises(ValueError, match="need two batches"):
-        measure_batch(images, images[:1])
-    assert measure_batch(images[:0], images[:0]) == []
-
-
-@pytest.mark.parametrize(
-    ("count", "height", "width", "epsilon", "tolerance"),
-    [
-        (0, 4, 4, 8, 0),
-        (1, 1, 1, 8, 1e-6),
-        (2, 5, 30, 8, 1e-6),
-        (1, 11, 12, 255, 1e-4),
-        (1, 54, 64, 16, 1e-6),
-        (1, 56, 40, 3, 1e-6),
-    ],
-)
-@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
-def test_the_kernel_against_plain_torch(
-    count: int,
-    height: int,
-    width: int,
-    epsilon: int,
-    tolerance: float,
-    memory_format: torch.memory_format,
-    device: str,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    pairs = [make_pair(height, width, epsilon, seed) for seed in range(count)]
-    a, b = (torch.empty(0, 3, height, width, dtype=torch.uint8) for _ in range(2))
-    if pairs:
-        a, b = (torch.stack(images) for images in zip(*pairs, strict=True))
-    if width == 40:  # flat: where variances are small differences of large numbers
-        a[:], b[:], b[..., ::2] = 200, 200, 203
-    expected = measure_batch(a, b)
-    monkeypatch.setattr(image_stats, "on_gpu", lambda _: True)
-    a, b = (t.to(device).contiguous(memory_format=memory_format) for t in (a, b))
-    found = measure_batch(a, b)
-    assert [f[:3] for f in found] == [e[:3] for e in expected]
-    assert [f.ssim for f in found] == pytest.approx([e.ssim for e in expected], abs=tolerance)
-    for image in a[:1]:
-        assert measure(image, image) == ImageStats(0, 0.0, math.inf, 1.0)
-
-
-@pytest.mark.gpu
-def test_one_synchronisation_a_batch() -> None:
-    a, b = (torch.stack([t, t]).cuda() for t in make_pair(224, 224))
-    measure_batch(a, b)  # compiles, and moves the window's weights
-    with torch.profiler.profile() as profile:
-        measure_batch(a, b)
-    copies = [e for e in profile.events() if e.name.startswith("Memcpy DtoH")]
-    assert len(copies) == 1
+@pytest.mark.parametrize(("epsilon", "tolerance"), [(3, 1e-6), (16, 1e-6), (255, 1e-4)])
+def test_flat_pictures_are_measured_as_well(epsilon: int, tolerance: float) -> None:
+    """Flat: where variances are small differences of large numbers."""
+    a = torch.full((3, 30, 40), 200, dtype=torch.uint8)
+    b = a.clone()
+    b[..., ::2] = max(0, 200 - epsilon)
+    assert measure(a, b).ssim == pytest.approx(slow_ssim(a.numpy(), b.numpy()), abs=tolerance)

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from ....kernels.backend import on_gpu
 from ....kernels.hotflip_topk import hotflip_topk, hotflip_topk_reference
-from ....kernels.image_stats import measure_batch, measure_reference
 from ....kernels.pgd_step import normalise_pixels, pgd_step_input, pgd_step_reference
 from .record import Figure, seconds
 
@@ -35,7 +34,6 @@ def bench_kernels(device: str, *, scale: float = 1.0) -> Iterator[Figure]:
         words = 49_408 if gpu else 8192
         rows = max(1, int((256 if gpu else 16) * scale))
         yield from _hotflip(device, rows, positions, words)
-    yield from _image_stats(device, max(1, int((64 if gpu else 4) * scale)), copied)
 
 
 def _copy_bandwidth(device: str, size: int) -> float:
@@ -110,24 +108,3 @@ def _hotflip(device: str, batch: int, positions: int, words: int) -> Iterator[Fi
             function()
             most = torch.cuda.max_memory_allocated(device) - before
             yield Figure(SECTION, case, name, most / 1e6, "MB")
-
-
-def _image_stats(device: str, batch: int, copied: float) -> Iterator[Figure]:
-    image, delta, _ = _pixels(batch, device)
-    published = (image.to(torch.int16) + delta.to(torch.int16)).to(torch.uint8)
-
-    def one_by_one() -> list[object]:
-        return [measure_reference(a, b) for a, b in zip(image, published, strict=True)]
-
-    ours = partial(measure_batch, image, published)
-    case = f"image_stats {batch}x{_SIDE}x{_SIDE}"
-    taken = seconds(ours, device)
-    yield from _compared(case, taken, seconds(one_by_one, device))
-    exact = [measure_reference(a, b) for a, b in zip(image, published, strict=True)]
-    gap = max(abs(a.ssim - b.ssim) for a, b in zip(ours(), exact, strict=True))
-    equal = all(a[:3] == b[:3] for a, b in zip(ours(), exact, strict=True))
-    yield Figure(SECTION, case, "largest difference of SSIM", gap, "share")
-    yield Figure(SECTION, case, "linf, l2, PSNR equal", float(equal), "share")
-    if on_gpu(image):
-        rate = 2 * image.numel() / taken / copied
-        yield Figure(SECTION, case, "share of copy bandwidth", rate, "share")

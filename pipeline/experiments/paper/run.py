@@ -14,12 +14,11 @@ from ...execution.checks import choose_device
 from ...execution.driver.stop import stop_on_signals
 from ...plotting import require_matplotlib
 from . import tables
-from .cells import Cell, Places, Victim, with_needs
+from .cells import Cell, Victim, with_needs
 from .config import PaperConfig
 from .inputs import find_places
 from .render import Line, write_table
 from .store import Store
-from .timing import Estimate
 from .work import Maker, title_of
 
 log = logging.getLogger(__name__)
@@ -61,11 +60,11 @@ def paper(config: PaperConfig) -> PaperSummary:
     measured = _measured(config, wanted)
     cells = with_needs([v for v in wanted if (v.row, v.seeds[0]) not in measured])
     todo = [cell for cell in cells if store.record(places.key(cell)) is None]
-    expected = _tell(config, places, cells, todo)
+    _tell(config, cells, todo)
     if config.dry_run:
         return PaperSummary(0, len(cells) - len(todo), len(todo), None)
     with stop_on_signals():
-        made = _make(maker, todo, expected)
+        made = _make(maker, todo)
     lines = _finished(maker, every, _measured(config, every))
     table = write_table(config, maker, lines) if lines else None
     return PaperSummary(made, len(cells) - len(todo), 0, table)
@@ -85,30 +84,23 @@ def _resolved(config: PaperConfig) -> PaperConfig:
     return replace(config, device=device, precision=precision)
 
 
-def _tell(
-    config: PaperConfig, places: Places, cells: list[Cell], todo: list[Cell]
-) -> dict[str, float]:
-    """Say what is ahead and how long it will take; return the seconds of each missing cell."""
-    estimate = Estimate(places, config.device)
-    expected = {places.key(cell): estimate.seconds(cell) for cell in todo}
+def _tell(config: PaperConfig, cells: list[Cell], todo: list[Cell]) -> None:
+    """Say what is ahead."""
     log.info(
-        "table %s, scale %s: %d of %d cells are finished; the others will take about %s",
+        "table %s, scale %s: %d of %d cells are finished",
         config.table,
         config.scale,
         len(cells) - len(todo),
         len(cells),
-        _duration(sum(expected.values())),
     )
     if config.dry_run:
         for cell in todo:
-            kind, about = type(cell).__name__.lower(), _duration(expected[places.key(cell)])
-            log.info("%s: %s (about %s)", kind, title_of(cell), about)
-    return expected
+            log.info("%s: %s", type(cell).__name__.lower(), title_of(cell))
 
 
-def _make(maker: Maker, todo: list[Cell], expected: dict[str, float]) -> int:
+def _make(maker: Maker, todo: list[Cell]) -> int:
     """Make cells in order, passing over those that another process works on; return how many."""
-    left, made, pace = list(todo), 0, 1.0
+    left, made = list(todo), 0
     total = len(left)
     while left:
         progress = False
@@ -122,18 +114,10 @@ def _make(maker: Maker, todo: list[Cell], expected: dict[str, float]) -> int:
             with maker.store.claim(key) as mine:
                 if not mine or maker.store.record(key) is not None:
                     continue
-                ahead = pace * sum(expected[maker.places.key(other)] for other in left)
-                log.info(
-                    "[%d/%d] %s: %s (about %s; all that is left %s)",
-                    total - len(left) + 1,
-                    total,
-                    type(cell).__name__.lower(),
-                    title_of(cell),
-                    _duration(pace * expected[key]),
-                    _duration(ahead),
-                )
+                place, kind = total - len(left) + 1, type(cell).__name__.lower()
+                log.info("[%d/%d] %s: %s", place, total, kind, title_of(cell))
                 record = maker.make(cell)
-            pace = max(0.1, record.seconds / max(expected[key], 0.1)) * 0.5 + pace * 0.5
+            log.info("[%d/%d] took %s", place, total, _duration(record.seconds))
             left.remove(cell)
             made, progress = made + 1, True
         if left and not progress:

@@ -17,6 +17,7 @@ import pytest
 from unlearnable.pipeline.errors import UsageError
 from unlearnable.pipeline.execution.config import ProtectConfig
 from unlearnable.pipeline.execution.protect import protect
+from unlearnable.pipeline.execution.status import run_status
 
 
 def digests(output: Path) -> dict[str, str]:

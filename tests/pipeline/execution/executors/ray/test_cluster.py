@@ -27,6 +27,8 @@ from runs import (
     returned,
 )
 
+from unlearnable.pipeline.execution.status import run_status
+
 pytestmark = [pytest.mark.timeout(1800), pytest.mark.ray, pytest.mark.slow]
 
 SHARDS = 10
