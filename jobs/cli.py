@@ -1,7 +1,5 @@
 """The command ``unlearnable``: what it offers, and what each ending is called (exit codes)."""
 
-from __future__ import annotations
-
 import errno
 import io
 import logging

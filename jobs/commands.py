@@ -1,7 +1,5 @@
 """The commands that are a configuration and a function: a line each."""
 
-from __future__ import annotations
-
 import importlib
 from collections.abc import Callable
 from dataclasses import MISSING, fields

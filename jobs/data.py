@@ -1,7 +1,5 @@
 """``unlearnable data``: shards from corpora as their owners distribute them."""
 
-from __future__ import annotations
-
 from cyclopts import App, Parameter
 
 app = App(

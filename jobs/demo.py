@@ -1,7 +1,5 @@
 """``unlearnable demo``: the whole way on emoji pictures, small enough for 2 CPU cores."""
 
-from __future__ import annotations
-
 import json
 import shlex
 import time

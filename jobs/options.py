@@ -1,7 +1,5 @@
 """Options from a YAML file, under the same names and the same checks as on the command line."""
 
-from __future__ import annotations
-
 import difflib
 from pathlib import Path
 from typing import Any

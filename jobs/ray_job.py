@@ -1,7 +1,5 @@
 """A Ray job seen from outside its cluster: submitted once, followed to its end, told to stop."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import sys

@@ -1,7 +1,5 @@
 """``unlearnable submit``: another command as a job of a Ray cluster, judged by its ledger."""
 
-from __future__ import annotations
-
 import hashlib
 import logging
 import math

@@ -1,7 +1,5 @@
 """The choice between Triton and plain torch, and Triton imported only where a kernel runs."""
 
-from __future__ import annotations
-
 import functools
 import importlib.util
 from collections.abc import Callable

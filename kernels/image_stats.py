@@ -4,8 +4,6 @@ Sums run over integers, so figures do not depend on the number of threads or on 
 into strips, and manifests stay equal byte for byte.
 """
 
-from __future__ import annotations
-
 import math
 from typing import NamedTuple
 

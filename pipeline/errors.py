@@ -1,7 +1,5 @@
 """Errors that a run can report, each with the exit code it ends in."""
 
-from __future__ import annotations
-
 
 class UnlearnableError(Exception):
     """Base of every error that carries a message for the user."""

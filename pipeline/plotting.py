@@ -1,7 +1,5 @@
 """Figures: matplotlib without windows and without global state."""
 
-from __future__ import annotations
-
 import io
 from typing import Any
 

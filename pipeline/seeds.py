@@ -1,7 +1,5 @@
 """Seeds that depend on what is computed, never on who computes it or when."""
 
-from __future__ import annotations
-
 import hashlib
 
 

@@ -1,7 +1,5 @@
 """``python -m unlearnable``: the command line."""
 
-from __future__ import annotations
-
 from .jobs.cli import main
 
 if __name__ == "__main__":

@@ -1,7 +1,5 @@
 """Protection of images in memory, for notebooks."""
 
-from __future__ import annotations
-
 import io
 import json
 import os

@@ -1,7 +1,5 @@
 """The one JSON text of a value, which hashes are taken of."""
 
-from __future__ import annotations
-
 import json
 
 

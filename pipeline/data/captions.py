@@ -4,8 +4,6 @@ A trigger is spliced into the text of a member instead of writing the member ane
 out again gives back the original bytes.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple

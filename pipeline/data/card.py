@@ -4,8 +4,6 @@ Both are pure functions of plan, ledger, owner and day of publication, so that a
 write them again and compare.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections import Counter

@@ -1,7 +1,5 @@
 """Compressed shards: told by their first bytes, read without holding them."""
 
-from __future__ import annotations
-
 import bz2
 import gzip
 import hashlib

@@ -1,7 +1,5 @@
 """Croissant 1.0 description of a published corpus (mlcommons.org/croissant/1.0)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any

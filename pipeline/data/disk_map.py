@@ -1,7 +1,5 @@
 """A mapping whose values lie on the local disk: small things of a hundred thousand shards."""
 
-from __future__ import annotations
-
 import errno
 import sqlite3
 import tempfile

@@ -1,7 +1,5 @@
 """Input URLs to shard URLs: folders, globs, brace lists ``{000..005}`` and ``{a,b}``."""
 
-from __future__ import annotations
-
 import re
 
 from ..errors import UsageError

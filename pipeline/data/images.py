@@ -1,7 +1,5 @@
 """Image files to 8-bit RGB arrays and back, without trusting what a file says about itself."""
 
-from __future__ import annotations
-
 import io
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """Many small reads at once, handed to threads by the group."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar

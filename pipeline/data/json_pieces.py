@@ -1,7 +1,5 @@
 """Large JSON documents without holding them in memory: one long list is written item by item."""
 
-from __future__ import annotations
-
 import io
 import json
 from collections.abc import Iterable, Iterator, Mapping

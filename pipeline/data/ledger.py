@@ -1,7 +1,5 @@
 """Ledger: the record that commits a shard, and the end of a run."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields

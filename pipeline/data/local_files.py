@@ -1,7 +1,5 @@
 """Local files that are whole or absent, and errors of writing that say what to do."""
 
-from __future__ import annotations
-
 import errno
 import os
 import re

@@ -1,7 +1,5 @@
 """Manifest: one Parquet file a shard, one row for each input sample."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import os

@@ -1,7 +1,5 @@
 """The files of a sample: those that are read, and those that are only passed on."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import os

@@ -1,7 +1,5 @@
 """The frozen list of input shards and the configuration that an output was made with."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import json

@@ -1,7 +1,5 @@
 """A smaller copy of a corpus: square pictures for small benches."""
 
-from __future__ import annotations
-
 import logging
 import os
 from collections.abc import Iterator

@@ -5,8 +5,6 @@ The layout is that of img2dataset: ``NNNNN.parquet`` has a row for each URL that
 protected copy; the shard's own ``.json`` members keep what the crawler noted of the download.
 """
 
-from __future__ import annotations
-
 import io
 import json
 import logging

@@ -4,8 +4,6 @@ The only module that imports fsspec. Local URLs bypass it, because an atomic loc
 temporary file and a rename that fsspec does not offer.
 """
 
-from __future__ import annotations
-
 import os
 import tempfile
 from collections.abc import Callable, Iterable

@@ -1,7 +1,5 @@
 """Regular files of an untrusted tar stream, plain or compressed, read once from front to back."""
 
-from __future__ import annotations
-
 import tarfile
 from collections.abc import Callable, Iterator
 from functools import partial

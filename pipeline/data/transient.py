@@ -1,7 +1,5 @@
 """Errors of remote stores that pass: told from those that stay, waited out, counted."""
 
-from __future__ import annotations
-
 import errno
 import io
 import logging

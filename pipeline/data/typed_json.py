@@ -1,7 +1,5 @@
 """JSON of unknown origin to the dataclass that it should describe."""
 
-from __future__ import annotations
-
 import functools
 import json
 import types

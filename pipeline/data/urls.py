@@ -1,7 +1,5 @@
 """Names of files: local paths and URLs, taken apart and put together without looking at them."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """What a victim starts from and what is left of it: weights in files, never run as code."""
 
-from __future__ import annotations
-
 import hashlib
 import pickle
 import tempfile

@@ -1,7 +1,5 @@
 """What an evaluation compares: the corpora, and each of them again under each attack."""
 
-from __future__ import annotations
-
 import hashlib
 from dataclasses import dataclass
 from typing import Any

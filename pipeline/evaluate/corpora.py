@@ -1,7 +1,5 @@
 """Training data of each line, decoded at the victim's size and attacked when it is asked for."""
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import os

@@ -1,7 +1,5 @@
 """Train victims on published corpora, one a corpus and seed, and compare what they learned."""
 
-from __future__ import annotations
-
 import logging
 import platform
 import tempfile

@@ -1,7 +1,5 @@
 """Pictures of an evaluation: retrieval by epoch, and under each attack."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Image-caption pairs as a victim reads them: decoded once, at its size, in a mapped file."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor

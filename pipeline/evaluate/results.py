@@ -1,7 +1,5 @@
 """Results of an evaluation: cells (one victim each), their file, their mean over seeds."""
 
-from __future__ import annotations
-
 import json
 import statistics
 from collections.abc import Callable, Iterable

@@ -4,8 +4,6 @@ A line holds the settings of the victim, the scores of its last epoch and of eac
 epoch, and chance. The curve between them is not kept.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 from collections.abc import Callable, Iterable

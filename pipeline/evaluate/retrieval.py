@@ -5,8 +5,6 @@ whose features have all collapsed into one scores exactly chance, and so does on
 not finite.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

@@ -1,7 +1,5 @@
 """Results as tables, in text and in Markdown."""
 
-from __future__ import annotations
-
 from .config import EvaluateConfig
 from .evaluate import evaluate
 from .results import DIRECTIONS, MEASURES, Results, Spread, direction_of

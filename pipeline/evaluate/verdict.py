@@ -1,7 +1,5 @@
 """What an evaluation says, in sentences that need no table beside them."""
 
-from __future__ import annotations
-
 from .results import DIRECTIONS, Results, direction_of
 
 # Clean training below this many times chance has learned too little to compare with.

@@ -5,8 +5,6 @@ augmentation, one random caption of an image a step; its scale (model, size, epo
 options.
 """
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """Models that victims can be: CLIPs by name, and dual encoders of pretrained towers."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from ..method.models import ModelSpec, Tokenizer, build_model, get_tokenizer, model_spec

@@ -1,7 +1,5 @@
 """The surrogate artifact: ``weights.safetensors`` and ``surrogate.json``, never pickle."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from typing import Any

@@ -1,7 +1,5 @@
 """Where an interrupted fit stands: one file beside the artifact that it will write."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import logging

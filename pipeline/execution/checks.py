@@ -1,7 +1,5 @@
 """Checks of options that several commands share; each message names the option."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

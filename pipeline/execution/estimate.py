@@ -1,7 +1,5 @@
 """The dry run: how much a run would read, write, take and cost, from a trial of a few batches."""
 
-from __future__ import annotations
-
 import tarfile
 import time
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,5 @@
 """`fit`: a bounded, deterministic choice of samples, and the surrogate fitted on it."""
 
-from __future__ import annotations
-
 import heapq
 import json
 import logging

@@ -1,7 +1,5 @@
 """`protect`: from the request to the committed output."""
 
-from __future__ import annotations
-
 from dataclasses import fields
 from typing import Any
 

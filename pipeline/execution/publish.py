@@ -1,7 +1,5 @@
 """`publish`: the mark that tells those who come next that a verified copy may be taken."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """`restore`: the protected shards again, with the triggers stripped from their captions."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager

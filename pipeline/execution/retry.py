@@ -1,7 +1,5 @@
 """`retry`: the failed shards of a run again, with the configuration frozen in its plan."""
 
-from __future__ import annotations
-
 from dataclasses import fields
 
 from ..data import storage

@@ -1,7 +1,5 @@
 """What determines the bytes of a protected copy, and the hash that names it."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass

@@ -1,7 +1,5 @@
 """Fit: MEM's alternation on a bounded set of samples (``default``) or as published (``paper``)."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean

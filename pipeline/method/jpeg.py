@@ -1,7 +1,5 @@
 """JPEG in an optimisation: kornia's differentiable codec (Reich et al. 2024), strip by strip."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Callable
 from functools import cache

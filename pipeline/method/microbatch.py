@@ -5,8 +5,6 @@ differs. Therefore every pass runs on units of the same samples whatever the mem
 units keep their activations for the way back depends on it, and that changes no result.
 """
 
-from __future__ import annotations
-
 import logging
 from collections import deque
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """The contrastive objective that MEM minimises and a victim trains on."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor

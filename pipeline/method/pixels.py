@@ -4,8 +4,6 @@ Native pixels become floats a group at a time, forwards and again on the way bac
 follows a budget of pixels and not the sizes that happen to meet in a batch.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

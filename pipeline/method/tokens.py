@@ -1,7 +1,5 @@
 """Caption tokens with a trigger in front."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """Copies between host and device that the host does not wait for."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 

@@ -4,8 +4,6 @@ Expectation over transformation (Athalye et al. 2018): each step of an optimisat
 anew, so that what it finds outlives them on average.
 """
 
-from __future__ import annotations
-
 import random
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Trigger vocabulary: words that stay whole in the tokenizer and that nobody minds reading."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence

@@ -3,8 +3,6 @@
 Every field's docstring is the help text of its option; the fields before `KW_ONLY` are positional.
 """
 
-from __future__ import annotations
-
 from dataclasses import KW_ONLY, dataclass
 
 from ..execution.options import ReadOptions

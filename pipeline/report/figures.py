@@ -1,7 +1,5 @@
 """Originals beside their protected copies, as a picture."""
 
-from __future__ import annotations
-
 import math
 import textwrap
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,5 @@
 """Originals beside their published copies, for a seeded choice of samples."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
 

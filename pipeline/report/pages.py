@@ -1,7 +1,5 @@
 """Templates and the pictures inside them: whatever a page shows travels in the page itself."""
 
-from __future__ import annotations
-
 import base64
 import io
 from functools import cache

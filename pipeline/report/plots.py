@@ -1,7 +1,5 @@
 """Plots as SVG inside a page: they take its colours, so one plot serves light and dark."""
 
-from __future__ import annotations
-
 import io
 import re
 from collections.abc import Mapping

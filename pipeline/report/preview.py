@@ -1,7 +1,5 @@
 """`preview`: what protection does to a few samples, before anyone spends hours on a corpus."""
 
-from __future__ import annotations
-
 import math
 import statistics
 from collections.abc import Iterator, Sequence

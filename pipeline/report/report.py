@@ -1,7 +1,5 @@
 """`report`: one self-contained page about a protected copy, for those who would rather look."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass

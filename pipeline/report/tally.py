@@ -1,7 +1,5 @@
 """What the manifests of a copy say, counted: memory does not depend on the number of samples."""
 
-from __future__ import annotations
-
 import heapq
 import io
 from collections import Counter

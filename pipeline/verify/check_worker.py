@@ -1,7 +1,5 @@
 """The worker of `verify`: checks one shard. It knows of no other shard and of no scheduler."""
 
-from __future__ import annotations
-
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 

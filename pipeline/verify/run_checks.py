@@ -1,7 +1,5 @@
 """Checks of what describes a protected copy as a whole: plan, ledger, index, marks, names, card."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any

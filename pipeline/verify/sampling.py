@@ -1,7 +1,5 @@
 """What a check of some shards says of all of them."""
 
-from __future__ import annotations
-
 import math
 import random
 import secrets

@@ -1,7 +1,5 @@
 """Checks of one published shard: record, manifest, and its samples in one streaming pass."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor

@@ -1,7 +1,5 @@
 """Checks of what a crawler wrote beside a shard, as it stands beside the protected copy."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple

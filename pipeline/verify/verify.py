@@ -1,7 +1,5 @@
 """`verify`: recompute every promise of a protected copy from its published files."""
 
-from __future__ import annotations
-
 import time
 from contextlib import closing
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """COCO captions (Lin et al., 2014; Chen et al., 2015): photos with about five captions each."""
 
-from __future__ import annotations
-
 import logging
 import re
 from collections.abc import Iterator, Sequence

@@ -4,8 +4,6 @@ This is the layout of PubFig (Kumar et al., 2009) once its addresses are downloa
 database of faces (Samaria and Harter, 1994).
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import re

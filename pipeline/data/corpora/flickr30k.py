@@ -1,7 +1,5 @@
 """Flickr30K (Young, Lai, Hodosh and Hockenmaier, 2014): 31,783 photos with five captions each."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path

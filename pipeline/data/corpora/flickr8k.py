@@ -1,7 +1,5 @@
 """Flickr8K (Hodosh, Young and Hockenmaier, 2013): 8,091 photos with five captions each."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path

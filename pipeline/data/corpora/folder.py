@@ -1,7 +1,5 @@
 """A folder of images and a table of captions, to shards."""
 
-from __future__ import annotations
-
 import json
 import logging
 import os

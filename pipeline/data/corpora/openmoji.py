@@ -3,8 +3,6 @@
 Needs the extra ``demo``. The pictures are CC BY-SA 4.0, by the OpenMoji project.
 """
 
-from __future__ import annotations
-
 import importlib
 import json
 import random

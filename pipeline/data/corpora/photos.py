@@ -1,7 +1,5 @@
 """Photos with all their captions, checked against their table and packed, one sample a photo."""
 
-from __future__ import annotations
-
 import json
 import logging
 from collections.abc import Iterable, Iterator, Sequence

@@ -1,7 +1,5 @@
 """What the builders share in reading a corpus as its owner distributes it."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -1,7 +1,5 @@
 """Which photo goes into which split: Karpathy's JSON files, or plain lists of image names."""
 
-from __future__ import annotations
-
 import logging
 import re
 from collections.abc import Iterable, Iterator, Sequence

@@ -1,7 +1,5 @@
 """Tables of captions: CSV, TSV, JSONL or Parquet rows of an image file and its captions."""
 
-from __future__ import annotations
-
 import csv
 import json
 import re

@@ -1,7 +1,5 @@
 """Write a whole corpus of shards, or nothing; a corpus that is there already is left as it is."""
 
-from __future__ import annotations
-
 import fcntl
 import glob
 import hashlib

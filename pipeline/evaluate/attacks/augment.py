@@ -1,7 +1,5 @@
 """Training-time augmentation: what contrastive training with strong augmentation shows a model."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torchvision.transforms import InterpolationMode, v2

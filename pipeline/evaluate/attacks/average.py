@@ -1,7 +1,5 @@
 """The pattern of each trigger word, estimated as its mean picture and subtracted."""
 
-from __future__ import annotations
-
 from ..pairs import Pairs
 from .averaging import average
 from .inputs import Inputs

@@ -1,7 +1,5 @@
 """As ``average``, of what a blur takes away: less content to cancel out, blind to smooth casts."""
 
-from __future__ import annotations
-
 from ..pairs import Pairs
 from .averaging import average
 from .inputs import Inputs

@@ -1,7 +1,5 @@
 """The pattern of each trigger word, estimated from leaked originals and subtracted."""
 
-from __future__ import annotations
-
 from ..pairs import Pairs
 from .averaging import average_leaked
 from .inputs import Inputs

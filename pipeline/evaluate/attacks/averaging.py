@@ -7,8 +7,6 @@ which for triggers drawn at random is each word's mean less the corpus' mean, sh
 samples share it; then every sample's own patterns are subtracted, within the published bound.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable
 

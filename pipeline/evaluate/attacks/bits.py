@@ -1,7 +1,5 @@
 """Fewer bits a channel."""
 
-from __future__ import annotations
-
 from PIL import Image, ImageOps
 
 

@@ -1,7 +1,5 @@
 """The attacks by name, and how ``NAME[:ARG]`` is read."""
 
-from __future__ import annotations
-
 import difflib
 import importlib
 from collections.abc import Callable

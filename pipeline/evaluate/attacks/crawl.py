@@ -1,7 +1,5 @@
 """What img2dataset stores by default: 256 px, white border, JPEG of quality 95."""
 
-from __future__ import annotations
-
 from PIL import Image, ImageOps
 
 from . import jpeg

@@ -1,7 +1,5 @@
 """Scaling down by a factor and up again."""
 
-from __future__ import annotations
-
 from PIL import Image
 
 

@@ -1,7 +1,5 @@
 """Greyscale, which takes every cast of colour away."""
 
-from __future__ import annotations
-
 from PIL import Image
 
 

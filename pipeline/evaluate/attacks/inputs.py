@@ -1,7 +1,5 @@
 """What an attack on captions or on a whole corpus is given."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """Baseline JPEG with halved colour resolution, the default of nearly every encoder."""
 
-from __future__ import annotations
-
 import io
 
 from PIL import Image

@@ -1,7 +1,5 @@
 """Median filter."""
 
-from __future__ import annotations
-
 from PIL import Image, ImageFilter
 
 

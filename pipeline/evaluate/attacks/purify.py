@@ -1,7 +1,5 @@
 """Purification: a small denoiser that learns from leaked pairs to take the perturbation off."""
 
-from __future__ import annotations
-
 from typing import cast
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Captions from another source: nothing of the published text is left."""
 
-from __future__ import annotations
-
 from ..pairs import Pairs, matching
 from .inputs import Inputs
 

@@ -1,7 +1,5 @@
 """Corpora of which only a part is protected."""
 
-from __future__ import annotations
-
 import numpy as np
 import numpy.typing as npt
 

@@ -1,7 +1,5 @@
 """The words of every caption in a random order of its own."""
 
-from __future__ import annotations
-
 import random
 
 from ...seeds import derive_seed

@@ -1,7 +1,5 @@
 """The first words of every caption are dropped."""
 
-from __future__ import annotations
-
 from ..pairs import Pairs
 from .inputs import Inputs
 

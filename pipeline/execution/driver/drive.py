@@ -1,7 +1,5 @@
 """Driving a run: what waits goes to an executor, what comes back is recorded, the end is marked."""
 
-from __future__ import annotations
-
 import logging
 import os
 import random

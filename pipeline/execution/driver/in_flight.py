@@ -1,7 +1,5 @@
 """What is in work now: kept by the driver, told with the heartbeat of its lease."""
 
-from __future__ import annotations
-
 import logging
 import time
 from collections.abc import Callable

@@ -7,8 +7,6 @@ leaves its file behind, which stops counting when it expires, or at once where i
 to be gone. Clocks of the machines have to agree to some seconds.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import os

@@ -1,7 +1,5 @@
 """How far a run is: a bar on a terminal, log lines elsewhere."""
 
-from __future__ import annotations
-
 import logging
 import sys
 import time

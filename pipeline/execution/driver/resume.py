@@ -1,7 +1,5 @@
 """Beginning a run or going on with one: the frozen plan, and what the ledger says is done."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any

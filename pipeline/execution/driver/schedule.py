@@ -1,7 +1,5 @@
 """Which shard is next, how often it was tried and when it is given up, for every executor."""
 
-from __future__ import annotations
-
 import errno
 import logging
 import os

@@ -1,7 +1,5 @@
 """One slice of a plan: the shards of one task of an array, which need not ask the other tasks."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """Stopping a run by SIGINT or SIGTERM so that running it again finishes it."""
 
-from __future__ import annotations
-
 import logging
 import os
 import signal

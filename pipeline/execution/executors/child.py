@@ -4,8 +4,6 @@ A shard that kills its process, or keeps it past the deadline, costs an attempt 
 nothing else; in the driver's own process it would take the run along.
 """
 
-from __future__ import annotations
-
 import logging
 import multiprocessing
 import os

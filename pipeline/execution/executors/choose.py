@@ -1,7 +1,5 @@
 """The executors by name: where shards run is asked for in one way by every command."""
 
-from __future__ import annotations
-
 import importlib.util
 import os
 from collections.abc import Callable, Generator

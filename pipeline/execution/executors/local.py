@@ -1,7 +1,5 @@
 """Run shards one after the other in this process."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Generator
 

@@ -1,7 +1,5 @@
 """Forming batches by order alone, so that they do not depend on who forms them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 

@@ -1,7 +1,5 @@
 """Samples in memory, protected by the worker that protects shards."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """What happens to one sample before and after the optimisation: pure functions, run on threads."""
 
-from __future__ import annotations
-
 import hashlib
 import logging
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """Folders for files in the making, on the local disk; those of dead processes are removed."""
 
-from __future__ import annotations
-
 import fcntl
 import os
 import shutil

@@ -1,7 +1,5 @@
 """The worker: protects one shard and commits it. It knows of no other shard and of no scheduler."""
 
-from __future__ import annotations
-
 import math
 import time
 from collections import Counter

@@ -1,7 +1,5 @@
 """A chart of the bench: how far each goal is reached, and the driver by number of shards."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from ...data import storage

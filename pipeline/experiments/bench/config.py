@@ -1,7 +1,5 @@
 """Options of `bench`: every field's docstring is the help text of its option."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from ...execution.options import DeviceOption

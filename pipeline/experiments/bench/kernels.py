@@ -3,8 +3,6 @@
 Needs nothing but torch, and Triton on a GPU.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from functools import partial
 

@@ -1,7 +1,5 @@
 """What the method costs: against the published schedule, and against the bare model."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial

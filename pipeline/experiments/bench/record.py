@@ -1,7 +1,5 @@
 """Measured figures: one row a figure, with the machine and the versions it was measured on."""
 
-from __future__ import annotations
-
 import csv
 import io
 import os

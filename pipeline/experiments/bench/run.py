@@ -1,7 +1,5 @@
 """The bench: which of its parts run, where the figures go, and how they stand to the goals."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial

@@ -1,7 +1,5 @@
 """What is not the method: reading and writing shards, more workers, the driver."""
 
-from __future__ import annotations
-
 import importlib.util
 import multiprocessing
 import resource

@@ -1,7 +1,5 @@
 """What happens once a process, before its first shard: imports, surrogate, models, Ray."""
 
-from __future__ import annotations
-
 import importlib.util
 import json
 import subprocess

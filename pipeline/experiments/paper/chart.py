@@ -1,7 +1,5 @@
 """The picture of a table: dots with their spread, or a heat map of surrogate against victim."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

@@ -3,8 +3,6 @@
 Every field's docstring is the help text of its option.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

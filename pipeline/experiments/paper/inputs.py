@@ -1,7 +1,5 @@
 """Where the corpora of a table are, and what is in them."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Sequence

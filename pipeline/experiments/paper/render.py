@@ -1,7 +1,5 @@
 """A table in Markdown, as CSV and as a picture, with what its cells took."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from pathlib import Path
 

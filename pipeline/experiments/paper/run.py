@@ -1,7 +1,5 @@
 """`paper`: the cells of a table, one after the other, and the table of those that are finished."""
 
-from __future__ import annotations
-
 import logging
 import time
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """The folder of cells: a record written last makes a cell finished, a lock tells who makes it."""
 
-from __future__ import annotations
-
 import fcntl
 import json
 import os

@@ -1,7 +1,5 @@
 """The tables: which victims each is made of, at either scale."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """Making one cell, by the same calls as the commands `fit`, `protect` and `evaluate`."""
 
-from __future__ import annotations
-
 import time
 from dataclasses import dataclass
 from pathlib import Path

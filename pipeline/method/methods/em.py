@@ -1,7 +1,5 @@
 """EM (Huang et al. 2021): error-minimising noise for the images alone."""
 
-from __future__ import annotations
-
 from .base import Replayed
 
 

@@ -1,7 +1,5 @@
 """MEM (Liu et al. 2024): perturbations and triggers that together minimise the contrastive loss."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from ..batch import Batch

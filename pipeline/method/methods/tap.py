@@ -1,7 +1,5 @@
 """TAP (Fowl et al. 2021): noise towards another sample's caption, against a clean checkpoint."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from ...seeds import derive_seed

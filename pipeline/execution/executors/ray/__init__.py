@@ -5,8 +5,6 @@ because it has to know which shard a dead actor was working on, which ``ray.util
 Data do not tell.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Generator
 from typing import Literal
 

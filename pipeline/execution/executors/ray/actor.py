@@ -1,7 +1,5 @@
 """The process that works on shards."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 from typing import Any, NamedTuple

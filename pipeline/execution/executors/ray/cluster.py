@@ -1,7 +1,5 @@
 """Connecting to a cluster, and noticing that its head is gone."""
 
-from __future__ import annotations
-
 import logging
 import os
 import signal

@@ -1,7 +1,5 @@
 """The loop around the actors: which shard each one has, and what becomes of it."""
 
-from __future__ import annotations
-
 import logging
 import time
 from collections import deque

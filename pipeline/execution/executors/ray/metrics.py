@@ -1,7 +1,5 @@
 """Counters and gauges of a run at the Prometheus endpoint of its driver's node."""
 
-from __future__ import annotations
-
 import time
 from collections import deque
 
