@@ -1,7 +1,5 @@
 """What `--help` shows: the options that most runs need, and the names of the others."""
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING, Any
 
 from cyclopts.help import DefaultFormatter
@@ -37,7 +35,7 @@ class BriefFormatter(DefaultFormatter):
         super().__init__()
         self._first = {f"--{name}" for name in (*first, *_ALWAYS)}
 
-    def __call__(self, console: Console, options: ConsoleOptions, panel: HelpPanel) -> None:
+    def __call__(self, console: "Console", options: "ConsoleOptions", panel: "HelpPanel") -> None:
         """Print the panel (called by cyclopts)."""
         shown = [entry for entry in panel.entries if self._is_shown(entry)]
         rest = [entry for entry in panel.entries if not self._is_shown(entry)]
@@ -51,11 +49,11 @@ class BriefFormatter(DefaultFormatter):
             title = "More, explained by --help-all"
             console.print(Panel(names, title=title, title_align="left", padding=(0, 1)))
 
-    def _is_shown(self, entry: HelpEntry) -> bool:
+    def _is_shown(self, entry: "HelpEntry") -> bool:
         return entry.required or not self._first.isdisjoint(entry.names) or not entry.positive_names
 
 
-def _place(entry: HelpEntry) -> int:
+def _place(entry: "HelpEntry") -> int:
     """Put what is required first and what every command has last."""
     general = {f"--{name}" for name in _ALWAYS}
     return 2 * (not general.isdisjoint(entry.names)) + (not entry.required)

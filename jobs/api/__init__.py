@@ -4,8 +4,6 @@
 ``protect_batch`` protects images in memory, for notebooks.
 """
 
-from __future__ import annotations
-
 import importlib
 from typing import TYPE_CHECKING
 

@@ -1,7 +1,5 @@
 """Input shards: one, and lists of a million."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -69,14 +67,14 @@ class ShardList(Sequence[ShardInput]):
     @overload
     def __getitem__(self, index: int) -> ShardInput: ...
     @overload
-    def __getitem__(self, index: slice) -> ShardList: ...
-    def __getitem__(self, index: int | slice) -> ShardInput | ShardList:
+    def __getitem__(self, index: slice) -> "ShardList": ...
+    def __getitem__(self, index: int | slice) -> "ShardInput | ShardList":
         if isinstance(index, slice):
             return self.take(range(*index.indices(len(self))))
         row = range(len(self))[index]
         return ShardInput(*(column[row].as_py() for column in self.table.columns))
 
-    def take(self, rows: Sequence[int]) -> ShardList:
+    def take(self, rows: Sequence[int]) -> "ShardList":
         """Return the shards at ``rows``, in that order."""
         return ShardList(self.table.take(pa.array(rows, pa.int64())))
 

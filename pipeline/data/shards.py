@@ -6,8 +6,6 @@ digests, refuses hostile headers, holds no large member in memory, and reads thr
 through a ``pipe:`` command.
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import os
@@ -86,7 +84,7 @@ def split_name(name: str) -> tuple[str, str] | None:
 @contextmanager
 def open_shard(
     url: str, limits: Limits | None = None, folder: Path | None = None
-) -> Iterator[ShardReader]:
+) -> "Iterator[ShardReader]":
     """Open the shard at ``url``.
 
     Args:
@@ -200,7 +198,7 @@ class ShardReader:
                 current.members += 1
                 yield {"fname": entry.name, "data": member, "__url__": self._name}
 
-    def _take(self, current: _Held, ext: str, entry: Entry) -> Member | None:
+    def _take(self, current: "_Held", ext: str, entry: Entry) -> Member | None:
         """Return the member as it is held or passed on; None when it exceeds a limit."""
         limits = self._limits
         if current.members >= limits.max_members:

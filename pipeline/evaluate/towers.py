@@ -5,8 +5,6 @@ trained from scratch. Nobody pretrained the two together: it stands in for a pre
 no weights of one can be had, and is none.
 """
 
-from __future__ import annotations
-
 import hashlib
 import importlib
 import math
@@ -112,7 +110,7 @@ class Towers(nn.Module):
             self.image_tower.requires_grad_(False)
             self.text_tower.requires_grad_(False)
 
-    def train(self, mode: bool = True) -> Towers:
+    def train(self, mode: bool = True) -> "Towers":
         """Frozen towers always stand in evaluation mode."""
         super().train(mode)
         if self.frozen:

@@ -1,7 +1,5 @@
 """`status`: how far a run is, from its plan and ledger alone, from any machine, at any time."""
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Sequence
@@ -120,7 +118,7 @@ class StatusReport:
         return "\n".join(lines)
 
 
-def status(config: StatusConfig) -> StatusReport | ShardStatus:
+def status(config: StatusConfig) -> "StatusReport | ShardStatus":
     """Read the state of an output, or of the shard that is asked for.
 
     Raises:

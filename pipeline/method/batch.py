@@ -1,7 +1,5 @@
 """One batch while it is protected: started, replayed against the surrogate's rounds, measured."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -39,7 +37,7 @@ class Batch(Visit):
 
     def __init__(
         self,
-        protector: BatchProtector,
+        protector: "BatchProtector",
         images: Sequence[Tensor],
         captions: Sequence[Sequence[str]],
         seed: int,
@@ -62,7 +60,7 @@ class Batch(Visit):
         device, epsilon = protector.device, self.config.epsilon
         super().__init__(pixels, trigger, device, epsilon, Passes(), protector.memory)
 
-    def run(self, method: Replayed) -> ProtectedBatch:
+    def run(self, method: "Replayed") -> ProtectedBatch:
         """Protect the batch as ``method`` decides."""
         models = self._protector.models
         before = self._losses(models[-1], trigger=None)
@@ -100,7 +98,7 @@ class Batch(Visit):
         """Return the first caption of each image, int64 [B, L], on the host."""
         return self.captions.firsts(range(len(self.captions)))
 
-    def _replay(self, method: Replayed, model: CLIP, round_index: int) -> list[int]:
+    def _replay(self, method: "Replayed", model: "CLIP", round_index: int) -> list[int]:
         """Take the PGD steps of one round; return the seeds of their captions."""
         count = method.steps(self) if self.config.steps is None else self.config.steps
         seeds = method.step_seeds(self, round_index, count)
@@ -113,7 +111,7 @@ class Batch(Visit):
             self.descend(model, text)
         return seeds
 
-    def _losses(self, model: CLIP, trigger: Tensor | None) -> Tensor:
+    def _losses(self, model: "CLIP", trigger: Tensor | None) -> Tensor:
         with torch.no_grad():
             image = self.image_features(model)
             text = self.text_features(model, self.first_bodies(), trigger)

@@ -1,7 +1,5 @@
 """The captions of some samples, tokenised once and only where they are used."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch
@@ -32,7 +30,7 @@ class Captions:
         """Whether each sample has one caption."""
         return all(len(own) == 1 for own in self.texts)
 
-    def of(self, rows: Sequence[int]) -> Captions:
+    def of(self, rows: Sequence[int]) -> "Captions":
         """Return those of some samples."""
         return Captions([self.texts[row] for row in rows], self.tokenizer)
 

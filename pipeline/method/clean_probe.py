@@ -1,7 +1,5 @@
 """How much of clean pictures a model reads: its loss on pairs that it was not trained on."""
 
-from __future__ import annotations
-
 import math
 from statistics import fmean
 from typing import TYPE_CHECKING
@@ -18,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def share_of_guess(
-    model: CLIP,
+    model: "CLIP",
     spec: ModelSpec,
     images: Tensor,
     tokens: Tensor,

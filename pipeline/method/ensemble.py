@@ -1,7 +1,5 @@
 """The surrogates of a fit: one, or several architectures and seeds that take turns."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
@@ -84,13 +82,13 @@ class SurrogateEnsemble:
             for model in self.models
         ]
 
-    def training(self) -> list[tuple[CLIP, torch.optim.Optimizer]]:
+    def training(self) -> "list[tuple[CLIP, torch.optim.Optimizer]]":
         """Return every model, ready to be trained, with its optimizer."""
         for model in self.models:
             model.train().requires_grad_(True)
         return list(zip(self.models, self._optimizers, strict=True))
 
-    def turns(self) -> Iterator[CLIP]:
+    def turns(self) -> "Iterator[CLIP]":
         """Yield the models, frozen, in turn and without end."""
         for model in self.models:
             model.eval().requires_grad_(False)

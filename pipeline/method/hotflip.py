@@ -1,7 +1,5 @@
 """HotFlip (Ebrahimi et al. 2018): the words of a trigger, searched by first-order score."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -38,7 +36,7 @@ class _EmbeddingTap:
 
 
 def _by_embedding(
-    model: CLIP, tokens: Tensor, image_features: Tensor, memory: MicroBatch
+    model: "CLIP", tokens: Tensor, image_features: Tensor, memory: MicroBatch
 ) -> BatchGradient:
     """Differentiate the batch's loss by every token embedding [B, L, E]."""
     scale = model.logit_scale.exp()
@@ -58,7 +56,7 @@ def _by_embedding(
 
 
 def search_triggers(
-    model: CLIP,
+    model: "CLIP",
     image_features: Tensor,
     bodies: Tensor,
     trigger_ids: Tensor,

@@ -1,7 +1,5 @@
 """CLIP models by name: every open_clip architecture, plus small ones shipped here for CPUs."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from copy import deepcopy
@@ -84,7 +82,7 @@ def build_model(
     image_size: int | None = None,
     context_length: int | None = None,
     seed: int = 0,
-) -> CLIP:
+) -> "CLIP":
     """Build an ``open_clip.CLIP`` with random weights drawn from ``seed``.
 
     The global random state is left as it was.

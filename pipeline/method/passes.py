@@ -1,7 +1,5 @@
 """What protection costs, counted where it is spent."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -30,7 +28,7 @@ class Passes:
         """Forward+backward passes, a forward alone counted as a third (DESIGN section 8)."""
         return forward / 3 + backward * 2 / 3
 
-    def add(self, other: Passes) -> None:
+    def add(self, other: "Passes") -> None:
         """Add the counts of ``other``."""
         for name, count in vars(other).items():
             setattr(self, name, getattr(self, name) + count)

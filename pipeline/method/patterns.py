@@ -6,8 +6,6 @@ drown a cast but which hold little power at so short a period. All of a grating'
 frequency and its harmonics, so that scaling a picture takes less of it than of random cells.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 
@@ -74,7 +72,7 @@ class PatternBook:
     tiles: Tensor
 
     @staticmethod
-    def design(positions: int, words: int, inverted: float, seed: int) -> PatternBook:
+    def design(positions: int, words: int, inverted: float, seed: int) -> "PatternBook":
         """Give the words of each position the eight casts in turn, each with a grating.
 
         Args:

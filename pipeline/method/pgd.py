@@ -1,7 +1,5 @@
 """The image step of MEM: signed descent on the 8-bit grid under shuffled captions."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -34,7 +32,7 @@ def targets(count: int, seed: int) -> Tensor:
 
 
 def descend(
-    model: CLIP,
+    model: "CLIP",
     pixels: PixelBatch,
     text: Tensor,
     epsilon: int,
@@ -59,7 +57,7 @@ def descend(
 
 
 def _gradients(
-    model: CLIP,
+    model: "CLIP",
     seen: Tensor,
     leaves: Sequence[Tensor],
     text: Tensor,
@@ -77,7 +75,7 @@ def _gradients(
 
 
 def climb_universal(
-    model: CLIP,
+    model: "CLIP",
     pixels: PixelBatch,
     delta: Tensor,
     tokens: Tensor,

@@ -1,7 +1,5 @@
 """How a frozen surrogate runs on its device: in bfloat16 where that is safe, compiled if asked."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -27,7 +25,7 @@ _PROBES = 8
 
 
 def set_precision(
-    model: CLIP, spec: ModelSpec, device: str, precision: Precision, *, compiled: bool
+    model: "CLIP", spec: ModelSpec, device: str, precision: Precision, *, compiled: bool
 ) -> torch.dtype:
     """Make the towers of ``model`` run in ``precision``; parameters and features stay float32.
 
@@ -58,7 +56,7 @@ def set_precision(
     return dtype
 
 
-def _try_bfloat16(model: CLIP, spec: ModelSpec, device: str) -> torch.dtype:
+def _try_bfloat16(model: "CLIP", spec: ModelSpec, device: str) -> torch.dtype:
     kind = torch.device(device).type
     towers: list[Tower] = [model.encode_image, model.encode_text]
     reduced = [_reduced(tower, kind) for tower in towers]
@@ -105,7 +103,7 @@ def _agreement(tower: Tower, fast: Tower, probe: Tensor) -> float:
         return F.cosine_similarity(tower(probe).float(), fast(probe), dim=-1).min().item()
 
 
-def _compile(model: CLIP) -> None:
+def _compile(model: "CLIP") -> None:
     # Only the towers' insides: what they return is normalised outside, into memory that the next
     # replay of the graph does not write to.
     model.visual = torch.compile(model.visual, mode="reduce-overhead", dynamic=False)

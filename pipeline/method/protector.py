@@ -1,7 +1,5 @@
 """Batches protected against one surrogate, whose models are built once."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 

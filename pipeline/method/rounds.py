@@ -1,7 +1,5 @@
 """The alternation of a fit: training steps, then a visit to every trigger and perturbation."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -178,7 +176,7 @@ class Rounds:
                 total += self._train_on_batch(model, optimizer)
         return total / max(1, self.config.round_steps) / len(learners)
 
-    def _train_on_batch(self, model: CLIP, optimizer: torch.optim.Optimizer) -> float:
+    def _train_on_batch(self, model: "CLIP", optimizer: torch.optim.Optimizer) -> float:
         count = min(self.config.batch_size, len(self.images))
         index = torch.randperm(len(self.images), generator=self.generator)[:count]
         levels = self.images[index].to(torch.int16) + self.deltas[index].to(torch.int16)
@@ -227,7 +225,7 @@ class Rounds:
                 self._step(visit, next(turns), index)
             self.deltas[index] = pixels.deltas[0].cpu()
 
-    def _step(self, visit: Visit, model: CLIP, index: Tensor) -> None:
+    def _step(self, visit: Visit, model: "CLIP", index: Tensor) -> None:
         source = index
         if self.config.shuffle and self.config.positions:
             source = index[torch.randperm(len(index), generator=self.generator)]

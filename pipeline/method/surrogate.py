@@ -1,7 +1,5 @@
 """The fitted surrogate: weights of every round, trigger vocabulary, code, fitted perturbations."""
 
-from __future__ import annotations
-
 import hashlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -62,13 +60,13 @@ class Surrogate:
         """Words in a trigger (k)."""
         return self.vocabulary.positions
 
-    def models(self, device: str) -> list[CLIP]:
+    def models(self, device: str) -> "list[CLIP]":
         """Build one frozen model for each entry of ``sequence``, in evaluation mode."""
         names = self.architectures or [self.spec.name] * len(self.sequence)
         pairs = zip(names, self.sequence, strict=True)
         return [self._frozen(name, weights, device) for name, weights in pairs]
 
-    def _frozen(self, name: str, weights: Weights, device: str) -> CLIP:
+    def _frozen(self, name: str, weights: Weights, device: str) -> "CLIP":
         model = build_model(
             name,
             image_size=self.spec.image_size,
@@ -104,7 +102,7 @@ class Surrogate:
         return tensors, meta
 
     @staticmethod
-    def from_state(tensors: dict[str, Tensor], meta: dict[str, Any]) -> Surrogate:
+    def from_state(tensors: dict[str, Tensor], meta: dict[str, Any]) -> "Surrogate":
         """Rebuild what `state` took apart.
 
         Raises:

@@ -4,8 +4,6 @@ A word drawn by chance ties its pattern to the trigger alone, and whoever strips
 of it. A word that follows from what the captions say ties the pattern to their own words too.
 """
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -47,7 +45,7 @@ class Topics:
         return {f"topics.{name}": getattr(self, name) for name in _TENSORS}
 
     @staticmethod
-    def from_tensors(tensors: dict[str, Tensor], words: Sequence[str]) -> Topics | None:
+    def from_tensors(tensors: dict[str, Tensor], words: Sequence[str]) -> "Topics | None":
         """Rebuild what `tensors` took apart; None where there are no words."""
         if not words:
             return None

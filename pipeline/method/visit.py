@@ -1,7 +1,5 @@
 """A visit to a batch, as fit and protect take it: a search of triggers, PGD steps on images."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -43,7 +41,7 @@ class Visit:
     memory: MicroBatch = field(default_factory=MicroBatch)
     codes: list[Tensor] | None = None
 
-    def search(self, model: CLIP, bodies: Tensor, allowed: Sequence[Tensor]) -> None:
+    def search(self, model: "CLIP", bodies: Tensor, allowed: Sequence[Tensor]) -> None:
         """Improve the triggers in front of ``bodies`` (int64 [B, L]) by HotFlip."""
         self.trigger = search_triggers(
             model,
@@ -55,18 +53,18 @@ class Visit:
             self.memory,
         ).cpu()
 
-    def descend(self, model: CLIP, text: Tensor) -> None:
+    def descend(self, model: "CLIP", text: Tensor) -> None:
         """Take one PGD step towards the text features [B, D]."""
         descend(model, self.pixels, text, self.epsilon, self.codes, self.passes, self.memory)
 
-    def image_features(self, model: CLIP) -> Tensor:
+    def image_features(self, model: "CLIP") -> Tensor:
         """Return the features [B, D] of the pictures as they are now."""
         with torch.no_grad():
             features = encode(model.encode_image, self.pixels.seen())
         self.passes.image_forward += len(features)
         return features
 
-    def text_features(self, model: CLIP, bodies: Tensor, trigger: Tensor | None) -> Tensor:
+    def text_features(self, model: "CLIP", bodies: Tensor, trigger: Tensor | None) -> Tensor:
         """Return the features [B, D] of ``bodies`` (int64 [B, L]) with ``trigger`` in front."""
         tokens = bodies if trigger is None else insert_trigger(bodies, trigger)
         self.passes.text_forward += len(tokens)

@@ -1,7 +1,5 @@
 """Violations of a protected copy, and the bounded list that they are gathered in."""
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from dataclasses import asdict, dataclass
@@ -143,7 +141,7 @@ class Findings:
         if len(self.violations) < self._limit:
             self.violations.append(Violation(code, shard, key, message))
 
-    def take_in(self, part: Findings) -> None:
+    def take_in(self, part: "Findings") -> None:
         """Add what was found in one shard."""
         self.counts += part.counts
         self.samples += part.samples

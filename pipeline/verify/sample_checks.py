@@ -1,7 +1,5 @@
 """Checks of one published sample: against its manifest row, and against its original."""
 
-from __future__ import annotations
-
 import hashlib
 import math
 from collections.abc import Iterator, Mapping
@@ -54,7 +52,7 @@ class Rules:
     max_pixels: int
 
     @staticmethod
-    def of(config: Mapping[str, Any], max_pixels: int) -> Rules:
+    def of(config: Mapping[str, Any], max_pixels: int) -> "Rules":
         """Read a plan's configuration. Raises KeyError, TypeError or ValueError."""
         return Rules(
             epsilon=int(config["mem"]["epsilon"]),

@@ -1,7 +1,5 @@
 """The log of a run for machines: one JSON object a line."""
 
-from __future__ import annotations
-
 import json
 import logging
 import time
@@ -75,7 +73,7 @@ class RunLog(logging.Handler):
                 self._write_part()
 
     def ended(
-        self, task: ShardTask, record: LedgerRecord | None, outcome: Outcome[LedgerRecord]
+        self, task: "ShardTask", record: LedgerRecord | None, outcome: "Outcome[LedgerRecord]"
     ) -> None:
         """Write what became of an attempt; without a record another one follows."""
         facts: dict[str, Any] = {"outcome": "again", "error": outcome.error}

@@ -1,7 +1,5 @@
 """Small tools that overlap the stages of a worker: bounded, in order, and errors travel along."""
 
-from __future__ import annotations
-
 import threading
 import time
 from collections import deque
@@ -190,7 +188,7 @@ class Sink(Generic[T]):
             assert self._error is not None
             raise self._error from None
 
-    def __enter__(self) -> Sink[T]:
+    def __enter__(self) -> "Sink[T]":
         self._thread.start()
         return self
 

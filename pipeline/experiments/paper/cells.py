@@ -1,7 +1,5 @@
 """Cells: the pieces of work that a table is made of, named by all that decides their result."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -22,7 +20,7 @@ class Fit:
     source: Source = "whole"
 
     @property
-    def needs(self) -> list[Cell]:
+    def needs(self) -> "list[Cell]":
         """Cells that have to be finished before."""
         return []
 
@@ -36,7 +34,7 @@ class Copy:
     source: Source = "whole"
 
     @property
-    def needs(self) -> list[Cell]:
+    def needs(self) -> "list[Cell]":
         """Cells that have to be finished before."""
         return [] if self.fit is None else [self.fit]
 
@@ -60,13 +58,13 @@ class Victim:
     seeds: tuple[int, ...]
     copy: Copy | None = None
     share: float | None = None
-    start: Victim | None = None
+    start: "Victim | None" = None
     init: str | None = None
     source: Source = "whole"
     keeps_weights: bool = False
 
     @property
-    def needs(self) -> list[Cell]:
+    def needs(self) -> "list[Cell]":
         """Cells that have to be finished before."""
         return [cell for cell in (self.copy, self.start) if cell is not None]
 

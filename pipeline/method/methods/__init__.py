@@ -4,8 +4,6 @@ Each module has a constant ``METHOD``, an instance of `base.Method`. Modules are
 method is used: the command line names methods without loading torch.
 """
 
-from __future__ import annotations
-
 import importlib
 from typing import TYPE_CHECKING
 
@@ -23,7 +21,7 @@ METHODS = {
 }
 
 
-def get_method(name: str) -> Method:
+def get_method(name: str) -> "Method":
     """Return the method of that name.
 
     Raises:

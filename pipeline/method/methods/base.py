@@ -1,7 +1,5 @@
 """What a method decides: the protocol of the files in this folder."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
@@ -39,14 +37,14 @@ class Method(ABC):
     climbs: ClassVar[bool] = False
     clean_steps: ClassVar[int] = 0
 
-    def fitted(self, rounds: Rounds) -> dict[str, Tensor]:
+    def fitted(self, rounds: "Rounds") -> dict[str, Tensor]:
         """Return the tensors that `protect` needs beside the weights, by name."""
         return rounds.perturbations() if self.alternates and rounds.config.published else {}
 
     @abstractmethod
     def protect(
         self,
-        protector: BatchProtector,
+        protector: "BatchProtector",
         images: Sequence[Tensor],
         captions: Sequence[Sequence[str]],
         seed: int,
@@ -60,7 +58,7 @@ class Replayed(Method):
 
     def protect(
         self,
-        protector: BatchProtector,
+        protector: "BatchProtector",
         images: Sequence[Tensor],
         captions: Sequence[Sequence[str]],
         seed: int,
@@ -71,21 +69,21 @@ class Replayed(Method):
 
         return Batch(protector, images, captions, seed, lossy).run(self)
 
-    def start(self, batch: Batch) -> None:
+    def start(self, batch: "Batch") -> None:
         """Set the triggers and the perturbations that a batch starts from."""
 
-    def steps(self, batch: Batch) -> int:
+    def steps(self, batch: "Batch") -> int:
         """Return the method's own number of PGD steps against each surrogate."""
         return PAPER_STEPS
 
-    def step_seeds(self, batch: Batch, round_index: int, count: int) -> list[int]:
+    def step_seeds(self, batch: "Batch", round_index: int, count: int) -> list[int]:
         """Return the seeds that decide which captions the steps of a round see."""
         return [derive_seed(batch.seed, "shuffle", round_index, step) for step in range(count)]
 
-    def bodies(self, batch: Batch, seed: int) -> Tensor:
+    def bodies(self, batch: "Batch", seed: int) -> Tensor:
         """Return the captions that a step sees beside the images, int64 [B, L]."""
         return batch.draw_bodies()
 
-    def captions_stay(self, batch: Batch) -> bool:
+    def captions_stay(self, batch: "Batch") -> bool:
         """Whether every step sees each image beside the same caption."""
         return batch.captions.are_single

@@ -1,7 +1,5 @@
 """Random noise of +-epsilon: the control of every measurement."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -24,7 +22,7 @@ class RandomNoise(Method):
 
     def protect(
         self,
-        protector: BatchProtector,
+        protector: "BatchProtector",
         images: Sequence[Tensor],
         captions: Sequence[Sequence[str]],
         seed: int,

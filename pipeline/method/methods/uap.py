@@ -1,7 +1,5 @@
 """UAP (Moosavi-Dezfooli et al. 2017): one perturbation for all images."""
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING
 
 import torch
@@ -25,7 +23,7 @@ class Universal(Replayed):
     alternates = False
     climbs = True
 
-    def fitted(self, rounds: Rounds) -> dict[str, Tensor]:
+    def fitted(self, rounds: "Rounds") -> dict[str, Tensor]:
         """Climb the loss of the clean checkpoints with one perturbation for all batches.
 
         Returns:
