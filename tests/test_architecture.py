@@ -6,10 +6,13 @@ import ast
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import pytest
+
+from unlearnable.pipeline.evaluate.attacks.catalogue import KINDS
+from unlearnable.pipeline.method.methods import METHODS
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = sorted(
@@ -37,7 +40,7 @@ FORBIDDEN = {
     "pipeline.data": ("pipeline.method", *_ABOVE_DATA),
     "pipeline.execution": _PRODUCTS,
     "pipeline.verify": ("pipeline.evaluate", "pipeline.report", "pipeline.experiments", "jobs"),
-    "pipeline.evaluate": ("pipeline.verify", "pipeline.experiments", "jobs"),
+    "pipeline.evaluate": ("pipeline.verify", "pipeline.report", "pipeline.experiments", "jobs"),
     "pipeline.report": ("pipeline.experiments", "jobs"),
     "pipeline.experiments": ("jobs",),
 }
@@ -134,6 +137,53 @@ def test_dependencies_point_downwards(layer: str) -> None:
         if any(within(name, f"unlearnable.{other}") for other in FORBIDDEN[layer])
     }
     assert upward == set()
+
+
+def compared_strings(path: Path) -> Iterator[tuple[str, int]]:
+    """Texts that the file compares with, or matches against, with their lines."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        parts: list[ast.AST] = []
+        if isinstance(node, ast.Compare):
+            parts = [node.left, *node.comparators]
+        elif isinstance(node, ast.MatchValue):
+            parts = [node.value]
+        for part in parts:
+            for leaf in ast.walk(part):
+                if isinstance(leaf, ast.Constant) and isinstance(leaf.value, str):
+                    yield leaf.value, leaf.lineno
+
+
+@pytest.mark.parametrize(
+    ("names", "home"),
+    [(METHODS, "pipeline/method/methods"), (KINDS, "pipeline/evaluate/attacks")],
+    ids=["methods", "attacks"],
+)
+def test_names_are_compared_in_their_registry_alone(names: Collection[str], home: str) -> None:
+    # Rooms below evaluate know no attack; what they call jpeg is a format.
+    below = ("kernels", "pipeline/method", "pipeline/data", "pipeline/execution", "pipeline/verify")
+    blind = below if names is KINDS else ()
+    found = {
+        f"{path.relative_to(ROOT)}:{line}: {text}"
+        for path in SOURCES
+        if not any(path.is_relative_to(ROOT / room) for room in (home, *blind))
+        for text, line in compared_strings(path)
+        if text in names
+    }
+    assert found == set()
+
+
+def test_no_setting_is_read_by_a_name_that_may_be_wrong() -> None:
+    found = {
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in FILES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id == "getattr"
+        and isinstance(node.args[0], ast.Name)
+        and node.args[0].id in {"config", "settings"}
+    }
+    assert found == set()
 
 
 def test_files_stay_short() -> None:

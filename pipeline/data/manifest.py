@@ -20,20 +20,6 @@ from . import storage
 MANIFEST_DIR = "manifest"
 MANIFEST_VERSION = "1"
 ROW_GROUP = 1024
-METADATA_KEYS = (
-    "manifest_version",
-    "version",
-    "shard",
-    "config",
-    "config_hash",
-    "tokenizer",
-    "context_length",
-    "trigger_words",
-    "epsilon",
-    "budget",
-    "surrogate_sha256",
-    "passes",
-)
 STATUSES = ("protected", "quarantined")
 
 
@@ -132,7 +118,7 @@ class ManifestWriter:
 
     Args:
         path: local file to write.
-        metadata: text by key, see ``METADATA_KEYS``; ``manifest_version`` is added.
+        metadata: text by key; ``manifest_version`` is added.
 
     Raises:
         UsageError: no space or no permission.
@@ -213,7 +199,7 @@ class ManifestReader:
     """Iterate over the rows of a manifest, holding one group of rows at a time.
 
     Attributes:
-        metadata: text by key, see ``METADATA_KEYS``.
+        metadata: text by key.
         sha256: hex digest of the file.
         size: bytes of the file.
 

@@ -101,8 +101,8 @@ def train_lines(config: EvaluateConfig, lines: list[Comparison]) -> Results:
 def check(config: EvaluateConfig) -> None:
     """Refuse options out of range. Raises UsageError."""
     for option in ("epochs", "batch_size", "eval_every", "workers", "threads"):
-        if getattr(config, option) < 1:
-            raise UsageError(f"{option} must be at least 1, not {getattr(config, option)}")
+        if vars(config)[option] < 1:
+            raise UsageError(f"{option} must be at least 1, not {vars(config)[option]}")
     if not config.train or not config.seeds or len(set(config.seeds)) < len(config.seeds):
         raise UsageError("at least one corpus and one seed are needed, and no seed twice")
     if not config.lr > 0 or config.weight_decay < 0:

@@ -14,7 +14,7 @@ def check_least(config: object, least: int, *names: str) -> None:
         UsageError: the message names the option.
     """
     for name in names:
-        value = getattr(config, name)
+        value = vars(config)[name]
         if value is not None and value < least:
             raise UsageError(f"{name.replace('_', '-')} is {value}; it must be at least {least}")
 

@@ -165,7 +165,7 @@ def _kept(config: FitRunConfig, settings: FitConfig) -> FitSummary:
     asked = _choice_settings(config) | vars(settings) | {"blocklist": sorted(settings.blocklist)}
     found = surrogate.meta | surrogate.meta["fit"]
     # Where it is fitted is no setting of what is fitted; what is unset is chosen by the fit.
-    chosen = {name for name in ("texture", "topics") if getattr(settings, name) is None}
+    chosen = {name for name in ("texture", "topics") if vars(settings)[name] is None}
     left_out = {"device"} | chosen
     for name in sorted(asked.keys() - left_out):
         if name in found and json.dumps(found[name]) != json.dumps(asked[name]):

@@ -12,7 +12,7 @@ from .objective import info_nce
 from .passes import Passes
 from .patterns import PatternBook, lay
 from .pixels import PixelBatch
-from .protected import ProtectedBatch
+from .protected import ProtectedBatch, Samples
 from .surrogate import image_digest
 from .views import Views
 from .visit import Visit
@@ -35,28 +35,21 @@ class Batch(Visit):
         generator: draws what comes in the order of use.
     """
 
-    def __init__(
-        self,
-        protector: "BatchProtector",
-        images: Sequence[Tensor],
-        captions: Sequence[Sequence[str]],
-        seed: int,
-        lossy: Sequence[bool],
-    ) -> None:
+    def __init__(self, protector: "BatchProtector", samples: Samples) -> None:
         assert protector.surrogate is not None
-        self.config, self.surrogate, self.seed = protector.config, protector.surrogate, seed
-        self.captions = Captions(captions, self.surrogate.tokenizer)
-        self.generator = torch.Generator().manual_seed(seed)
-        self._protector, self._images = protector, images
+        self.config, self.surrogate, self.seed = protector.config, protector.surrogate, samples.seed
+        self.captions = Captions(samples.captions, self.surrogate.tokenizer)
+        self.generator = torch.Generator().manual_seed(samples.seed)
+        self._protector, self._images = protector, samples.images
         pixels = PixelBatch(
-            images,
+            samples.images,
             self.surrogate.spec,
             protector.device,
             budget=self.config.pixel_budget,
             views=Views(self.config.views),
-            lossy=lossy,
+            lossy=samples.lossy,
         )
-        trigger = torch.empty((len(images), 0), dtype=torch.int64)
+        trigger = torch.empty((len(samples.images), 0), dtype=torch.int64)
         device, epsilon = protector.device, self.config.epsilon
         super().__init__(pixels, trigger, device, epsilon, Passes(), protector.memory)
 

@@ -1,10 +1,28 @@
-"""What a method found for a batch."""
+"""A batch as a method gets it, and what the method found for it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor
 
 from .passes import Passes
+
+
+@dataclass(frozen=True)
+class Samples:
+    """The samples of a batch.
+
+    Attributes:
+        images: uint8 [3, H, W] each, any sizes.
+        captions: one or more captions of each image, without trigger.
+        seed: everything random derives from it.
+        lossy: which images will be stored as JPEG, which PGD steps then see; none where empty.
+    """
+
+    images: Sequence[Tensor]
+    captions: Sequence[Sequence[str]]
+    seed: int
+    lossy: Sequence[bool] = ()
 
 
 @dataclass

@@ -10,7 +10,7 @@ from .config import MethodConfig
 from .methods import get_method
 from .microbatch import MicroBatch
 from .precision import set_precision
-from .protected import ProtectedBatch
+from .protected import ProtectedBatch, Samples
 from .surrogate import Surrogate, check_surrogate
 
 if TYPE_CHECKING:
@@ -56,16 +56,9 @@ class BatchProtector:
         seed: int,
         lossy: Sequence[bool] = (),
     ) -> ProtectedBatch:
-        """Protect one batch.
-
-        Args:
-            images: uint8 [3, H, W] each, any sizes.
-            captions: one or more captions of each image, without trigger.
-            seed: everything random derives from it.
-            lossy: which images will be stored as JPEG, which PGD steps then see; none where empty.
-        """
+        """Protect one batch; `Samples` describes the arguments."""
         assert len(images) == len(captions)
-        return self.method.protect(self, images, captions, seed, lossy)
+        return self.method.protect(self, Samples(images, captions, seed, lossy))
 
 
 def protect_batch(

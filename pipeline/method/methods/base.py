@@ -1,13 +1,12 @@
 """What a method decides: the protocol of the files in this folder."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor
 
 from ...seeds import derive_seed
-from ..protected import ProtectedBatch
+from ..protected import ProtectedBatch, Samples
 
 if TYPE_CHECKING:
     from ..batch import Batch
@@ -26,48 +25,30 @@ class Method(ABC):
         has_design: whether there is a default schedule beside the published one.
         alternates: whether fit changes perturbations in turn with training; where it does not, it
             trains a clean checkpoint.
-        climbs: whether fit ends with one perturbation for all samples.
-        clean_steps: PGD steps that `protect` takes against a clean checkpoint.
     """
 
     needs_surrogate: ClassVar[bool] = True
     has_triggers: ClassVar[bool] = False
     has_design: ClassVar[bool] = False
     alternates: ClassVar[bool] = True
-    climbs: ClassVar[bool] = False
-    clean_steps: ClassVar[int] = 0
 
     def fitted(self, rounds: "Rounds") -> dict[str, Tensor]:
         """Return the tensors that `protect` needs beside the weights, by name."""
         return rounds.perturbations() if self.alternates and rounds.config.published else {}
 
     @abstractmethod
-    def protect(
-        self,
-        protector: "BatchProtector",
-        images: Sequence[Tensor],
-        captions: Sequence[Sequence[str]],
-        seed: int,
-        lossy: Sequence[bool],
-    ) -> ProtectedBatch:
-        """Protect one batch; the arguments are those of `BatchProtector`."""
+    def protect(self, protector: "BatchProtector", samples: Samples) -> ProtectedBatch:
+        """Protect one batch with the settings and models of ``protector``."""
 
 
 class Replayed(Method):
     """A method that takes PGD steps against each surrogate of a sequence."""
 
-    def protect(
-        self,
-        protector: "BatchProtector",
-        images: Sequence[Tensor],
-        captions: Sequence[Sequence[str]],
-        seed: int,
-        lossy: Sequence[bool],
-    ) -> ProtectedBatch:
+    def protect(self, protector: "BatchProtector", samples: Samples) -> ProtectedBatch:
         """Start a batch, replay the surrogate's sequence on it, measure what that changed."""
         from ..batch import Batch
 
-        return Batch(protector, images, captions, seed, lossy).run(self)
+        return Batch(protector, samples).run(self)
 
     def start(self, batch: "Batch") -> None:
         """Set the triggers and the perturbations that a batch starts from."""

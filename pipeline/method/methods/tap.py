@@ -12,11 +12,10 @@ class TargetedPoison(Replayed):
     """Each image is pulled towards the first caption of one other sample of its batch."""
 
     alternates = False
-    clean_steps = 40
 
     def steps(self, batch: Batch) -> int:
         """Return the published number of steps."""
-        return self.clean_steps
+        return 40
 
     def step_seeds(self, batch: Batch, round_index: int, count: int) -> list[int]:
         """Keep one target for all steps."""

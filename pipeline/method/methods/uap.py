@@ -21,7 +21,6 @@ class Universal(Replayed):
     """Fit climbs the loss of a clean checkpoint with one perturbation; protect lays it."""
 
     alternates = False
-    climbs = True
 
     def fitted(self, rounds: "Rounds") -> dict[str, Tensor]:
         """Climb the loss of the clean checkpoints with one perturbation for all batches.

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from unlearnable.pipeline.data.manifest import (
-    COLUMN_DESCRIPTIONS,
+    COLUMNS,
     ROW_GROUP,
     SCHEMA,
     ManifestRow,
@@ -139,7 +139,7 @@ def test_a_write_that_finds_no_room_says_so(tmp_path: Path, limit: int) -> None:
 
 def test_row_schema_and_descriptions_name_the_same_columns() -> None:
     names = [field.name for field in fields(ManifestRow)]
-    assert names == SCHEMA.names == list(COLUMN_DESCRIPTIONS)
+    assert names == SCHEMA.names == [column.name for column in COLUMNS]
 
 
 def other_columns() -> bytes:

@@ -63,7 +63,7 @@ def test_a_data_error_is_final_at_once() -> None:
     queue = queue_of("a")
     task = queue.take()
     assert task is not None
-    record = failed_record(task, "c", "truncated")
+    record = failed_record(task, "c", Outcome(error="truncated"))
     assert queue.settle(task, Outcome(record=record)) is record
     assert len(queue) == 0
 
