@@ -16,9 +16,6 @@ from ..pipeline.execution.driver.stop import Interrupted
 
 log = logging.getLogger(__name__)
 
-# Commands that write an output with a ledger.
-_WRITERS = ("protect", "retry")
-
 
 @dataclass(frozen=True)
 class SubmitConfig:
@@ -96,13 +93,19 @@ def _exit_code(details: Any, output: str | None, *, was_complete: bool, stopped:
 
 def _output_of(config: SubmitConfig) -> str | None:
     """Check the command here, before a cluster is asked; return its output if it has a ledger."""
+    from ..pipeline.execution.config import ProtectConfig, RetryConfig
     from .cli import parse
 
     name, request = parse(config.command)
     if name == "submit":
         raise UsageError("a job that submits jobs is not supported; give the command itself")
-    if name not in _WRITERS or getattr(request, "dry_run", False):
+    if not isinstance(request, ProtectConfig | RetryConfig):
         return None
+    urls = {"output": request.output, "surrogate": request.surrogate}
+    if isinstance(request, ProtectConfig):
+        if request.dry_run:
+            return None
+        urls = {"input": request.input, **urls}
     if request.grace_seconds >= config.stop_seconds:
         raise UsageError(
             f"grace-seconds is {request.grace_seconds:g}, but the job is killed stop-seconds, "
@@ -110,8 +113,7 @@ def _output_of(config: SubmitConfig) -> str | None:
         )
     from ..pipeline.data import storage
 
-    for option in ("input", "output", "surrogate"):
-        url = getattr(request, option, None)
+    for option, url in urls.items():
         if url and storage.local_path(url) is not None and not url.startswith(("/", "file:")):
             raise UsageError(
                 f"{option} is {url}, which is another folder on the cluster; give a URL, or the "

@@ -1,6 +1,7 @@
 """Local files that are whole or absent, and errors of writing that say what to do."""
 
 import errno
+import fcntl
 import os
 import re
 import secrets
@@ -80,6 +81,28 @@ def sweep_folder(folder: Path) -> int:
                 entry.unlink()
                 count += 1
     return count
+
+
+@contextmanager
+def lock(path: Path) -> Iterator[bool]:
+    """Yield whether the lock of a file or folder is ours; the kernel frees it when we die.
+
+    That holds across containers that share a disk but not their process numbers. A file that is
+    not there is made.
+    """
+    # Only an open for writing takes a lock over NFS; a folder has none.
+    flags = os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT
+    handle = os.open(path, flags, 0o600)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            # Who removed the path between open and lock left a lock that guards nothing.
+            yield os.fstat(handle).st_nlink > 0
+    finally:
+        os.close(handle)
 
 
 def write_sparse(file: BinaryIO, data: bytes) -> None:

@@ -1,6 +1,5 @@
 """Write a whole corpus of shards, or nothing; a corpus that is there already is left as it is."""
 
-import fcntl
 import glob
 import hashlib
 import logging
@@ -14,7 +13,7 @@ from pathlib import Path
 
 from ...errors import UsageError
 from .. import storage
-from ..local_files import is_temporary, temporary_path
+from ..local_files import is_temporary, lock, temporary_path
 from ..shards import Sample, ShardWriter
 
 log = logging.getLogger(__name__)
@@ -95,30 +94,18 @@ def _staging(parent: Path, name: str) -> Iterator[Path]:
     if parent.is_dir():
         for entry in parent.glob(f".{glob.escape(name)}.*.tmp"):
             if is_temporary(entry.name) and entry.is_dir():
-                with suppress(OSError), _locked(entry):
-                    shutil.rmtree(entry, ignore_errors=True)
+                with suppress(OSError), lock(entry) as dead:
+                    if dead:
+                        shutil.rmtree(entry, ignore_errors=True)
     folder = temporary_path(parent / name)
     storage.make_folder(str(folder))
     try:
-        with _locked(folder):
+        with lock(folder) as held:
+            if not held:
+                raise UsageError(f"{folder} was taken for a dead command's; run the same again")
             yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold a folder's lock, which the kernel drops when the process dies.
-
-    Raises:
-        BlockingIOError: a living process holds it.
-    """
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    finally:
-        os.close(handle)
 
 
 def _missing(folder: Path, out: str) -> list[Path]:

@@ -20,7 +20,7 @@ class InWork:
         shard: name of the shard.
         attempt: 1 for the first.
         since: when it was given to a worker, or begun by one, in seconds since 1970.
-        place: node and process where that is known; empty while it only waits for its worker.
+        node: host and process where that is known; empty while it only waits for its worker.
         samples: samples done; they count up while the worker lives.
         moved: when ``samples`` last changed.
         heard: when the worker last answered.
@@ -29,14 +29,14 @@ class InWork:
     shard: str
     attempt: int
     since: float
-    place: str = ""
+    node: str = ""
     samples: int = 0
     moved: float = 0.0
     heard: float = 0.0
 
     def __str__(self) -> str:
         now = time.time()
-        where = f" on {self.place}" if self.place else ""
+        where = f" on {self.node}" if self.node else ""
         text = f"{self.shard}, attempt {self.attempt}{where}, {now - self.since:.0f} s"
         if self.samples:
             text += f", {self.samples} samples"
@@ -62,11 +62,11 @@ class InFlight:
         with self._lock:
             self._entries[shard] = InWork(shard, attempt, now)
 
-    def begin(self, shard: str, place: str, ask: Callable[[], int] | None = None) -> None:
-        """Say that a worker at ``place`` begins with it; ``ask`` gives the samples done so far."""
+    def begin(self, shard: str, node: str, ask: Callable[[], int] | None = None) -> None:
+        """Say that a worker on ``node`` begins with it; ``ask`` gives the samples done so far."""
         now = time.time()
         self._ask = {shard: ask} if ask is not None else {}
-        self._change(shard, since=now, place=place, moved=now, heard=now)
+        self._change(shard, since=now, node=node, moved=now, heard=now)
 
     def beat(self, shard: str, samples: int) -> None:
         """Say that its worker lives and has done so many samples."""

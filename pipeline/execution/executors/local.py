@@ -1,9 +1,8 @@
 """Run shards one after the other in this process."""
 
-import os
 from collections.abc import Generator
 
-from ..driver.schedule import Queue, R, Worker, attempt
+from ..driver.schedule import Queue, R, Worker, attempt, this_node
 from ..driver.stop import StopFlag
 
 
@@ -13,8 +12,9 @@ def run_local(worker: Worker[R], queue: Queue[R], stop: StopFlag) -> Generator[R
         stop.check()
         task = queue.take()
         assert task is not None
-        place = f"process {os.getpid()}"
-        queue.in_flight.begin(task.shard.name, place, lambda: getattr(worker, "samples_done", 0))
+        queue.in_flight.begin(
+            task.shard.name, this_node(), lambda: getattr(worker, "samples_done", 0)
+        )
         record = queue.settle(task, attempt(lambda: worker, task))
         if record is not None:
             yield record

@@ -6,29 +6,29 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def form_batches(items: Iterable[T], places: Callable[[T], int], size: int) -> Iterator[list[T]]:
-    """Cut ``items`` into lists that each fill ``size`` places.
+def form_batches(items: Iterable[T], weight: Callable[[T], int], size: int) -> Iterator[list[T]]:
+    """Cut ``items`` into lists that each weigh at least ``size``.
 
     A short last batch is merged into the one before it, therefore one batch is always held back:
     contrastive losses need company, and a batch of one has none.
 
     Args:
         items: in shard order.
-        places: how many places an item fills: 0 for those that only ride along (quarantined
-            samples), more than 1 for images so large that a batch of them would not fit in memory.
-        size: places of a batch, at least 1.
+        weight: of an item: 0 for those that only ride along (quarantined samples), more than 1
+            for images so large that a batch of them would not fit in memory.
+        size: weight of a batch, at least 1.
     """
     held: list[T] = []
     current: list[T] = []
-    filled = 0
+    load = 0
     for item in items:
-        if filled >= size:
+        if load >= size:
             if held:
                 yield held
-            held, current, filled = current, [], 0
+            held, current, load = current, [], 0
         current.append(item)
-        filled += places(item)
-    if held and filled < size:
+        load += weight(item)
+    if held and load < size:
         yield held + current
         return
     if held:

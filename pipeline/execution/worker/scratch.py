@@ -1,6 +1,5 @@
 """Folders for files in the making, on the local disk; those of dead processes are removed."""
 
-import fcntl
 import os
 import shutil
 import tempfile
@@ -9,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ...data.local_files import lock
+
 
 def _root() -> Path:
     root = Path(tempfile.gettempdir()) / f"unlearnable-{os.getuid()}"
@@ -16,47 +17,30 @@ def _root() -> Path:
     return root
 
 
-def _try_lock(path: Path) -> int | None:
-    """Return a descriptor that holds the lock of ``path``, or None when a living process has it."""
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # A cleaner may have removed the file between open and lock; then the lock guards nothing.
-        if os.fstat(handle).st_nlink:
-            return handle
-    except BlockingIOError:
-        pass
-    os.close(handle)
-    return None
-
-
 def remove_dead() -> None:
     """Remove the scratch folders whose processes are gone, however they went."""
-    for lock in _root().glob("*.lock"):
-        handle = _try_lock(lock)
-        if handle is not None:
-            shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
-            lock.unlink(missing_ok=True)
-            os.close(handle)
+    for path in _root().glob("*.lock"):
+        with lock(path) as dead:
+            if dead:
+                shutil.rmtree(path.with_suffix(""), ignore_errors=True)
+                path.unlink(missing_ok=True)
 
 
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
-    """Yield an empty folder that is this process's own and vanishes afterwards.
-
-    The kernel drops the folder's lock when the process dies, which holds across containers that
-    share a disk but not their process numbers.
-    """
+    """Yield an empty folder that is this process's own and vanishes afterwards."""
     remove_dead()
-    handle = None
-    while handle is None:
+    while True:
         folder = _root() / uuid.uuid4().hex
-        lock = folder.with_suffix(".lock")
-        handle = _try_lock(lock)
-    try:
-        folder.mkdir()
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        lock.unlink(missing_ok=True)
-        os.close(handle)
+        path = folder.with_suffix(".lock")
+        with lock(path) as held:
+            # A cleaner may have taken the file before it was locked.
+            if not held:
+                continue
+            try:
+                folder.mkdir()
+                yield folder
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+                path.unlink(missing_ok=True)
+            return

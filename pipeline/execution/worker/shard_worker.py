@@ -35,12 +35,12 @@ from .samples import Change, Item, load_sample, publish_sample, stored_format
 from .scratch import scratch_folder
 from .streams import Channel, Prefetch, Sink, ordered_map
 
-# A batch holds the pixels of this many budgets; larger images fill several of its places.
+# A batch holds the pixels of this many budgets; a larger image weighs as much as several.
 _BATCH_BUDGETS = 4
-# So do large files beside them: 128 places hold at most 1.6 GB of files in memory, and 4 GB on the
-# local disk of large files that are passed on.
-_PLACE_BYTES = 3 << 22
-_PLACE_PASSED = 1 << 25
+# So do large files beside it: a batch of weight 128 holds at most 1.6 GB of files in memory, and
+# 4 GB on the local disk of large files that are passed on.
+_UNIT_BYTES = 3 << 22
+_UNIT_PASSED = 1 << 25
 
 _SHARD, _MANIFEST = "shard.tar", "manifest.parquet"
 
@@ -163,12 +163,12 @@ class ShardWorker:
                     if sample is not None:
                         writer.write(sample)
 
-            prefetch = Prefetch(loaded, spec.batch_size, self._places)
+            prefetch = Prefetch(loaded, spec.batch_size, self._weight)
             with (
                 prefetch as items,
-                Sink(write, spec.batch_size, lambda job: self._places(job[0])) as sink,
+                Sink(write, spec.batch_size, lambda job: self._weight(job[0])) as sink,
             ):
-                for index, batch in enumerate(form_batches(items, self._places, spec.batch_size)):
+                for index, batch in enumerate(form_batches(items, self._weight, spec.batch_size)):
                     for job in self._optimise(shard.name, index, batch, result):
                         sink.put(job)
             result.observe(prefetch.channel, sink.channel)
@@ -182,8 +182,8 @@ class ShardWorker:
             result.manifest_sha256, result.manifest_size = manifest.close()
         return result
 
-    def _places(self, item: Item) -> int:
-        """Places of a batch that ``item`` fills."""
+    def _weight(self, item: Item) -> int:
+        """Weight of ``item`` in a batch: 1 for a small image."""
         if item.content is None:
             return 0
         size = self._spec.batch_size
@@ -192,8 +192,8 @@ class ShardWorker:
         pixels = item.content.image.shape[1] * item.content.image.shape[2]
         loads = (
             pixels / max(1, _BATCH_BUDGETS * self._spec.mem.pixel_budget // size),
-            held / _PLACE_BYTES,
-            (sum(member.size for member in members) - held) / _PLACE_PASSED,
+            held / _UNIT_BYTES,
+            (sum(member.size for member in members) - held) / _UNIT_PASSED,
         )
         return min(size, math.ceil(max(loads)))
 
@@ -223,16 +223,16 @@ class ShardWorker:
             yield item, next(changes) if item.content is not None else None
 
     def _changes(self, found: ProtectedBatch, index: int, seed: int) -> Iterator[Change]:
-        for place, delta in enumerate(found.delta):
+        for row, delta in enumerate(found.delta):
             yield Change(
                 delta,
-                found.trigger_ids[place],
-                found.trigger_text[place],
+                found.trigger_ids[row],
+                found.trigger_text[row],
                 batch=index,
                 batch_seed=seed,
                 shuffle_seeds=found.shuffle_seeds,
-                loss_before=_number(found.loss_before[place]),
-                loss_after=_number(found.loss_after[place]),
+                loss_before=_number(found.loss_before[row]),
+                loss_after=_number(found.loss_after[row]),
             )
 
     def _commit(self, task: ShardTask, folder: Path, result: _Pass, started: float) -> LedgerRecord:

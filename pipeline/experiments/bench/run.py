@@ -7,6 +7,7 @@ from functools import partial
 import torch
 
 from ...errors import UsageError
+from ...execution.checks import choose_device
 from .config import BENCH_SECTIONS, BenchConfig
 from .record import Figure, append, here
 
@@ -20,9 +21,7 @@ def run_bench(config: BenchConfig, show: Callable[[str], object] = print) -> lis
     sections = tuple(name for part in config.only for name in part.split(","))
     config = replace(config, only=sections)
     _check(config)
-    device = config.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = choose_device(config.device)
     figures: list[Figure] = []
     threads = torch.get_num_threads()
     torch.set_num_threads(config.torch_threads)

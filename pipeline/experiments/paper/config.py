@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ...execution.options import DeviceOption
+from ...method.config import Precision
 
 Table = Literal["main", "ablation", "transfer", "finetune", "faces"]
 ScaleName = Literal["cpu", "gpu"]
@@ -36,7 +37,7 @@ class PaperConfig(DeviceOption):
     """Results of `evaluate`, or tables' CSV: victims of equal row, seed and settings are taken."""
     init: str | None = None
     """Weights of the model for fine-tuning rows that start from a checkpoint (finetune, faces)."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: Precision = "auto"
     """Arithmetic of the victims: auto is bf16 on a GPU and fp32 on a CPU."""
     threads: int = 1
     """Threads of tensor operations."""

@@ -1,8 +1,6 @@
 """The folder of cells: a record written last makes a cell finished, a lock tells who makes it."""
 
-import fcntl
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -10,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ...data import storage
+from ...data.local_files import lock
 from ...errors import UsageError
 
 _RECORD = "cell.json"
@@ -79,13 +78,5 @@ class Store:
         """Yield whether the cell is this process's to make; the kernel frees it when that dies."""
         folder = self.folder(key)
         storage.make_folder(str(folder))
-        handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield False
-            else:
-                yield True
-        finally:
-            os.close(handle)
+        with lock(folder / ".lock") as mine:
+            yield mine

@@ -149,9 +149,9 @@ def connection(workers: int) -> Iterator[None]:
 def _join(address: str, options: dict[str, Any]) -> None:
     """Connect to a running cluster; ray.init alone tries a dead one for minutes."""
     try:
-        place = urlsplit(address if "://" in address else f"//{address}")
-        if place.hostname and place.port:
-            socket.create_connection((place.hostname, place.port), _PROBE_SECONDS).close()
+        parts = urlsplit(address if "://" in address else f"//{address}")
+        if parts.hostname and parts.port:
+            socket.create_connection((parts.hostname, parts.port), _PROBE_SECONDS).close()
         ray.init(**options)
     except (OSError, RuntimeError, ValueError, RayError) as error:
         reason = " ".join(str(error).split())[:300]

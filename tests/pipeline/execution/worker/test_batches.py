@@ -7,9 +7,9 @@ import pytest
 from unlearnable.pipeline.execution.worker.batches import form_batches
 
 
-def sizes(places: list[int], size: int) -> list[int]:
-    batches = list(form_batches(places, lambda p: p, size))
-    assert [p for batch in batches for p in batch] == places
+def sizes(weights: list[int], size: int) -> list[int]:
+    batches = list(form_batches(weights, lambda p: p, size))
+    assert [p for batch in batches for p in batch] == weights
     return [len(batch) for batch in batches]
 
 
@@ -21,7 +21,7 @@ def test_a_short_last_batch_joins_the_one_before(count: int, expected: list[int]
     assert sizes([1] * count, 4) == expected
 
 
-def test_quarantined_items_ride_along_without_a_place() -> None:
+def test_quarantined_items_ride_along_without_weight() -> None:
     assert sizes([0, 1, 0, 1, 0, 1, 1, 0, 0], 2) == [4, 5]
     assert sizes([0, 0, 0], 2) == [3]
 
