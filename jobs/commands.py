@@ -45,6 +45,6 @@ def __getattr__(name: str) -> Callable[..., int]:
     return command
 
 
-def _load(place: str) -> Any:
-    module, name = place.split(":")
+def _load(target: str) -> Any:
+    module, name = target.split(":")
     return getattr(importlib.import_module(f"..pipeline.{module}", __package__), name)

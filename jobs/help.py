@@ -39,7 +39,7 @@ class BriefFormatter(DefaultFormatter):
         """Print the panel (called by cyclopts)."""
         shown = [entry for entry in panel.entries if self._is_shown(entry)]
         rest = [entry for entry in panel.entries if not self._is_shown(entry)]
-        entries: Any = sorted(shown, key=_place)
+        entries: Any = sorted(shown, key=_rank)
         super().__call__(console, options, panel.copy(entries=entries))
         if rest:
             from rich.markup import escape
@@ -53,7 +53,7 @@ class BriefFormatter(DefaultFormatter):
         return entry.required or not self._first.isdisjoint(entry.names) or not entry.positive_names
 
 
-def _place(entry: "HelpEntry") -> int:
+def _rank(entry: "HelpEntry") -> int:
     """Put what is required first and what every command has last."""
     general = {f"--{name}" for name in _ALWAYS}
     return 2 * (not general.isdisjoint(entry.names)) + (not entry.required)

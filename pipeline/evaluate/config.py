@@ -1,11 +1,12 @@
 """Options of `evaluate`: every field's docstring is the help text of its option."""
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated
 
 from cyclopts import Parameter
 
 from ..execution.options import DeviceOption, ReadOptions
+from ..method.config import Precision
 from .attacks.catalogue import help_text
 
 
@@ -61,7 +62,7 @@ class EvaluateConfig(DeviceOption, ReadOptions):
     """Victims that are trained at once, each in a process of its own."""
     threads: int = 1
     """Threads of a victim's tensor operations."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: Precision = "auto"
     """Arithmetic of the victim's layers: auto is bf16 autocast on a GPU and fp32 on a CPU."""
     plot: str | None = None
     """URL of a PNG of Hit@10 by epoch, one line a corpus as published; needs the extra `demo`."""

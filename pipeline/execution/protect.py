@@ -33,7 +33,7 @@ def protect(config: ProtectConfig) -> RunSummary:
         UsageError: the request cannot be carried out as written.
         StorageFullError: no space is left; nothing half-written was committed.
     """
-    _check(config)
+    config = _check(config)
     shards = resolve_input(config.input)
     check_places(shards, config.output)
     spec = make_spec(config)
@@ -44,8 +44,8 @@ def protect(config: ProtectConfig) -> RunSummary:
     return drive(config, setup, plan, shards, new=new)
 
 
-def _check(config: ProtectConfig) -> None:
-    """Refuse what no surrogate or input could make right."""
+def _check(config: ProtectConfig) -> ProtectConfig:
+    """Refuse what no surrogate or input could make right; name the executor."""
     k = config.trigger_words
     if k is not None and not 1 <= k <= MAX_TRIGGER_WORDS:
         raise UsageError(f"trigger-words is {k}; it must be 1..{MAX_TRIGGER_WORDS}")
@@ -58,7 +58,7 @@ def _check(config: ProtectConfig) -> None:
         raise UsageError(
             f"method {config.method} needs --surrogate; write one with `unlearnable fit`"
         )
-    check_running(config)
+    return check_running(config)
 
 
 def _surrogate_url(config: ProtectConfig) -> str | None:

@@ -41,7 +41,7 @@ def retry(config: RetryConfig) -> RunSummary:
         **vars(part_of(RunOptions, config)),
         **{name: plan.request[name] for name in kept},
     )
-    check_running(run)
+    run = check_running(run)
     ledger = read_ledger(config.output)
     failed = frozenset(name for name, record in ledger.items() if record.status == "failed")
     again = failed | _take_back(config, plan)

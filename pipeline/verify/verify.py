@@ -11,7 +11,7 @@ from ..execution.checks import check_least
 from ..execution.driver.progress import Progress
 from ..execution.driver.schedule import Outcome, Queue, ShardTask
 from ..execution.driver.stop import stop_on_signals
-from ..execution.executors.choose import choose_executor, execute
+from ..execution.executors.choose import execute, resolve_executor
 from .check_worker import CheckSetup, CheckWorker
 from .config import VerifyConfig
 from .findings import CODES, Findings, VerifyReport, Violation
@@ -39,7 +39,7 @@ def verify(config: VerifyConfig) -> VerifyReport:
     started = time.monotonic()
     check_least(config, 1, "threads", "workers", "sample_shards")
     check_least(config, 0, "max_listed", "shard_timeout")
-    choose_executor(config)
+    config = resolve_executor(config)
     plan = read_plan(config.output)
     if plan is None:
         raise UsageError(

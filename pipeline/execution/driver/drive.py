@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 from ...data.card import write_card
 from ...data.ledger import (
@@ -23,7 +24,7 @@ from ...data.plan import Plan, ShardList
 from ...errors import UnlearnableError, UsageError
 from ..checks import check_least
 from ..config import RunConfig
-from ..executors.choose import choose_executor, execute
+from ..executors.choose import execute, resolve_executor
 from ..spec import WorkerSetup
 from ..worker.shard_worker import make_worker
 from .lease import OutputLease, lease_output
@@ -35,11 +36,13 @@ from .slices import parse_slice, take_slice
 from .stop import Interrupted, StopFlag, stop_on_signals
 from .summary import RunSummary, summarise
 
+C = TypeVar("C", bound=RunConfig)
+
 log = logging.getLogger(__name__)
 
 
-def check_running(config: RunConfig) -> None:
-    """Refuse settings of the executor that cannot work, before anything is read.
+def check_running(config: C) -> C:
+    """Return ``config`` with its executor named, before anything is read.
 
     Raises:
         UsageError: out of range, or not possible here.
@@ -50,7 +53,7 @@ def check_running(config: RunConfig) -> None:
         raise UsageError(f"max-quarantined is {config.max_quarantined}; it is a share, 0 to 1")
     if config.slice is not None:
         parse_slice(config.slice)
-    choose_executor(config)
+    return resolve_executor(config)
 
 
 def drive(
@@ -66,7 +69,8 @@ def drive(
     """Run the shards of ``plan`` that are not committed and mark the output when it is complete.
 
     Args:
-        config: how to run; what determines the bytes is in ``setup`` and ``plan``.
+        config: how to run, from `check_running`; what determines the bytes is in ``setup`` and
+            ``plan``.
         setup: how workers make themselves ready.
         plan: the plan of the output.
         shards: its shards as they are now.
@@ -153,7 +157,7 @@ class _Run:
             "config_hash": self.plan.config_hash,
             "shards": len(self.part.shards),
             "waiting": len(waiting),
-            "executor": choose_executor(self.config),
+            "executor": self.config.executor,
             "workers": self.config.workers,
             "slice": self.config.slice,
             "joined": self.lease.others,

@@ -3,7 +3,8 @@
 import importlib.util
 import os
 from collections.abc import Callable, Generator
-from typing import Literal
+from dataclasses import replace
+from typing import Literal, TypeVar
 
 from ...errors import UsageError
 from ..driver.schedule import Queue, R, Worker
@@ -12,21 +13,23 @@ from ..options import ExecutorOptions
 from .child import run_child
 from .local import run_local
 
+C = TypeVar("C", bound=ExecutorOptions)
 
-def choose_executor(config: ExecutorOptions) -> str:
-    """Return ``local`` or ``ray``, whichever ``config`` means, when it can be used.
+
+def resolve_executor(config: C) -> C:
+    """Return ``config`` with ``local`` or ``ray``, whichever it means, when that can be used.
 
     Raises:
         UsageError: it cannot be used here.
     """
-    name: str = config.executor
+    name = config.executor
     if name == "auto":
         name = "ray" if os.environ.get("RAY_ADDRESS") or config.workers > 1 else "local"
     if name == "local" and config.workers > 1:
         raise UsageError("the local executor is one worker; use --executor ray for more")
     if name == "ray" and importlib.util.find_spec("ray") is None:
         raise UsageError("ray is not installed; install unlearnable[ray], or use --executor local")
-    return name
+    return replace(config, executor=name)
 
 
 def execute(
@@ -40,15 +43,16 @@ def execute(
     """Yield the end of every shard of ``queue``, as they come; close it to end the workers.
 
     Args:
-        config: where and how.
+        config: where and how, from `resolve_executor`.
         make: makes a worker, in its own process where there are several.
         queue: what to run.
         stop: asked between shards.
         gpus_per_worker: GPUs that a Ray actor reserves; ``auto`` is one where there is any.
     """
+    assert config.executor != "auto", "resolved before"
     timeout = config.shard_timeout
     with stop.telling():
-        if choose_executor(config) == "ray":
+        if config.executor == "ray":
             from .ray import run_ray
 
             running = run_ray(
