@@ -22,7 +22,7 @@ from .config import PaperConfig
 _BLOCK = 1 << 20
 
 
-def read_inputs(config: PaperConfig, cache: Path) -> Inputs:
+def find_inputs(config: PaperConfig, cache: Path) -> Inputs:
     """Read the corpora once; what they hold is remembered in ``cache`` until a shard changes.
 
     Raises:

@@ -14,7 +14,7 @@ from ...plotting import require_matplotlib
 from . import tables
 from .cells import Cell, Victim, with_needs
 from .config import PaperConfig
-from .inputs import read_inputs
+from .inputs import find_inputs
 from .render import Line, write_table
 from .store import Store
 from .work import Maker, title_of
@@ -53,7 +53,7 @@ def paper(config: PaperConfig) -> PaperSummary:
     every = tables.victims_of(config)
     wanted = tables.wanted(config, every)
     store = Store(config.output)
-    inputs = read_inputs(config, store.root / "corpora.json")
+    inputs = find_inputs(config, store.root / "corpora.json")
     maker = Maker(config, inputs, store)
     measured = _measured(config, wanted)
     cells = with_needs([v for v in wanted if (v.row, v.seeds[0]) not in measured])

@@ -20,7 +20,7 @@ from unlearnable.pipeline.evaluate.results_csv import read_victims
 from unlearnable.pipeline.experiments.paper import run, tables
 from unlearnable.pipeline.experiments.paper.cells import Copy, Fit, Victim, with_needs
 from unlearnable.pipeline.experiments.paper.config import PaperConfig
-from unlearnable.pipeline.experiments.paper.inputs import read_inputs
+from unlearnable.pipeline.experiments.paper.inputs import find_inputs
 from unlearnable.pipeline.experiments.paper.store import Store
 from unlearnable.pipeline.experiments.paper.tables import SCALES, victims_of
 
@@ -87,7 +87,7 @@ def test_cells_are_named_by_content_and_settings(
     config: PaperConfig, corpus: Path, tmp_path: Path
 ) -> None:
     def keys(config: PaperConfig) -> set[str]:
-        inputs = read_inputs(run._resolved(config), tmp_path / "facts.json")
+        inputs = find_inputs(run._resolved(config), tmp_path / "facts.json")
         return {inputs.key(cell) for cell in with_needs(victims_of(run._resolved(config)))}
 
     before = keys(config)
