@@ -38,7 +38,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Machine:
-    """The machine that a bench ran on, and when."""
+    """Where and when a bench ran."""
 
     time: str
     device: str
