@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ..execution.options import ExecutorOptions, PixelLimit
+from ..execution.options import ExecutorOptions, PixelLimit, RecordOption
 
 
 @dataclass(frozen=True)
@@ -12,7 +12,7 @@ class _Output:
 
 
 @dataclass(frozen=True, kw_only=True)
-class VerifyConfig(ExecutorOptions, PixelLimit, _Output):
+class VerifyConfig(ExecutorOptions, PixelLimit, RecordOption, _Output):
     """Check every promise of a protected copy from its published files alone."""
 
     against: str | None = None

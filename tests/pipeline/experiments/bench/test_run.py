@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from unlearnable.pipeline.errors import UsageError
-from unlearnable.pipeline.experiments.bench.config import BENCH_SECTIONS, BenchConfig
 from unlearnable.pipeline.experiments.bench import run as bench
 from unlearnable.pipeline.experiments.bench.chart import GOALS, against_goals
+from unlearnable.pipeline.experiments.bench.config import BENCH_SECTIONS, BenchConfig
 from unlearnable.pipeline.experiments.bench.record import (
     Figure,
     append,
