@@ -130,8 +130,8 @@ def test_a_surrogate_that_moved_is_named(corpus: Path, surrogate: str, tmp_path:
 
 
 def test_another_release_is_refused(broken: tuple[ProtectConfig, Path]) -> None:
-    plan = read_plan(broken[0].output)
+    plan = read_plan(str(kept(Path(broken[0].output))))
     assert plan is not None
-    write_plan(broken[0].output, replace(plan, version="0.0.1"))
+    write_plan(str(kept(Path(broken[0].output))), replace(plan, version="0.0.1"))
     with pytest.raises(UsageError, match=r"begun by release 0\.0\.1"):
         retry(RetryConfig(broken[0].output))
