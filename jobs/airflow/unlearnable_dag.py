@@ -88,6 +88,7 @@ FITTED = "{{ params.surrogate or params.target ~ '/surrogate/' ~ ds }}"
 COPY = "{{ params.target }}/protected/{{ ds }}"
 # What undoes the protection lies apart from what is published.
 RECORD = ("--record", "{{ params.target }}/record/{{ ds }}")
+OWNER = ("--owner", "{{ params.owner }}")
 
 PARAMS = {
     "source": Param(SOURCE, type="string", description="What arrives; a folder for each day"),
@@ -132,16 +133,7 @@ with DAG(
     )
     protect = UnlearnableOperator(
         task_id="protect",
-        arguments=[
-            "protect",
-            SHARDS,
-            COPY,
-            *RECORD,
-            "--surrogate",
-            FITTED,
-            "--owner",
-            "{{ params.owner }}",
-        ],  # fmt: skip
+        arguments=["protect", SHARDS, COPY, *RECORD, "--surrogate", FITTED, *OWNER],
         options="protect_options",
         trigger_rule=TriggerRule.NONE_FAILED,
     )
