@@ -17,7 +17,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
-from runs import kept
+from runs import kept, place
 
 from unlearnable.pipeline.data import storage
 from unlearnable.pipeline.errors import UsageError
@@ -40,7 +40,7 @@ def digests(output: Path) -> dict[str, str]:
     files = [
         *output.glob("*.tar"),
         *kept(output).glob("manifest/*.parquet"),
-        *(output / name for name in ("_SUCCESS", "index.json", "_plan.parquet", "README.md")),
+        *(place(output, name) for name in ("_SUCCESS", "index.json", "_plan.parquet", "README.md")),
     ]
     return {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
 
