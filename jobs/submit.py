@@ -61,11 +61,16 @@ def submit(config: Annotated[SubmitConfig, Parameter(name="*")]) -> int:
         details = jobs.follow(job, at_most=config.stop_seconds + 30)
         stopped = stop.exit_code
     was_complete = before is not None and before.exit_code == 0
-    return _exit_code(details, output, record, was_complete=was_complete, stopped=stopped)
+    return _exit_code(details, output, was_complete=was_complete, stopped=stopped, record=record)
 
 
 def _exit_code(
-    details: Any, output: str | None, record: str | None, *, was_complete: bool, stopped: int
+    details: Any,
+    output: str | None,
+    *,
+    was_complete: bool,
+    stopped: int,
+    record: str | None = None,
 ) -> int:
     """Return the exit code of the whole, the driver's own where it told one that counts.
 

@@ -25,7 +25,7 @@ TABLE, STATS = SIDECARS = (".parquet", "_stats.json")
 """What their names add to the shard's."""
 
 MANIFEST_COLUMNS = (
-    "key", "status", "reason", "input_sha256", "output_sha256", "width", "height", "trigger_text",
+    "key", "status", "reason", "output_sha256", "width", "height", "trigger_text",
 )  # fmt: skip
 """What they are made from."""
 
@@ -180,7 +180,7 @@ def column_value(name: str, value: Any, row: Mapping[str, Any]) -> Any:
     if name in ("width", "height"):
         return row[name]
     if name == "sha256":
-        return row["output_sha256"] or row["input_sha256"]
+        return row["output_sha256"]
     return value if name in ("status", "error_message") else _captions(value, row["trigger_text"])
 
 

@@ -77,8 +77,11 @@ def publish(config: PublishConfig) -> Publication:
     index_url = storage.join(output, INDEX_NAME)
     index = storage.read_bytes(index_url) if storage.exists(index_url) else b""
     digest = hashlib.sha256(index).hexdigest()
-    _refuse_leaks(output, plan, digest)
-    if not _is_index(index, plan, ledger):
+    mark_of = (
+        storage.read_bytes(storage.join(output, SUCCESS_NAME)).decode(errors="replace").strip()
+    )
+    _refuse_leaks(output, plan, mark_of)
+    if not _is_index(index, plan, ledger) or mark_of != digest:
         raise ViolationError(f"{index_url} is not what the ledger says; run protect again")
     shards = json.loads(index)["shardlist"]
     samples = sum(shard["nsamples"] for shard in shards)
@@ -92,10 +95,10 @@ def publish(config: PublishConfig) -> Publication:
     return Publication(output, digest, len(shards), samples, new)
 
 
-def _refuse_leaks(output: str, plan: Plan, digest: str) -> None:
+def _refuse_leaks(output: str, plan: Plan, mark: str) -> None:
     hashes = {plan.config_hash, str(plan.config.get("surrogate_sha256") or plan.config_hash)}
     names = {f"{shard.name}.tar" for shard in plan.shards}
-    leaks = list(islice(find_leaks(output, names, hashes, {digest}), _SHOWN))
+    leaks = list(islice(find_leaks(output, names, hashes, {mark}), _SHOWN))
     if leaks:
         raise ViolationError(
             f"{output} must not be published: {'; '.join(leaks)}. Move manifest/, _ledger/, _log/, "
@@ -112,15 +115,14 @@ def _check_complete(output: str, record: str, plan: Plan, ledger: Records) -> No
             f"{output} is not complete: {len(missing)} of {len(plan.shards)} shards are missing"
             f"{', e.g. ' + missing[0] if missing else ''}; run protect again, then verify"
         )
-    manifests = storage.join(record, MANIFEST_DIR)
-    for folder, end in ((output, ".tar"), (manifests, ".parquet")):
-        there = set(storage.list_names(folder))
+    for base, folder, end in ((output, "", ".tar"), (record, MANIFEST_DIR, ".parquet")):
+        there = set(storage.list_names(storage.join(base, folder) if folder else base))
         gone = [shard.name + end for shard in plan.shards if shard.name + end not in there]
         if gone:
             raise ViolationError(
                 f"{output}: {len(gone)} committed files are gone, e.g. "
-                f"{storage.join(folder, gone[0])}; copy them back, or delete their records in "
-                f"{storage.join(record, LEDGER_DIR)} and run protect again"
+                f"{storage.join(folder, gone[0]) if folder else gone[0]}; copy them back, or "
+                f"delete their records in {storage.join(record, LEDGER_DIR)} and run protect again"
             )
 
 
