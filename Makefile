@@ -67,7 +67,7 @@ bench: $(ENVIRONMENT)
 
 bench-gpu: $(ENVIRONMENT)
 	for model in RN50 ViT-B-32; do \
-		$(BIN)/unlearnable bench --device cuda --model $$model --only startup,method,io,limit \
+		$(BIN)/unlearnable bench --device cuda --model $$model --only method,io,limit \
 			--samples 512 --record docs/results/bench-gpu.csv || exit 1; \
 	done
 	$(BIN)/unlearnable bench --device cuda --only kernels \

@@ -71,7 +71,7 @@ def flickr8k(
             test=Flickr_8k.testImages.txt; what none names is train, unless train has a list.
         samples_per_shard: Samples in a shard.
     """
-    from ..pipeline.data.corpora.flickr8k import build_flickr8k
+    from ..pipeline.data.corpora.flickr import build_flickr8k
 
     return _tell(out, build_flickr8k(src, out, splits, samples_per_shard))
 
@@ -89,7 +89,7 @@ def flickr30k(
             what none names is train, unless train has a list.
         samples_per_shard: Samples in a shard.
     """
-    from ..pipeline.data.corpora.flickr30k import build_flickr30k
+    from ..pipeline.data.corpora.flickr import build_flickr30k
 
     return _tell(out, build_flickr30k(src, out, splits, samples_per_shard))
 

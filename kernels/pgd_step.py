@@ -213,8 +213,8 @@ def _step_kernel(  # type: ignore[no-untyped-def]
     inside = lane < tl.minimum(plane - first, block).to(tl.int32)
     level = tl.load(image + base + lane, mask=inside, other=0).to(tl.int32)
     value = tl.load(delta + base + lane, mask=inside, other=0).to(tl.int32)
-    slope = tl.load(gradient + base + lane, mask=inside, other=0).to(tl.float32)
-    value = tl.where(slope > 0, value - step, tl.where(slope < 0, value + step, value))
+    pull = tl.load(gradient + base + lane, mask=inside, other=0).to(tl.float32)
+    value = tl.where(pull > 0, value - step, tl.where(pull < 0, value + step, value))
     value = tl.minimum(tl.maximum(value, -epsilon), epsilon)
     value = tl.minimum(tl.maximum(value, -level), 255 - level)
     if has_code:

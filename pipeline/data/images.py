@@ -8,7 +8,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from ..errors import SampleError, UsageError
-from .limits import MAX_PIXELS
+from .limits import LONGEST, MAX_PIXELS
 from .members import IMAGE_EXTS, Member, last_ext
 from .shards import Sample
 
@@ -120,10 +120,15 @@ def fit_square(pixels: Pixels, size: int) -> Pixels:
     """Resize the shorter side of uint8 [H, W, 3] to ``size`` (antialiased bicubic), crop it.
 
     This is open_clip's evaluation transform; a picture that already has the size is left as it is.
+    Of a long strip only the middle is resized: it would take memory by its aspect ratio.
     """
     height, width = pixels.shape[:2]
     if (height, width) == (size, size):
         return pixels
+    if (most := LONGEST * min(height, width)) < max(height, width):
+        top, left = max(0, height - most) // 2, max(0, width - most) // 2
+        pixels = pixels[top : top + most, left : left + most]
+        height, width = pixels.shape[:2]
     scale = size / min(height, width)
     new_width, new_height = max(size, round(width * scale)), max(size, round(height * scale))
     image = Image.fromarray(pixels)

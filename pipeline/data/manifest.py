@@ -5,7 +5,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import MISSING, asdict, dataclass, fields
 from types import TracebackType
@@ -183,16 +183,6 @@ class ManifestWriter:
         self._waiting.clear()
         with storage.explained(self._path):
             self._parquet.write_table(table)
-
-
-def write_manifest(
-    path: str | os.PathLike[str], rows: Iterable[ManifestRow], metadata: Mapping[str, str]
-) -> tuple[str, int]:
-    """Write all ``rows`` to one manifest; return its (sha256, size in bytes)."""
-    with ManifestWriter(path, metadata) as writer:
-        for row in rows:
-            writer.write(row)
-        return writer.close()
 
 
 class ManifestReader:

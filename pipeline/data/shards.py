@@ -116,9 +116,8 @@ def open_shard(
 class ShardReader:
     """Iterate once over the samples of a tar stream, holding one sample at a time.
 
-    After exhaustion ``sha256`` and ``size`` describe the whole input, and ``ignored`` counts the
-    files that belong to no sample; they are those that WebDataset passes over too: names without
-    an extension, hidden files, ``__metadata__``.
+    After exhaustion ``sha256`` and ``size`` describe the whole input. Files that belong to no
+    sample are passed over: names without an extension, hidden files, ``__metadata__``.
 
     Raises (while iterating):
         ShardError: repeated or interleaved keys, and what :class:`TarStream` raises.
@@ -135,7 +134,6 @@ class ShardReader:
         self._name = name
         self._limits = limits
         self._folder = folder
-        self.ignored = 0
 
     @property
     def sha256(self) -> str:
@@ -175,7 +173,6 @@ class ShardReader:
         for entry in self._tar:
             names = split_name(entry.name)
             if names is None:
-                self.ignored += 1
                 continue
             key, ext = names
             if current is None or key != current.key:

@@ -21,7 +21,7 @@ from . import storage
 
 log = logging.getLogger(__name__)
 
-TABLE, STATS = SIDECARS = (".parquet", "_stats.json")
+SIDECARS = (TABLE := ".parquet", "_stats.json")
 """What their names add to the shard's."""
 
 MANIFEST_COLUMNS = (

@@ -5,6 +5,7 @@ import logging
 import os
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -101,16 +102,11 @@ class Corpora:
                 for rows, found in blocks(pairs)
             )
             return with_pixels(pairs, self._new_path(), pixels)
-        inputs = Inputs(
-            attack.value or 0,
-            _SEED,
-            self._new_path(),
-            self._device,
-            self._config.threads,
-            None if line.clean_url is None else self.published(line.clean_url),
-            step.trigger,
-            line.is_rest,
-        )
+        known: dict[str, Any] = {"trigger": step.trigger, "is_rest": line.is_rest}
+        if line.clean_url is not None:
+            known["clean"] = self.published(line.clean_url)
+        value, path = attack.value or 0, self._new_path()
+        inputs = Inputs(value, _SEED, path, self._device, self._config.threads, **known)
         if stage == "captions":
             return replace(pairs, captions=run(pairs, inputs))
         attacked: Pairs = run(pairs, inputs)

@@ -9,12 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..data import storage
 from ..data.captions import read_captions
-from ..data.images import decode, image_member
+from ..data.images import decode, fit_square, image_member
 from ..data.plan import ShardInput, resolve_input
 from ..data.shards import Sample, open_shard
 from ..errors import SampleError, ShardError, UsageError
@@ -241,20 +240,8 @@ def _samples(shard: ShardInput) -> Iterator[Sample]:
 
 def _load(sample: Sample, config: FitRunConfig, side: int) -> tuple[Tensor, list[str]]:
     captions = read_captions(sample, config.caption_fields)
-    pixels = decode(image_member(sample).data, config.max_pixels).pixels
-    return square(torch.from_numpy(pixels.transpose(2, 0, 1).copy()), side), captions
-
-
-def square(image: Tensor, side: int) -> Tensor:
-    """Resize the shorter side of ``image`` (uint8 [3, H, W]) to ``side`` and cut out the centre."""
-    height, width = image.shape[1:]
-    if (height, width) == (side, side):
-        return image
-    scale = side / min(height, width)
-    new = (max(side, round(height * scale)), max(side, round(width * scale)))
-    resized = F.interpolate(image[None].float(), size=new, mode="bicubic", antialias=True)[0]
-    top, left = (new[0] - side) // 2, (new[1] - side) // 2
-    return resized[:, top : top + side, left : left + side].round().clamp(0, 255).to(torch.uint8)
+    pixels = fit_square(decode(image_member(sample).data, config.max_pixels).pixels, side)
+    return torch.from_numpy(pixels.transpose(2, 0, 1).copy()), captions
 
 
 def _log_progress(phase: str, done: int, total: int) -> None:

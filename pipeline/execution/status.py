@@ -171,12 +171,7 @@ def run_status(output: str, record: str | None = None) -> StatusReport:
 
 @dataclass(frozen=True)
 class ShardStatus:
-    """What the ledger says of one shard.
-
-    Attributes:
-        record: its record.
-        input: URL that it was read from.
-    """
+    """What the ledger says of one shard, and the URL that it was read from."""
 
     record: LedgerRecord
     input: str

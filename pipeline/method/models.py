@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 Tokenizer = Callable[[list[str]], Tensor]
 
+# Longer sides of an image, in shorter ones, that are resized.
+_LONGEST = 8
 _CONFIG_DIR = Path(__file__).parent / "architectures"
 
 
@@ -139,6 +141,10 @@ def to_model_input(images: Tensor, spec: ModelSpec) -> Tensor:
         float32 [B, 3, S, S] with S = ``spec.image_size``, channels last in memory.
     """
     size = spec.image_size
+    most = _LONGEST * min(images.shape[-2:])
+    skip = [max(0, side - most) // 2 for side in images.shape[-2:]]
+    # Of a long strip only the middle is resized: it would take memory by its aspect ratio.
+    images = images[..., skip[0] : skip[0] + most, skip[1] : skip[1] + most]
     height, width = images.shape[-2:]
     pixels = images.float()
     if (height, width) != (size, size):

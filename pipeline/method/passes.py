@@ -25,7 +25,7 @@ class Passes:
 
     @staticmethod
     def weigh(forward: float, backward: float) -> float:
-        """Forward+backward passes, a forward alone counted as a third (DESIGN section 8)."""
+        """Forward+backward passes, a forward alone counted as a third."""
         return forward / 3 + backward * 2 / 3
 
     def add(self, other: "Passes") -> None:

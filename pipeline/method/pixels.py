@@ -126,25 +126,25 @@ class PixelBatch:
             epsilon: bound, 8-bit levels.
             codes: one tensor a group, or None.
         """
-        (slope,) = gradients
+        (gradient,) = gradients
         for index, members in enumerate(self.members):
             image, delta = self.images[index], self.deltas[index]
             code = None if codes is None else codes[index]
             if not self._seen_whole:
-                own = self._pull(index, slope[members])
+                own = self._pull(index, gradient[members])
                 self.deltas[index] = pgd_step(image, delta, own, step, epsilon, code)
                 continue
             mean, std = self.spec.mean, self.spec.std
             moved, seen = pgd_step_input(
-                image, delta, slope, step, epsilon, mean, std, code=code, dtype=self.dtype
+                image, delta, gradient, step, epsilon, mean, std, code=code, dtype=self.dtype
             )
             self.deltas[index], self._ahead = moved, (moved, seen, _changes(moved))
 
-    def _pull(self, group: int, slope: Tensor) -> Tensor:
-        """Take the gradient ``slope`` by the model's input on to a group's own pixels."""
+    def _pull(self, group: int, gradient: Tensor) -> Tensor:
+        """Take the gradient ``gradient`` by the model's input on to a group's own pixels."""
         with torch.enable_grad():
             seen, pixels = self._view(group)
-            (own,) = torch.autograd.grad(seen, pixels, slope)
+            (own,) = torch.autograd.grad(seen, pixels, gradient)
         return own
 
     def _view(self, group: int) -> tuple[Tensor, Tensor]:

@@ -17,13 +17,14 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from manifests import write_manifest
 
 from unlearnable.pipeline.data.captions import read_captions, strip_trigger, with_trigger
 from unlearnable.pipeline.data.card import check_card
 from unlearnable.pipeline.data.expand import expand_braces
 from unlearnable.pipeline.data.images import decode, encode
 from unlearnable.pipeline.data.ledger import LedgerRecord, read_ledger, read_record
-from unlearnable.pipeline.data.manifest import ManifestRow, open_manifest, write_manifest
+from unlearnable.pipeline.data.manifest import ManifestRow, open_manifest
 from unlearnable.pipeline.data.plan import Plan, ShardInput, config_hash, read_plan, write_plan
 from unlearnable.pipeline.data.shards import (
     Limits,

@@ -224,7 +224,7 @@ BAD_SHARDS: dict[str, tuple[bytes, str]] = {
     "cut on a boundary": (WHOLE[: WHOLE.rindex(b"b2.txt")], "no end marker; copy the shard again"),
     "no tar": (b"<html>no such page</html>" * 99, "not a tar"),
     "empty file": (b"", "(empty|truncated|not a tar).*shard"),
-    "repeated key": (packed([*ONE, *ONE[1:]]), "'b1' is repeated.*make keys unique"),
+    "repeated key": (packed([*ONE, *ONE[1:]]), "'b1.txt' is repeated.*make keys unique"),
     "interleaved keys": (
         packed([ONE[0], *good("b2"), ONE[1]]),
         "'b1' comes back after other keys.*next to each other",

@@ -14,7 +14,6 @@ from .source import check_text, image_names, plain_key, read_image
 from .tables import CaptionRow
 
 TRAIN = "train"
-FLICKR_TERMS = "non-commercial research and education only; the photos belong to their owners"
 
 log = logging.getLogger(__name__)
 

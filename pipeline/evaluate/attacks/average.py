@@ -7,4 +7,4 @@ from .inputs import Inputs
 
 def run(pairs: Pairs, inputs: Inputs) -> Pairs:
     """Subtract what the published pictures themselves give away."""
-    return average(pairs, inputs.path, *inputs.known_trigger)
+    return average(pairs, inputs.path, *inputs.trigger)

@@ -7,4 +7,4 @@ from .inputs import Inputs
 
 def run(pairs: Pairs, inputs: Inputs) -> Pairs:
     """Subtract what the fine parts of the published pictures give away."""
-    return average(pairs, inputs.path, *inputs.known_trigger, highpass=True)
+    return average(pairs, inputs.path, *inputs.trigger, highpass=True)

@@ -7,10 +7,10 @@ from .inputs import Inputs
 
 def run(pairs: Pairs, inputs: Inputs) -> Pairs:
     """Subtract what the differences from leaked originals give away."""
-    words, epsilon = inputs.known_trigger
+    words, epsilon = inputs.trigger
     return average_leaked(
         pairs,
-        inputs.known_clean,
+        inputs.clean,
         inputs.path,
         words=words,
         epsilon=epsilon,

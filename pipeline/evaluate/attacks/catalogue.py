@@ -111,11 +111,7 @@ KINDS: dict[str, Kind] = {
 
 @dataclass(frozen=True)
 class Attack:
-    """One attack with its argument; ``value`` is None where it takes none or the manifest has it.
-
-    The argument of ``strip-trigger`` and of the averages but ``average-leaked`` is the number of
-    trigger words, of ``purify`` and ``average-leaked`` the number of leaked pairs.
-    """
+    """One attack; its argument is None where it takes none or the manifest has it."""
 
     name: str
     value: float | None = None

@@ -25,8 +25,8 @@ class Inputs:
         path: raw file for new pixels.
         device: where a network is trained.
         threads: of tensor operations.
-        clean: the unprotected corpus, for attacks that need ``clean``.
-        trigger: for attacks that need ``trigger``.
+        clean: the unprotected corpus, for attacks that need ``clean``; else unset.
+        trigger: for attacks that need ``trigger``; else unset.
         is_rest: the corpus is the unprotected one, of which the attack leaves a control.
     """
 
@@ -35,18 +35,6 @@ class Inputs:
     path: str
     device: torch.device
     threads: int = 1
-    clean: Pairs | None = None
-    trigger: Trigger | None = None
+    clean: Pairs = None  # type: ignore[assignment]
+    trigger: Trigger = None  # type: ignore[assignment]
     is_rest: bool = False
-
-    @property
-    def known_clean(self) -> Pairs:
-        """The unprotected corpus, which the attack's line in the catalogue asks for."""
-        assert self.clean is not None, "the catalogue says that the attack needs it"
-        return self.clean
-
-    @property
-    def known_trigger(self) -> Trigger:
-        """The trigger, which the attack's line in the catalogue asks for."""
-        assert self.trigger is not None, "the catalogue says that the attack needs it"
-        return self.trigger

@@ -47,7 +47,7 @@ def run(pairs: Pairs, inputs: Inputs) -> Pairs:
     """Clean every picture with a denoiser trained on leaked pairs."""
     return purify(
         pairs,
-        inputs.known_clean,
+        inputs.clean,
         inputs.path,
         count=round(inputs.value),
         seed=inputs.seed,

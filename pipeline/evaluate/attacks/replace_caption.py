@@ -10,5 +10,5 @@ def run(pairs: Pairs, inputs: Inputs) -> list[list[str]]:
     Raises:
         UsageError: an image that the unprotected corpus does not have.
     """
-    clean = inputs.known_clean
+    clean = inputs.clean
     return [list(clean.captions[row]) for row in matching(pairs, clean)]

@@ -13,7 +13,7 @@ def run(pairs: Pairs, inputs: Inputs) -> Pairs:
     """Protect a share of the samples; of the unprotected corpus keep the rest alone."""
     if inputs.is_rest:
         return rest_of_share(pairs, inputs.value, inputs.path, inputs.seed)
-    return share(pairs, inputs.known_clean, inputs.value, inputs.path, inputs.seed)
+    return share(pairs, inputs.clean, inputs.value, inputs.path, inputs.seed)
 
 
 def share(pairs: Pairs, clean: Pairs, percent: float, path: str, seed: int) -> Pairs:

@@ -6,7 +6,7 @@ from .inputs import Inputs
 
 def run(pairs: Pairs, inputs: Inputs) -> list[list[str]]:
     """Remove as many words as a trigger has; a caption that has no more becomes empty."""
-    count = inputs.known_trigger.words
+    count = inputs.trigger.words
 
     def rest(text: str) -> str:
         parts = text.split(maxsplit=count)

@@ -96,7 +96,7 @@ def _hotflip(device: str, batch: int, positions: int, words: int) -> Iterator[Fi
 
     ours = partial(hotflip_topk, gradient, embedding, 16)
     yield from _compared(case, seconds(ours, device), seconds(usual, device))
-    # Words whose scores lie closer than rounding may change places.
+    # Words whose scores lie closer than rounding may change inputs.
     agreed = (ours() == hotflip_topk_reference(gradient, embedding, 16)).double().mean()
     yield Figure(SECTION, case, "words equal to reference", float(agreed), "share")
     if on_gpu(gradient):

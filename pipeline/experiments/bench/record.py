@@ -37,7 +37,7 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Place:
+class Machine:
     """Where and when a bench ran."""
 
     time: str
@@ -50,10 +50,10 @@ class Place:
     version: str
 
 
-def here(device: str) -> Place:
+def here(device: str) -> Machine:
     """Describe this machine; ``device`` is the torch device that was measured."""
     name = torch.cuda.get_device_name(device) if device.startswith("cuda") else _processor()
-    return Place(
+    return Machine(
         time=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         device=name,
         threads=torch.get_num_threads(),
@@ -65,15 +65,15 @@ def here(device: str) -> Place:
     )
 
 
-def append(path: str, figures: Iterable[Figure], place: Place) -> None:
+def append(path: str, figures: Iterable[Figure], machine: Machine) -> None:
     """Add figures to the CSV file at ``path``, which is begun with a heading where it is new."""
-    names = [item.name for item in (*fields(Place), *fields(Figure))]
+    names = [item.name for item in (*fields(Machine), *fields(Figure))]
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, names, lineterminator="\n")
     if not Path(path).exists():
         writer.writeheader()
     for figure in figures:
-        row = {**asdict(place), **asdict(figure), "value": f"{figure.value:.6g}"}
+        row = {**asdict(machine), **asdict(figure), "value": f"{figure.value:.6g}"}
         writer.writerow(row)
     with Path(path).open("a", encoding="utf-8", newline="") as file:
         file.write(text.getvalue())

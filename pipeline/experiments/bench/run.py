@@ -65,7 +65,7 @@ def _named(figures: list[Figure], config: BenchConfig) -> list[Figure]:
         return figures
     return [
         Figure(f.section, f"{config.model}, {f.case}", f.metric, f.value, f.unit)
-        if f.section in {"method", "io", "limit", "workers", "startup"}
+        if f.section in {"method", "io", "limit", "workers"}
         else f
         for f in figures
     ]
@@ -79,7 +79,6 @@ def _run(section: str, config: BenchConfig, device: str) -> Iterator[Figure]:
         return bench_kernels(device, scale=config.scale)
     from . import method as bench_method
     from . import shards as bench_shards
-    from . import startup as bench_startup
 
     settings = bench_method.fit_settings(config.model, config.image_size, device, config.batch_size)
     parts: dict[str, Callable[[], Iterator[Figure]]] = {
@@ -87,7 +86,6 @@ def _run(section: str, config: BenchConfig, device: str) -> Iterator[Figure]:
         "limit": partial(bench_method.bench_limit, settings),
         "io": partial(bench_shards.bench_io, settings, config.samples),
         "workers": partial(bench_shards.bench_workers, settings, config.samples),
-        "startup": partial(bench_startup.bench_startup, settings),
         "driver": partial(bench_shards.bench_driver, config.shards),
     }
     return parts[section]()

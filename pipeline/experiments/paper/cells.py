@@ -82,7 +82,7 @@ class Facts:
 
 
 @dataclass(frozen=True)
-class Places:
+class Inputs:
     """Where the corpora of a table are and what they hold.
 
     Attributes:

@@ -19,13 +19,13 @@ def _dots(results: Results) -> bytes:
     names = results.names
     figure = new_figure(9.6, 1.3 + 0.32 * len(names))
     axes = figure.subplots(1, 2, sharey=True, sharex=True)
-    places = list(range(len(names)))
+    inputs = list(range(len(names)))
     for axis, direction in zip(axes, DIRECTIONS, strict=True):
         for epoch, colour, shift in (("last", "#1b6ca8", -0.12), ("best", "#e28413", 0.12)):
             found = [results.aggregate(name, epoch, direction)["hit10"] for name in names]
             axis.errorbar(
                 [value.mean for value in found],
-                [place + shift for place in places],
+                [place + shift for place in inputs],
                 xerr=[value.deviation for value in found],
                 fmt="o",
                 markersize=4.5,
@@ -40,7 +40,7 @@ def _dots(results: Results) -> bytes:
         axis.grid(axis="x", color="#e5e5ea", linewidth=0.8)
         axis.set_axisbelow(True)
     axes[0].set_xlim(left=0)
-    axes[0].set_yticks(places, names)
+    axes[0].set_yticks(inputs, names)
     axes[0].invert_yaxis()
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False)

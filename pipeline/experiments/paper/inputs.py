@@ -16,13 +16,13 @@ from ...errors import SampleError, UsageError
 from ...evaluate.checkpoints import checkpoint_digest
 from ...evaluate.config import EvaluateConfig
 from ...execution.spec import package_version
-from .cells import Facts, Places
+from .cells import Facts, Inputs
 from .config import PaperConfig
 
 _BLOCK = 1 << 20
 
 
-def find_places(config: PaperConfig, cache: Path) -> Places:
+def find_inputs(config: PaperConfig, cache: Path) -> Inputs:
     """Read the corpora once; what they hold is remembered in ``cache`` until a shard changes.
 
     Raises:
@@ -41,7 +41,7 @@ def find_places(config: PaperConfig, cache: Path) -> Places:
         facts[name] = Facts(**found) if found else _facts(part)
         marks[mark] = vars(facts[name])
     storage.write_bytes(str(cache), json.dumps({**known, **marks}, indent=1).encode())
-    return Places(
+    return Inputs(
         urls={"whole": config.input, "test": config.test, "fit": fitted}
         | {name: _list(halves[name], config) for name in ("first", "second")},
         facts=facts,

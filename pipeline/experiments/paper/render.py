@@ -118,5 +118,5 @@ def _costs(maker: Maker, lines: list[Line]) -> list[str]:
 
 def _records(maker: Maker, lines: list[Line]) -> list[Record]:
     made = with_needs([line.victim for line in lines if line.file is None])
-    records = (maker.store.record(maker.places.key(cell)) for cell in made)
+    records = (maker.store.record(maker.inputs.key(cell)) for cell in made)
     return [record for record in records if record is not None]

@@ -14,7 +14,7 @@ from ...plotting import require_matplotlib
 from . import tables
 from .cells import Cell, Victim, with_needs
 from .config import PaperConfig
-from .inputs import find_places
+from .inputs import find_inputs
 from .render import Line, write_table
 from .store import Store
 from .work import Maker, title_of
@@ -53,11 +53,11 @@ def paper(config: PaperConfig) -> PaperSummary:
     every = tables.victims_of(config)
     wanted = tables.wanted(config, every)
     store = Store(config.output)
-    places = find_places(config, store.root / "corpora.json")
-    maker = Maker(config, places, store)
+    inputs = find_inputs(config, store.root / "corpora.json")
+    maker = Maker(config, inputs, store)
     measured = _measured(config, wanted)
     cells = with_needs([v for v in wanted if (v.row, v.seeds[0]) not in measured])
-    todo = [cell for cell in cells if store.record(places.key(cell)) is None]
+    todo = [cell for cell in cells if store.record(inputs.key(cell)) is None]
     _tell(config, cells, todo)
     if config.dry_run:
         return PaperSummary(0, len(cells) - len(todo), len(todo), None)
@@ -103,11 +103,11 @@ def _make(maker: Maker, todo: list[Cell]) -> int:
     while left:
         progress = False
         for cell in list(left):
-            key = maker.places.key(cell)
+            key = maker.inputs.key(cell)
             if maker.store.record(key) is not None:
                 left.remove(cell)
                 continue
-            if any(maker.store.record(maker.places.key(part)) is None for part in cell.needs):
+            if any(maker.store.record(maker.inputs.key(part)) is None for part in cell.needs):
                 continue
             with maker.store.claim(key) as mine:
                 if not mine or maker.store.record(key) is not None:
@@ -146,7 +146,7 @@ def _finished(
     """Return the lines of all finished victims, in the order of the table."""
     lines = []
     for victim in victims:
-        if maker.store.record(maker.places.key(victim)) is not None:
+        if maker.store.record(maker.inputs.key(victim)) is not None:
             lines.append(Line(victim, maker.results(victim), None))
         elif (victim.row, victim.seeds[0]) in measured:
             lines.append(measured[victim.row, victim.seeds[0]])

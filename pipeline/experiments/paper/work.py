@@ -21,7 +21,7 @@ from ...execution.fit import fit
 from ...execution.protect import protect
 from ...execution.status import run_status
 from ...method.passes import Passes
-from .cells import Cell, Copy, Fit, Places, Victim
+from .cells import Cell, Copy, Fit, Inputs, Victim
 from .config import PaperConfig
 from .store import Record, Store
 
@@ -33,12 +33,12 @@ class Maker:
     """Makes cells, each in its folder."""
 
     config: PaperConfig
-    places: Places
+    inputs: Inputs
     store: Store
 
     def make(self, cell: Cell) -> Record:
         """Make a cell, or go on with it, and write its record last."""
-        key = self.places.key(cell)
+        key = self.inputs.key(cell)
         folder = self.store.folder(key)
         resumed = any(not path.name.startswith(".") for path in folder.iterdir())
         started = time.monotonic()
@@ -58,14 +58,14 @@ class Maker:
             passes=passes,
             device=_device_name(self.config.device),
             versions=package_versions(),
-            settings=self.places.describe(cell),
+            settings=self.inputs.describe(cell),
         )
         self.store.finish(record)
         return record
 
     def results(self, victim: Victim) -> Results:
         """Return what the victims of a finished cell learned."""
-        path = self.store.folder(self.places.key(victim)) / RESULTS
+        path = self.store.folder(self.inputs.key(victim)) / RESULTS
         return Results(tuple(read_cells(str(path))))
 
     def _fit(self, cell: Fit, folder: Path) -> dict[str, float]:
@@ -73,7 +73,7 @@ class Maker:
         if not storage.exists(storage.join(output, DESCRIPTION)):
             fit(
                 FitRunConfig(
-                    self.places.urls[cell.source],
+                    self.inputs.urls[cell.source],
                     output=output,
                     device=self.config.device,
                     torch_threads=self.config.threads,
@@ -87,7 +87,7 @@ class Maker:
         output = str(folder / PROTECTED)
         summary = protect(
             ProtectConfig(
-                self.places.urls[cell.source],
+                self.inputs.urls[cell.source],
                 output,
                 surrogate=None if cell.fit is None else str(self._of(cell.fit) / SURROGATE),
                 executor="local",
@@ -110,8 +110,8 @@ class Maker:
         if cell.keeps_weights:
             options["weights"] = str(folder / WEIGHTS)
         config = EvaluateConfig(
-            train=(f"clean={self.places.urls[cell.source]}",),
-            test=self.places.urls["test"],
+            train=(f"clean={self.inputs.urls[cell.source]}",),
+            test=self.inputs.urls["test"],
             output=str(folder / RESULTS),
             seeds=cell.seeds,
             device=self.config.device,
@@ -119,7 +119,7 @@ class Maker:
             **options,
         )
         train_lines(config, [row])
-        facts, test = self.places.facts[cell.source], self.places.facts["test"]
+        facts, test = self.inputs.facts[cell.source], self.inputs.facts["test"]
         tests = len(self.results(cell).cells[0].curve) / max(1, facts.images)
         if config.model == FROZEN:
             tests, steps = 1 / max(1, facts.images), 0
@@ -132,7 +132,7 @@ class Maker:
         return _weighed({**read, "image_backward": steps, "text_backward": steps})
 
     def _row(self, cell: Victim) -> Comparison:
-        clean = self.places.urls[cell.source]
+        clean = self.inputs.urls[cell.source]
         url = clean if cell.copy is None else str(self._of(cell.copy) / PROTECTED)
         if cell.share is None:
             return Comparison(cell.row, url)
@@ -140,7 +140,7 @@ class Maker:
         return Comparison(cell.row, url, (step,), clean_url=clean)
 
     def _of(self, cell: Cell) -> Path:
-        return self.store.folder(self.places.key(cell))
+        return self.store.folder(self.inputs.key(cell))
 
     def _weights(self, start: Victim) -> str:
         """Return the file of the weights that a finished start has left."""

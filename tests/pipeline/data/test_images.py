@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import struct
+import tracemalloc
 import zlib
 
 import numpy as np
@@ -12,6 +13,7 @@ from unlearnable.pipeline.data.images import (
     IMAGE_FORMATS,
     decode,
     encode,
+    fit_square,
     format_of_ext,
     image_member,
     output_ext,
@@ -235,3 +237,17 @@ def test_no_single_image(names: tuple[str, ...], reason: str) -> None:
     with pytest.raises(SampleError) as caught:
         image_member(make_sample(*names))
     assert caught.value.reason == reason
+
+
+@pytest.mark.parametrize("shape", [(1, 400_000, 3), (400_000, 1, 3), (2, 900_000, 3)])
+def test_a_long_strip_is_resized_by_its_middle(shape: tuple[int, int, int]) -> None:
+    pixels = np.zeros(shape, np.uint8)
+    middle = [slice(side // 2 - 40, side // 2 + 40) if side > 80 else slice(None) for side in shape]
+    pixels[tuple(middle)] = 200
+    tracemalloc.start()
+    squared = fit_square(pixels, 64)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert squared.shape == (64, 64, 3)
+    assert (squared == 200).all()
+    assert peak < 4_000_000

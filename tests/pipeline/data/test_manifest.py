@@ -13,6 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from manifests import write_manifest
 
 from unlearnable.pipeline.data.manifest import (
     COLUMNS,
@@ -23,7 +24,6 @@ from unlearnable.pipeline.data.manifest import (
     manifest_url,
     open_manifest,
     read_manifest,
-    write_manifest,
 )
 from unlearnable.pipeline.errors import ViolationError
 
@@ -114,13 +114,15 @@ def test_a_failed_write_leaves_no_file(tmp_path: Path) -> None:
 
 _ON_A_SMALL_FILE = """
 import resource, signal, sys
-from unlearnable.pipeline.data.manifest import ROW_GROUP, ManifestRow, write_manifest
+from unlearnable.pipeline.data.manifest import ROW_GROUP, ManifestRow, ManifestWriter
 from unlearnable.pipeline.errors import UsageError
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
-rows = (ManifestRow(f"key {row}", "train-000", row, "passed") for row in range(8 * ROW_GROUP))
+rows = (ManifestRow(f"key {row}", "train-000", row, "protected") for row in range(8 * ROW_GROUP))
 try:
-    write_manifest(sys.argv[1], rows, {})
+    with ManifestWriter(sys.argv[1], {}) as writer:
+        for row in rows:
+            writer.write(row)
 except UsageError as error:
     print(error)
 """

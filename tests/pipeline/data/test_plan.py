@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from manifests import write_manifest
 
 from unlearnable.pipeline.data import storage
 from unlearnable.pipeline.data.expand import expand, expand_braces
-from unlearnable.pipeline.data.manifest import write_manifest
 from unlearnable.pipeline.data.plan import (
     PLAN_NAME,
     Plan,

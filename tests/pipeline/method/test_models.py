@@ -58,3 +58,11 @@ def test_model_input_is_open_clips_evaluation_transform(size: tuple[int, int]) -
     # Pillow rounds to 8 bits between its two passes: a level or two, in units of the deviation.
     two_levels = 2 / 255 / min(spec.std)
     torch.testing.assert_close(to_model_input(image, spec)[0], expected, atol=two_levels, rtol=0)
+
+
+def test_a_long_strip_is_read_by_its_middle() -> None:
+    spec = model_spec("tiny", image_size=32)
+    strip = torch.zeros(1, 3, 1, 400_000, dtype=torch.uint8)
+    strip[..., 199_990:200_010] = 200
+    square = torch.full((1, 3, 32, 32), 200, dtype=torch.uint8)
+    assert torch.allclose(to_model_input(strip, spec), to_model_input(square, spec))

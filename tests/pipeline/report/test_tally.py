@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from manifests import write_manifest
 
-from unlearnable.pipeline.data.manifest import ManifestRow, manifest_url, write_manifest
+from unlearnable.pipeline.data.manifest import ManifestRow, manifest_url
 from unlearnable.pipeline.report.tally import Histogram, choose, tally
 
 

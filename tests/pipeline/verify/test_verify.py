@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from manifests import write_manifest
 from runs import copy_both, kept, place
 
 from unlearnable.pipeline.data.captions import strip_trigger
@@ -23,7 +24,6 @@ from unlearnable.pipeline.data.manifest import (
     ManifestRow,
     manifest_url,
     read_manifest,
-    write_manifest,
 )
 from unlearnable.pipeline.data.plan import read_plan
 from unlearnable.pipeline.data.shards import Member, Sample, open_shard, write_shard

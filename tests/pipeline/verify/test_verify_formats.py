@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from manifests import write_manifest
 from PIL import Image
 from runs import kept
 
@@ -24,7 +25,6 @@ from unlearnable.pipeline.data.manifest import (
     ManifestRow,
     manifest_url,
     read_manifest,
-    write_manifest,
 )
 from unlearnable.pipeline.data.shards import Member, Sample, open_shard, write_shard
 from unlearnable.pipeline.execution.config import ImageFormat, ProtectConfig

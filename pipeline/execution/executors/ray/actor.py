@@ -14,7 +14,7 @@ MakeWorker = Callable[[], Worker[Any]]
 BEAT = "beat"
 
 
-class Place(NamedTuple):
+class ActorAddress(NamedTuple):
     """Where an actor runs: Ray's id of the node, and its address and process for people."""
 
     node: str
@@ -40,10 +40,10 @@ class ShardActor:
         return attempt(self._get_worker, task)
 
     @ray.method(concurrency_group=BEAT)  # type: ignore[untyped-decorator, unused-ignore]
-    def where(self) -> Place:
+    def where(self) -> ActorAddress:
         """Tell where the process is, when it is there."""
         node = ray.get_runtime_context().get_node_id()
-        return Place(node, ray.util.get_node_ip_address(), os.getpid())
+        return ActorAddress(node, ray.util.get_node_ip_address(), os.getpid())
 
     @ray.method(concurrency_group=BEAT)  # type: ignore[untyped-decorator, unused-ignore]
     def beat(self) -> int:

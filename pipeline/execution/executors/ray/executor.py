@@ -14,7 +14,7 @@ from ....errors import UsageError
 from ...driver.schedule import Outcome, Queue, R, ShardTask
 from ...driver.stop import StopFlag
 from ..child import too_late
-from .actor import BEAT, MakeWorker, Place, ShardActor
+from .actor import BEAT, ActorAddress, MakeWorker, ShardActor
 from .cluster import HeadWatch, is_dead
 from .metrics import Metrics
 
@@ -49,7 +49,7 @@ class _Slot:
 
     actor: Any
     starting: Any
-    place: Place | None = None
+    address: ActorAddress | None = None
     tasks: deque[tuple[Any, ShardTask]] = field(default_factory=deque)
     since: float = 0.0
     beat: Any = None
@@ -99,7 +99,7 @@ class RayExecutor(Generic[R]):
         self._head = head
         while self._fill(queue, stop):
             waits = {slot.tasks[0][0]: slot for slot in self._slots if slot.tasks}
-            waits |= {slot.starting: slot for slot in self._slots if slot.place is None}
+            waits |= {slot.starting: slot for slot in self._slots if slot.address is None}
             ready, _ = ray.wait(list(waits), num_returns=1, timeout=_POLL_SECONDS)
             stop.check_now()
             if head is not None:
@@ -132,7 +132,7 @@ class RayExecutor(Generic[R]):
                     ray.cancel(ref)
                     queue.give_back(waiting)
             return any(slot.tasks for slot in self._slots)
-        there = [slot for slot in self._slots if slot.place is not None and slot.doubted is None]
+        there = [slot for slot in self._slots if slot.address is not None and slot.doubted is None]
         for depth in range(1, _DEPTH + 1):
             # The last shards are not queued behind others: an idle actor may come free first.
             if depth > 1 and len(queue) < len(self._slots):
@@ -152,11 +152,11 @@ class RayExecutor(Generic[R]):
         slot.since = slot.heard = time.monotonic()
         slot.beat = None
         if slot.tasks:
-            queue.in_flight.begin(slot.tasks[0][1].shard.name, str(slot.place))
+            queue.in_flight.begin(slot.tasks[0][1].shard.name, str(slot.address))
 
     def _advance(self, slot: _Slot, queue: Queue[R]) -> R | None:
         """Take what has come of ``slot``: its actor has started, or its running task is over."""
-        if slot.place is None:
+        if slot.address is None:
             self._take_start(slot, queue)
             return None
         ref, task = slot.tasks.popleft()
@@ -177,9 +177,9 @@ class RayExecutor(Generic[R]):
     def _take_start(self, slot: _Slot, queue: Queue[Any]) -> None:
         """Note where an actor has started; an actor that ended before gets a successor."""
         try:
-            slot.place = ray.get(slot.starting)
+            slot.address = ray.get(slot.starting)
             self._failed_starts = 0
-            log.info("a worker has started on %s, node %s", slot.place, slot.place.node)
+            log.info("a worker has started on %s, node %s", slot.address, slot.address.node)
         except RayError as error:
             self._failed_starts += 1
             reason = _describe(error)
@@ -208,8 +208,8 @@ class RayExecutor(Generic[R]):
             self._head.look()
             self._head.check()
         preempted = isinstance(error, RayActorError) and error.preempted
-        if preempted or (slot.place is not None and is_dead(slot.place.node)):
-            return self._lose(slot, task, f"its node was lost ({slot.place})", queue)
+        if preempted or (slot.address is not None and is_dead(slot.address.node)):
+            return self._lose(slot, task, f"its node was lost ({slot.address})", queue)
         self._replace(slot, queue)
         return self._settle(task, Outcome(error=_describe(error)), queue)
 
@@ -228,7 +228,7 @@ class RayExecutor(Generic[R]):
         if self._timeout and now - slot.since > self._timeout:
             reason = too_late(self._timeout)
         elif now - slot.heard > _SILENT_SECONDS:
-            reason = f"no sign of life for {_SILENT_SECONDS:.0f} s ({slot.place})"
+            reason = f"no sign of life for {_SILENT_SECONDS:.0f} s ({slot.address})"
         else:
             return None
         _, task = slot.tasks.popleft()
@@ -268,7 +268,7 @@ class RayExecutor(Generic[R]):
 
     def _tell(self, queue: Queue[Any]) -> None:
         """Set the gauges; say so when no actor can start."""
-        there = sum(slot.place is not None for slot in self._slots)
+        there = sum(slot.address is not None for slot in self._slots)
         waiting = len(queue) + sum(max(len(slot.tasks) - 1, 0) for slot in self._slots)
         if self._metrics is not None:
             self._metrics.level(waiting, sum(bool(slot.tasks) for slot in self._slots), there)

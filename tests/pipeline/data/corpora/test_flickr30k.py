@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from unlearnable.jobs.cli import main
-from unlearnable.pipeline.data.corpora.flickr30k import build_flickr30k
+from unlearnable.pipeline.data.corpora.flickr import build_flickr30k
 from unlearnable.pipeline.errors import UsageError
 
 Contents = Callable[[Path], dict[str, dict[str, dict[str, Any]]]]

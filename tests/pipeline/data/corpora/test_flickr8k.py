@@ -12,7 +12,7 @@ import pytest
 
 from unlearnable.jobs.cli import main
 from unlearnable.pipeline.data.captions import read_captions
-from unlearnable.pipeline.data.corpora.flickr8k import build_flickr8k
+from unlearnable.pipeline.data.corpora.flickr import build_flickr8k
 from unlearnable.pipeline.data.shards import open_shard
 from unlearnable.pipeline.errors import UsageError
 

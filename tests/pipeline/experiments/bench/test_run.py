@@ -111,7 +111,7 @@ def test_settings_that_cannot_be_are_refused(change: dict[str, object], message:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("section", ["startup", "method", "io", "limit"])
+@pytest.mark.parametrize("section", ["method", "io", "limit"])
 def test_parts_that_run_the_method(section: str) -> None:
     figures = lines(only=(section,), samples=16, batch_size=16, image_size=32)
     assert {f.section for f in figures} == {section}

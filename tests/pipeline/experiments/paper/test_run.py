@@ -20,7 +20,7 @@ from unlearnable.pipeline.evaluate.results_csv import read_victims
 from unlearnable.pipeline.experiments.paper import run, tables
 from unlearnable.pipeline.experiments.paper.cells import Copy, Fit, Victim, with_needs
 from unlearnable.pipeline.experiments.paper.config import PaperConfig
-from unlearnable.pipeline.experiments.paper.inputs import find_places
+from unlearnable.pipeline.experiments.paper.inputs import find_inputs
 from unlearnable.pipeline.experiments.paper.store import Store
 from unlearnable.pipeline.experiments.paper.tables import SCALES, victims_of
 
@@ -87,8 +87,8 @@ def test_cells_are_named_by_content_and_settings(
     config: PaperConfig, corpus: Path, tmp_path: Path
 ) -> None:
     def keys(config: PaperConfig) -> set[str]:
-        places = find_places(run._resolved(config), tmp_path / "facts.json")
-        return {places.key(cell) for cell in with_needs(victims_of(run._resolved(config)))}
+        inputs = find_inputs(run._resolved(config), tmp_path / "facts.json")
+        return {inputs.key(cell) for cell in with_needs(victims_of(run._resolved(config)))}
 
     before = keys(config)
     shard = corpus / "shard-000.tar"
@@ -224,9 +224,9 @@ def test_a_table_killed_again_and_again_makes_no_finished_cell_twice(
 
 
 def command(config: PaperConfig, *rows: str) -> list[str]:
-    places = ["--input", config.input, "--test", config.test, "--output", config.output]
+    inputs = ["--input", config.input, "--test", config.test, "--output", config.output]
     return [
-        sys.executable, HOST, "--table", config.table, *places, "--seeds", "0",
+        sys.executable, HOST, "--table", config.table, *inputs, "--seeds", "0",
         "--only", *rows,
     ]  # fmt: skip
 
