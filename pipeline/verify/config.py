@@ -13,7 +13,7 @@ class _Output:
 
 @dataclass(frozen=True, kw_only=True)
 class VerifyConfig(ExecutorOptions, PixelLimit, RecordOption, _Output):
-    """Check every promise of a protected copy from its published files alone."""
+    """Check every promise of a protected copy; without its record, what any reader can check."""
 
     against: str | None = None
     """The shards that were protected; every image and caption is compared with its original."""

@@ -1,4 +1,4 @@
-"""`verify`: recompute every promise of a protected copy from its published files."""
+"""`verify`: recompute every promise of a protected copy from its files."""
 
 import time
 from collections.abc import Callable, Sequence
