@@ -94,7 +94,7 @@ def comparisons(before: str, after: str, count: int) -> list[Comparison]:
     try:
         manifest, _ = read_manifest(manifest_url(find_record(after), shard.name))
     except (OSError, ViolationError) as error:
-        raise UsageError(f"{after} has no manifest of the shard {shard.name} ({error})") from error
+        raise UsageError(f"{after} holds no manifest of the shard {shard.name} ({error})") from error
     rows = [row for row in manifest if row.status == "protected"]
     if not rows or count < 1:
         raise UsageError(f"{after}: the shard {shard.name} holds no protected sample to show")
