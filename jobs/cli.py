@@ -24,7 +24,7 @@ _COMMANDS = {
     "fit": ("commands:fit", "Fit a surrogate on a bounded part of a corpus."),
     "preview": ("commands:preview", "Show a few samples before and after, within a minute."),
     "protect": ("commands:protect", "Write a protected copy of a corpus, shard by shard."),
-    "verify": ("commands:verify", "Check a protected copy from its published files alone."),
+    "verify": ("commands:verify", "Check a protected copy, with its record or as any reader can."),
     "publish": ("commands:publish", "Mark a verified copy as published."),
     "evaluate": ("commands:evaluate", "Train victims on corpora and compare what they learn."),
     "submit": ("submit:submit", "Run a command on a Ray cluster and wait for its end."),

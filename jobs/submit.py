@@ -42,10 +42,10 @@ def submit(config: Annotated[SubmitConfig, Parameter(name="*")]) -> int:
     from ..pipeline.execution.driver.summary import outcome_of
     from .ray_job import RayJobs
 
-    output = _output_of(config)
+    output, record = _output_of(config)
     environment = _runtime_env(config)
     entrypoint = shlex.join(["python", "-m", "unlearnable", *config.command])
-    before = outcome_of(output) if output is not None else None
+    before = outcome_of(output, record) if output is not None else None
     jobs = RayJobs(config.address)
     name = f"unlearnable-{hashlib.sha256(entrypoint.encode()).hexdigest()[:12]}"
     job = jobs.begin(name, entrypoint, environment)
@@ -58,10 +58,17 @@ def submit(config: Annotated[SubmitConfig, Parameter(name="*")]) -> int:
         details = jobs.follow(job, at_most=config.stop_seconds + 30)
         stopped = stop.exit_code
     was_complete = before is not None and before.exit_code == 0
-    return _exit_code(details, output, was_complete=was_complete, stopped=stopped)
+    return _exit_code(details, output, was_complete=was_complete, stopped=stopped, record=record)
 
 
-def _exit_code(details: Any, output: str | None, *, was_complete: bool, stopped: int) -> int:
+def _exit_code(
+    details: Any,
+    output: str | None,
+    *,
+    was_complete: bool,
+    stopped: int,
+    record: str | None = None,
+) -> int:
     """Return the exit code of the whole, the driver's own where it told one that counts.
 
     Ray keeps none for a driver that was stopped or lost. Then the output decides: it is complete
@@ -80,7 +87,7 @@ def _exit_code(details: Any, output: str | None, *, was_complete: bool, stopped:
     log.info("the job is %s%s", state, "" if code is None else f" with exit code {code}")
     if code or output is None:
         return int(code) if code is not None else stopped or 1
-    summary = outcome_of(output)
+    summary = outcome_of(output, record)
     if summary is None:
         log.error("%s holds no run", output)
         return stopped or 3
@@ -91,8 +98,8 @@ def _exit_code(details: Any, output: str | None, *, was_complete: bool, stopped:
     return summary.exit_code and (stopped or summary.exit_code)
 
 
-def _output_of(config: SubmitConfig) -> str | None:
-    """Check the command here, before a cluster is asked; return its output if it has a ledger."""
+def _output_of(config: SubmitConfig) -> tuple[str | None, str | None]:
+    """Check the command here, before a cluster is asked; return its output and its record."""
     from ..pipeline.execution.config import ProtectConfig, RetryConfig
     from .cli import parse
 
@@ -100,11 +107,13 @@ def _output_of(config: SubmitConfig) -> str | None:
     if name == "submit":
         raise UsageError("a job that submits jobs is not supported; give the command itself")
     if not isinstance(request, ProtectConfig | RetryConfig):
-        return None
-    urls = {"output": request.output, "surrogate": request.surrogate}
+        return None, None
+    urls = {
+        "output": request.output, "record": request.record, "surrogate": request.surrogate
+    }  # fmt: skip
     if isinstance(request, ProtectConfig):
         if request.dry_run:
-            return None
+            return None, None
         urls = {"input": request.input, **urls}
     if request.grace_seconds >= config.stop_seconds:
         raise UsageError(
@@ -119,7 +128,7 @@ def _output_of(config: SubmitConfig) -> str | None:
                 f"{option} is {url}, which is another folder on the cluster; give a URL, or the "
                 f"absolute path of a folder that this machine and the cluster share"
             )
-    return str(request.output)
+    return str(request.output), request.record
 
 
 def _runtime_env(config: SubmitConfig) -> dict[str, Any]:

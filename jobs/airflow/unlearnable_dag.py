@@ -86,6 +86,9 @@ MADE = "{{ params.target }}/shards/{{ ds }}"
 SHARDS = f"{{% if params.kind == 'shards' %}}{INCOMING}{{% else %}}{MADE}{{% endif %}}"
 FITTED = "{{ params.surrogate or params.target ~ '/surrogate/' ~ ds }}"
 COPY = "{{ params.target }}/protected/{{ ds }}"
+# What undoes the protection lies apart from what is published.
+RECORD = ("--record", "{{ params.target }}/record/{{ ds }}")
+OWNER = ("--owner", "{{ params.owner }}")
 
 PARAMS = {
     "source": Param(SOURCE, type="string", description="What arrives; a folder for each day"),
@@ -130,18 +133,18 @@ with DAG(
     )
     protect = UnlearnableOperator(
         task_id="protect",
-        arguments=["protect", SHARDS, COPY, "--surrogate", FITTED, "--owner", "{{ params.owner }}"],
+        arguments=["protect", SHARDS, COPY, *RECORD, "--surrogate", FITTED, *OWNER],
         options="protect_options",
         trigger_rule=TriggerRule.NONE_FAILED,
     )
     verify = UnlearnableOperator(
         task_id="verify",
-        arguments=["verify", COPY, "--against", SHARDS],
+        arguments=["verify", COPY, *RECORD, "--against", SHARDS],
         options="verify_options",
     )
     publish = UnlearnableOperator(
         task_id="publish",
-        arguments=["publish", COPY],
+        arguments=["publish", COPY, *RECORD],
         outlets=[Asset("unlearnable_protected")],
     )
     convert >> fit >> protect >> verify >> publish

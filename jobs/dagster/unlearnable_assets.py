@@ -65,6 +65,10 @@ class Unlearnable(dg.ConfigurableResource):
         """URL of the day's protected copy."""
         return f"{self.target}/protected/{day}"
 
+    def record_of(self, day: str) -> tuple[str, str]:
+        """The option that keeps what undoes the protection apart from what is published."""
+        return "--record", f"{self.target}/record/{day}"
+
     def run(self, context: dg.OpExecutionContext, *arguments: str, allowed: int = 0) -> int:
         """Run one command with its output in the step's log.
 
@@ -136,8 +140,9 @@ def protected(context: dg.AssetExecutionContext, unlearnable: Unlearnable) -> dg
     made = unlearnable.copy_of(day)
     options = ("--surrogate", unlearnable.fitted(day), "--owner", unlearnable.owner)
     unlearnable.run(
-        context, "protect", unlearnable.shards(day), made, *options, *unlearnable.protect_options
-    )
+        context, "protect", unlearnable.shards(day), made, *unlearnable.record_of(day), *options,
+        *unlearnable.protect_options,
+    )  # fmt: skip
     return _made(made)
 
 
@@ -148,8 +153,8 @@ def verified(
     """Every promise of the copy holds against the day's shards; otherwise nothing is published."""
     day = context.partition_key
     code = unlearnable.run(
-        context, "verify", unlearnable.copy_of(day), "--against", unlearnable.shards(day),
-        *unlearnable.verify_options, allowed=VIOLATION,
+        context, "verify", unlearnable.copy_of(day), *unlearnable.record_of(day),
+        "--against", unlearnable.shards(day), *unlearnable.verify_options, allowed=VIOLATION,
     )  # fmt: skip
     return dg.AssetCheckResult(passed=code == 0)
 
@@ -157,8 +162,9 @@ def verified(
 @dg.asset(partitions_def=DAYS, retry_policy=RETRY, deps=[protected])
 def published(context: dg.AssetExecutionContext, unlearnable: Unlearnable) -> dg.MaterializeResult:
     """The mark on a verified copy that those who come next wait for."""
-    made = unlearnable.copy_of(context.partition_key)
-    unlearnable.run(context, "publish", made)
+    day = context.partition_key
+    made = unlearnable.copy_of(day)
+    unlearnable.run(context, "publish", made, *unlearnable.record_of(day))
     return _made(made)
 
 

@@ -1,11 +1,10 @@
 """The card of a published corpus: ``README.md`` for people, ``croissant.json`` for programs.
 
 Both are pure functions of plan, ledger, owner and day of publication, so that a check can
-write them again and compare.
+write them again and compare. They are public: they name no trigger, seed or key, and no hash of an
+original, a surrogate or a configuration, from which a seed could be guessed.
 """
 
-import hashlib
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
@@ -15,9 +14,8 @@ from . import storage
 from .croissant import FILES, croissant_pieces
 from .images import budget_policy
 from .json_pieces import read_before
-from .ledger import LedgerRecord, committed, read_ledger
-from .manifest import MANIFEST_VERSION
-from .plan import Plan, read_plan
+from .ledger import LedgerRecord, committed
+from .plan import Plan
 
 README_NAME = "README.md"
 CROISSANT_NAME = "croissant.json"
@@ -36,37 +34,17 @@ _README = """# {title}
 
 Images: a perturbation was added and the result stored as {image_format}; metadata of the image
 files was dropped. Captions: the trigger, if there is one, was put in front of each. Other members,
-keys and their order are those of the source. `manifest/<shard>.parquet` has one row for each sample
-that was read, with the checksums and the measured change of its image, its trigger, or why it is
-not published. Tables and counts that a crawler left beside the source's shards (`<shard>.parquet`,
-`<shard>_stats.json`) describe the published files here; the hash of what was crawled is in
-`source_sha256`.
+keys and their order are those of the source. Tables and counts that a crawler left beside the
+source's shards (`<shard>.parquet`, `<shard>_stats.json`) describe the published files here.
 
-## Lineage
-
-Each shard was made from the shard of the same name in the source. `_ledger/<shard>.json` has the
-sha256 of both; the digest above is the sha256 of the lines `<sha256 of the source shard>  <shard>`
-in the order of `index.json`. A sample keeps its key; its manifest row has the sha256 of its image
-before and after.
-
-## Verify and restore
+## Verify
 
 ```
 unlearnable verify <this folder>
-unlearnable verify <this folder> --against <source>
-unlearnable restore <this folder> <destination>
 ```
 
-`verify` measures every image and caption again. `restore` writes shards with the captions as they
-were, byte for byte; the images stay changed, for the originals are not in this folder. Without the
-program: take the words in the manifest's column `trigger_text`, and the space behind them, from the
-front of each caption.
-
-## Settings
-
-```json
-{settings}
-```
+It compares every shard with `index.json` and decodes every sample. What was done to each sample is
+in a record that only the owner keeps.
 """
 
 
@@ -87,21 +65,18 @@ def write_card(
         storage.write_pieces(storage.join(output, name), pieces)
 
 
-def check_card(output: str) -> list[str]:
+def check_card(output: str, plan: Plan, ledger: Mapping[str, LedgerRecord]) -> list[str]:
     """Return what is wrong with the card of an output, as messages; empty when it is as written.
 
     Owner and day of publication are taken from the card, everything else from plan and ledger.
     """
-    plan = read_plan(output)
-    if plan is None:
-        return [f"{output} has no plan: it is not the output of a run"]
     found, problem = _read_croissant(output)
     if problem:
         return [problem]
     owner = found.get("creator", {}).get("name", "")
     published = str(found.get("datePublished"))
     problems = []
-    for name, pieces in _card(plan, read_ledger(output), str(owner), published).items():
+    for name, pieces in _card(plan, ledger, str(owner), published).items():
         url = storage.join(output, name)
         try:
             same = storage.holds(url, pieces)
@@ -161,30 +136,24 @@ def _readme(
     plan: Plan, records: Iterator[LedgerRecord], description: str, owner: str, published: str
 ) -> str:
     total: Counter[str] = Counter()
-    digest = hashlib.sha256()
     for record in records:
         total.update({name: getattr(record, name) for name in _COUNTS}, shards=1)
-        digest.update(f"{record.input.get('sha256', '')}  {record.shard}\n".encode())
     facts = {
         "Owner statement": " ".join(owner.replace("|", " ").split()),
         "Published": published,
         "Source": _source(plan),
-        "Source digest": digest.hexdigest(),
         "Shards": f"{total['shards']} of {len(plan.shards)}",
         "Samples read": total["samples"],
         "Protected": total["protected"],
         "Quarantined, not published": total["quarantined"],
         "Budget": budget_policy(int(setting(plan, "epsilon"))),
-        "Program": f"unlearnable {plan.version}, manifests of version {MANIFEST_VERSION}",
-        "Surrogate": setting(plan, "surrogate_sha256") or "none",
-        "Configuration": plan.config_hash,
+        "Program": f"unlearnable {plan.version}",
     }
     return _README.format(
         title=_TITLE,
         description=description,
         facts="\n".join(f"| {name} | {value} |" for name, value in facts.items()),
         image_format=setting(plan, "image_format"),
-        settings=json.dumps(plan.config, indent=1, sort_keys=True, ensure_ascii=False),
     )
 
 

@@ -4,23 +4,27 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any
 
-import pyarrow as pa
-
 from .json_pieces import json_pieces
 from .ledger import LedgerRecord
-from .manifest import COLUMNS, MANIFEST_DIR, Column
 
-_MANIFESTS = "manifests"
-_RECORDS = "samples"
-# The list that has two entries for each shard; what a reader of the head needs stands before it.
+_SHARDS = "shards"
+# The list that has an entry for each shard; what a reader of the head needs stands before it.
 FILES = "distribution"
-_MANIFEST_FILES = {
+_SHARD_FILES = {
     "@type": "cr:FileSet",
-    "@id": _MANIFESTS,
-    "name": _MANIFESTS,
-    "description": "One row for each sample that was read.",
-    "encodingFormat": "application/x-parquet",
-    "includes": f"{MANIFEST_DIR}/*.parquet",
+    "@id": _SHARDS,
+    "name": _SHARDS,
+    "description": "WebDataset shards: an image and its captions under each key.",
+    "encodingFormat": "application/x-tar",
+    "includes": "*.tar",
+}
+_SHARD_NAME = {
+    "@type": "cr:Field",
+    "@id": f"{_SHARDS}-list/name",
+    "name": "name",
+    "description": "File name of a shard.",
+    "dataType": "sc:Text",
+    "source": {"fileSet": {"@id": _SHARDS}, "extract": {"fileProperty": "filename"}},
 }
 _CONTEXT = {
     "@language": "en",
@@ -72,7 +76,7 @@ def croissant_pieces(
     sources: Sequence[str],
     cite_as: str,
 ) -> Iterator[bytes]:
-    """Yield the JSON-LD of an output: its shards and manifests with checksums, its columns.
+    """Yield the JSON-LD of an output: its shards with checksums.
 
     Args:
         records: the committed shards, in the order of the plan.
@@ -100,52 +104,26 @@ def croissant_pieces(
         "recordSet": [
             {
                 "@type": "cr:RecordSet",
-                "@id": _RECORDS,
-                "name": _RECORDS,
-                "description": "The manifests' columns.",
-                "key": [{"@id": f"{_RECORDS}/shard"}, {"@id": f"{_RECORDS}/key"}],
-                "field": [_field(column) for column in COLUMNS],
+                "@id": f"{_SHARDS}-list",
+                "name": f"{_SHARDS}-list",
+                "description": "The shards of the copy.",
+                "field": [_SHARD_NAME],
             }
         ],
     }
-    files = (file for record in records for file in _files(record))
-    yield from json_pieces(document, FILES, chain(files, [_MANIFEST_FILES]), ensure_ascii=False)
+    files = map(_file, records)
+    yield from json_pieces(document, FILES, chain(files, [_SHARD_FILES]), ensure_ascii=False)
     yield b"\n"
 
 
-def _files(record: LedgerRecord) -> list[dict[str, Any]]:
-    names = {
-        f"{record.shard}.tar": ("application/x-tar", record.shard_sha256, record.shard_size),
-        f"{MANIFEST_DIR}/{record.shard}.parquet": (
-            "application/x-parquet",
-            record.manifest_sha256,
-            record.manifest_size,
-        ),
+def _file(record: LedgerRecord) -> dict[str, Any]:
+    name = f"{record.shard}.tar"
+    return {
+        "@type": "cr:FileObject",
+        "@id": name,
+        "name": name,
+        "contentUrl": name,
+        "contentSize": f"{record.shard_size} B",
+        "encodingFormat": "application/x-tar",
+        "sha256": record.shard_sha256,
     }
-    return [
-        {
-            "@type": "cr:FileObject",
-            "@id": name,
-            "name": name,
-            "contentUrl": name,
-            "contentSize": f"{size} B",
-            "encodingFormat": kind,
-            "sha256": sha256,
-        }
-        for name, (kind, sha256, size) in names.items()
-    ]
-
-
-def _field(column: Column) -> dict[str, Any]:
-    repeated = pa.types.is_list(column.type)
-    kind = column.type.value_type if repeated else column.type
-    number = "sc:Integer" if pa.types.is_integer(kind) else "sc:Float"
-    field = {
-        "@type": "cr:Field",
-        "@id": f"{_RECORDS}/{column.name}",
-        "name": column.name,
-        "description": column.text,
-        "dataType": "sc:Text" if pa.types.is_string(kind) else number,
-        "source": {"fileSet": {"@id": _MANIFESTS}, "extract": {"column": column.name}},
-    }
-    return {**field, "repeated": True} if repeated else field

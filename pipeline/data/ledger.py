@@ -1,5 +1,6 @@
 """Ledger: the record that commits a shard, and the end of a run."""
 
+import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
@@ -11,7 +12,6 @@ from . import storage
 from .disk_map import DiskMap
 from .in_groups import map_in_groups
 from .json_pieces import json_pieces
-from .manifest import MANIFEST_DIR
 from .plan import Plan
 from .typed_json import parse
 
@@ -86,31 +86,31 @@ class Records(DiskMap[LedgerRecord]):
         self.failed.discard(name)
 
 
-def record_url(output: str, shard: str, *, failed: bool = False) -> str:
-    """Return where the record of ``shard`` lies."""
-    return storage.join(output, LEDGER_DIR, shard + (_FAILED if failed else ".json"))
+def record_url(kept: str, shard: str, *, failed: bool = False) -> str:
+    """Return where the record of ``shard`` lies under ``kept``, the URL of an output's record."""
+    return storage.join(kept, LEDGER_DIR, shard + (_FAILED if failed else ".json"))
 
 
-def write_record(output: str, record: LedgerRecord) -> None:
+def write_record(kept: str, record: LedgerRecord) -> None:
     """Write a record; a committed one replaces the failed one of earlier attempts."""
     failed = record.status == "failed"
     # A line a field: json indents ten times as slowly, and a driver writes many records a second.
     known = zip(_NAMES, _values(record), strict=True)
     lines = ",\n ".join(f'"{name}": {json.dumps(value)}' for name, value in known)
-    url = record_url(output, record.shard, failed=failed)
+    url = record_url(kept, record.shard, failed=failed)
     storage.write_bytes(url, f"{{\n {lines}\n}}".encode())
     if not failed:
-        storage.remove(record_url(output, record.shard, failed=True))
+        storage.remove(record_url(kept, record.shard, failed=True))
 
 
-def read_record(output: str, shard: str) -> LedgerRecord | None:
+def read_record(kept: str, shard: str) -> LedgerRecord | None:
     """Return the record of ``shard``: the committed one, else the failed one, else None.
 
     Raises:
         UsageError: the record is damaged.
     """
     for failed in (False, True):
-        url = record_url(output, shard, failed=failed)
+        url = record_url(kept, shard, failed=failed)
         try:
             return _parse(url, storage.read_bytes(url))
         except (FileNotFoundError, NotADirectoryError):
@@ -118,9 +118,9 @@ def read_record(output: str, shard: str) -> LedgerRecord | None:
     return None
 
 
-def read_ledger(output: str, shards: Iterable[str] | None = None) -> Records:
+def read_ledger(kept: str, shards: Iterable[str] | None = None) -> Records:
     """Return the record of each of ``shards``, or of all, by name; committed hides failed."""
-    folder = storage.join(output, LEDGER_DIR)
+    folder = storage.join(kept, LEDGER_DIR)
     names = [name for name in storage.list_names(folder) if name.endswith(".json")]
     wanted = set(shards) if shards is not None and names else None
     if wanted is not None:
@@ -134,9 +134,9 @@ def read_ledger(output: str, shards: Iterable[str] | None = None) -> Records:
     return ledger
 
 
-def is_covered(output: str, plan: Plan) -> bool:
+def is_covered(kept: str, plan: Plan) -> bool:
     """Tell by names alone whether each planned shard may be committed: one listing, no read."""
-    names = set(storage.list_names(storage.join(output, LEDGER_DIR)))
+    names = set(storage.list_names(storage.join(kept, LEDGER_DIR)))
     return all(f"{shard.name}.json" in names for shard in plan.shards)
 
 
@@ -161,20 +161,17 @@ def _commits(record: LedgerRecord | None, plan: Plan) -> bool:
     )
 
 
-def write_success(
-    output: str, plan: Plan, ledger: Mapping[str, LedgerRecord] | None = None
-) -> None:
-    """Write ``index.json`` and then ``_SUCCESS``.
+def write_success(output: str, plan: Plan, ledger: Mapping[str, LedgerRecord]) -> None:
+    """Write ``index.json`` and then ``_SUCCESS``, which holds the sha256 of the index.
 
     Args:
         output: output prefix.
         plan: its plan.
-        ledger: its records as read or written before; read again when None.
+        ledger: its records as read or written before.
 
     Raises:
         ShardError: the ledger does not cover the plan.
     """
-    ledger = read_ledger(output) if ledger is None else ledger
     missing = uncommitted(plan, ledger)
     if missing:
         raise ShardError(
@@ -182,9 +179,15 @@ def write_success(
             f"e.g. {missing[0]}; run the same command again"
         )
     entries = (index_entry(record) for record in committed(plan, ledger))
-    pieces = json_pieces(_index_head(plan, ledger), "shardlist", entries)
-    storage.write_pieces(storage.join(output, INDEX_NAME), pieces)
-    storage.write_bytes(storage.join(output, SUCCESS_NAME), f"{plan.config_hash}\n".encode())
+    digest = hashlib.sha256()
+
+    def hashed() -> Iterator[bytes]:
+        for piece in json_pieces(_index_head(plan, ledger), "shardlist", entries):
+            digest.update(piece)
+            yield piece
+
+    storage.write_pieces(storage.join(output, INDEX_NAME), hashed())
+    storage.write_bytes(storage.join(output, SUCCESS_NAME), f"{digest.hexdigest()}\n".encode())
 
 
 def build_index(plan: Plan, ledger: Mapping[str, LedgerRecord]) -> dict[str, Any]:
@@ -204,7 +207,7 @@ def _index_head(plan: Plan, ledger: Mapping[str, LedgerRecord]) -> dict[str, Any
         "shardlist": [],
         "samples": samples,
         "quarantined": quarantined,
-        "config_hash": plan.config_hash,
+        "caption_fields": plan.config.get("caption_fields"),
         "version": plan.version,
     }
 
@@ -216,8 +219,6 @@ def index_entry(record: LedgerRecord) -> dict[str, Any]:
         "nsamples": record.samples - record.quarantined,
         "filesize": record.shard_size,
         "sha256": record.shard_sha256,
-        "manifest": f"{MANIFEST_DIR}/{record.shard}.parquet",
-        "manifest_sha256": record.manifest_sha256,
         "quarantined": record.quarantined,
     }
 

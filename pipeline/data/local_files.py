@@ -111,3 +111,22 @@ def write_sparse(file: BinaryIO, data: bytes) -> None:
         file.seek(len(data), os.SEEK_CUR)
     else:
         file.write(data)
+
+
+def names_in(folder: Path, *, folders: bool = False) -> list[str]:
+    """Return the names of the files, or the folders, in a folder; empty when there is none.
+
+    A link to a file that is gone counts as a file.
+    """
+    if not folder.exists():
+        return []
+    with os.scandir(folder) as entries:
+        return [
+            entry.name
+            for entry in entries
+            if (entry.is_dir() if folders else entry.is_file() or _is_broken_link(entry))
+        ]
+
+
+def _is_broken_link(entry: os.DirEntry[str]) -> bool:
+    return entry.is_symlink() and not os.path.exists(entry.path)

@@ -105,9 +105,9 @@ COLUMNS = _columns()
 SCHEMA = pa.schema([pa.field(c.name, c.type, nullable=not c.required) for c in COLUMNS])
 
 
-def manifest_url(output: str, shard: str) -> str:
-    """Return where the manifest of ``shard`` lies under an output prefix."""
-    return storage.join(output, MANIFEST_DIR, f"{shard}.parquet")
+def manifest_url(record: str, shard: str) -> str:
+    """Return where the manifest of ``shard`` lies under the URL of a record."""
+    return storage.join(record, MANIFEST_DIR, f"{shard}.parquet")
 
 
 class ManifestWriter:

@@ -132,8 +132,8 @@ def _is_one_folder(shards: Sequence[ShardInput]) -> bool:
     )
 
 
-def write_plan(output: str, plan: Plan) -> None:
-    """Write ``_plan.parquet`` under the output prefix."""
+def write_plan(record: str, plan: Plan) -> None:
+    """Write ``_plan.parquet`` under the URL of a record."""
     metadata = {
         "plan_version": PLAN_VERSION,
         "config": canonical_json(plan.config),
@@ -150,16 +150,16 @@ def write_plan(output: str, plan: Plan) -> None:
     ) as writer:
         for start in range(0, len(shards), _CHUNK):
             writer.write_table(table.slice(start, _CHUNK))
-    storage.write_bytes(storage.join(output, PLAN_NAME), buffer.getvalue())
+    storage.write_bytes(storage.join(record, PLAN_NAME), buffer.getvalue())
 
 
-def read_plan(output: str) -> Plan | None:
-    """Return the plan of an output prefix, or None when it has none.
+def read_plan(record: str) -> Plan | None:
+    """Return the plan under the URL of a record, or None when there is none.
 
     Raises:
         UsageError: the file is damaged or of another version.
     """
-    url = storage.join(output, PLAN_NAME)
+    url = storage.join(record, PLAN_NAME)
     try:
         data = storage.read_bytes(url)
     except (FileNotFoundError, NotADirectoryError):

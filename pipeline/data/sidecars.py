@@ -25,7 +25,7 @@ SIDECARS = (TABLE := ".parquet", "_stats.json")
 """What their names add to the shard's."""
 
 MANIFEST_COLUMNS = (
-    "key", "status", "reason", "input_sha256", "output_sha256", "width", "height", "trigger_text",
+    "key", "status", "reason", "output_sha256", "width", "height", "trigger_text",
 )  # fmt: skip
 """What they are made from."""
 
@@ -35,7 +35,8 @@ OWN_COLUMNS = ("sha256", "width", "height", "status", "error_message")
 Facts = Mapping[str, Mapping[str, Any]]
 """``MANIFEST_COLUMNS`` of the rows of a manifest, by key."""
 
-_SOURCE_SHA256 = "source_sha256"
+# Hashes of what was crawled: whoever has them finds the original of a picture.
+_SOURCE_HASHES = ("source_sha256", "md5", "sha512")
 _MAX_ROWS = 10_000_000
 _MAX_BYTES = 1 << 30
 
@@ -46,7 +47,7 @@ def publish_sidecars(
     """Write the crawler's files of one shard beside its protected copy; without such, do nothing.
 
     In the table, the rows of samples in the shard get the ``sha256``, ``width`` and ``height`` of
-    the published image and the published caption; the crawler's hash moves to ``source_sha256``.
+    the published image and the published caption; other hashes of what was crawled are left out.
     A quarantined sample has no hash and the status ``quarantined``. In the counts, ``successes``
     becomes the number of published samples, as readers take it for the size of the shard, and
     ``status_dict`` counts what the table's ``status`` says.
@@ -118,9 +119,7 @@ def _convert_table(data: bytes, rows: Facts, fields: Sequence[str]) -> bytes | N
     if not is_crawlers(table):
         return None
     found = [rows.get(key) for key in table["key"].to_pylist()]
-    # A copy that is protected again keeps the crawler's own.
-    if "sha256" in table.column_names and _SOURCE_SHA256 not in table.column_names:
-        table = table.append_column(_SOURCE_SHA256, table["sha256"])
+    table = table.drop_columns([name for name in _SOURCE_HASHES if name in table.column_names])
     for name in (*OWN_COLUMNS, *fields):
         if name not in table.column_names:
             continue
@@ -181,7 +180,7 @@ def column_value(name: str, value: Any, row: Mapping[str, Any]) -> Any:
     if name in ("width", "height"):
         return row[name]
     if name == "sha256":
-        return row["output_sha256"] or row["input_sha256"]
+        return row["output_sha256"]
     return value if name in ("status", "error_message") else _captions(value, row["trigger_text"])
 
 

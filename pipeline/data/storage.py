@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, TypeVar, cast
 import fsspec
 
 from ..errors import UsageError
-from .local_files import explained, replace_file, sweep_folder, write_sparse
+from .local_files import explained, names_in, replace_file, sweep_folder, write_sparse
 from .transient import ResumingStream, retried
 from .urls import base_name, is_http, join, local_path, refuse_secrets
 
@@ -179,16 +179,9 @@ def list_names(url_dir: str, *, folders: bool = False) -> list[str]:
     """
     path = local_path(url_dir)
     if path is not None:
-        if not path.exists():
-            return []
-        if not path.is_dir():
+        if path.exists() and not path.is_dir():
             raise UsageError(f"{url_dir} is a file, not a folder; choose another place")
-        with os.scandir(path) as entries:
-            names = [
-                entry.name
-                for entry in entries
-                if (entry.is_dir() if folders else entry.is_file() or _is_broken_link(entry))
-            ]
+        names = names_in(path, folders=folders)
     else:
         kind = "directory" if folders else "file"
         try:
@@ -199,8 +192,15 @@ def list_names(url_dir: str, *, folders: bool = False) -> list[str]:
     return sorted(name for name in names if name and not name.startswith("."))
 
 
-def _is_broken_link(entry: os.DirEntry[str]) -> bool:
-    return entry.is_symlink() and not os.path.exists(entry.path)
+def walk(url_dir: str) -> list[str]:
+    """Return the paths of all files below a folder, from it on, hidden ones too, sorted."""
+    path = local_path(url_dir)
+    if path is not None:
+        found = (os.path.join(top, name) for top, _, names in os.walk(path) for name in names)
+        return sorted(os.path.relpath(file, path) for file in found)
+    below = _remote(url_dir)[1].rstrip("/") + "/"
+    files = _ask("list", url_dir, lambda fs, remote: fs.find(remote))
+    return sorted(str(file).removeprefix(below) for file in files)
 
 
 def is_folder(url: str) -> bool:

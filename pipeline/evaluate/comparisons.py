@@ -7,6 +7,7 @@ from typing import Any
 from ..data import storage
 from ..data.manifest import manifest_url, read_manifest
 from ..data.plan import resolve_input
+from ..data.record import find_record
 from ..errors import UsageError, ViolationError
 from .attacks.catalogue import TRIGGER_LENGTH, Attack, Chain, parse_attacks
 from .attacks.inputs import Trigger
@@ -159,8 +160,8 @@ def _triggers(attack: Attack, corpora: dict[str, str]) -> dict[str, Trigger]:
         else:
             remedy = f"; or write {attack}:K" if takes_length else ""
             raise UsageError(
-                f"attack {attack}: {corpora[name]} has no manifest folder beside its shards that "
-                f"tells how many words a trigger has; give the folder that protect wrote{remedy}"
+                f"attack {attack}: {corpora[name]} has no record beside it that tells how many "
+                f"words a trigger has; give the folder that protect wrote{remedy}"
             )
     return triggers
 
@@ -170,9 +171,9 @@ def _published_trigger(url: str) -> Trigger | None:
     shard = resolve_input(url)[0]
     folder = shard.url[: -len(storage.base_name(shard.url))]
     try:
-        _, metadata = read_manifest(manifest_url(folder, shard.name))
+        _, metadata = read_manifest(manifest_url(find_record(folder), shard.name))
         return Trigger(int(metadata["trigger_words"]), int(metadata["epsilon"]))
-    except FileNotFoundError:
+    except (FileNotFoundError, UsageError):
         return None
     except (OSError, ViolationError, KeyError, ValueError) as error:
         raise UsageError(f"{url}: unreadable manifest of {shard.name} ({error})") from error

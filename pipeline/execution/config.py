@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..method.config import FitOptions, MethodConfig
-from .options import DeviceOption, ReadOptions, RunOptions
+from .options import DeviceOption, ReadOptions, RecordOption, RunOptions
 
 ImageFormat = Literal["png", "webp", "jpeg", "same"]
 
@@ -41,7 +41,7 @@ class Request:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunConfig(RunOptions, Request, _Output):
+class RunConfig(RunOptions, Request, RecordOption, _Output):
     """A run over the shards of a plan."""
 
     slice: str | None = None
@@ -94,15 +94,18 @@ class FitRunConfig(FitOptions, DeviceOption, ReadOptions, _Input):
 
 
 @dataclass(frozen=True)
-class PublishConfig:
-    """Mark a verified copy as published."""
-
+class _Verified:
     output: str
     """URL of the directory that `protect` wrote and `verify` passed."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class StatusConfig(_Output):
+class PublishConfig(RecordOption, _Verified):
+    """Mark a verified copy as published."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StatusConfig(RecordOption, _Output):
     """Tell how far a run is, from its ledger alone."""
 
     shard: str | None = None
@@ -112,7 +115,7 @@ class StatusConfig(_Output):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RetryConfig(RunOptions, _Output):
+class RetryConfig(RunOptions, RecordOption, _Output):
     """Run the shards again that a run gave up, as its plan says."""
 
     shards: tuple[str, ...] = ()
@@ -122,10 +125,13 @@ class RetryConfig(RunOptions, _Output):
 
 
 @dataclass(frozen=True)
-class RestoreConfig:
-    """Write the protected shards again with the triggers stripped from their captions."""
-
+class _OutputDestination:
     output: str
     """URL of the directory that `protect` wrote."""
     destination: str
     """URL of the directory for the restored shards; never inside the output."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RestoreConfig(RecordOption, _OutputDestination):
+    """Write the protected shards again with the triggers stripped from their captions."""

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
-from ..data import storage
 from ..data.ledger import LedgerRecord
 from ..data.plan import Plan, ShardInput
+from ..data.record import find_record
 from ..data.shards import Sample, open_shard, write_shard
 from ..errors import ShardError
 from .config import ProtectConfig
@@ -52,10 +52,11 @@ def estimate(
     A worker of this process protects two batches into a local folder that vanishes. Reading and
     protecting overlap in a run, so the slower of them counts.
     """
-    done = committed_records(plan, config.output)
+    kept = find_record(config.output, config.record)
+    done = committed_records(plan, kept)
     planned = {shard.name for shard in plan.shards}
     waiting = [s for s in shards if s.name in planned and s.name not in done]
-    summary = RunSummary(config.output, shards=len(plan.shards), committed=len(done))
+    summary = RunSummary(config.output, kept, shards=len(plan.shards), committed=len(done))
     if not waiting:
         return replace(summary, estimated_bytes=0)
     trial = _try(waiting, setup)
@@ -108,7 +109,7 @@ def _try_shard(shard: ShardInput, setup: WorkerSetup, folder: Path) -> _Trial:
     record = LedgerRecord("", "failed", "")
     for name in ("warm", "trial"):
         part = ShardInput(name, str(folder / f"{name}.tar"))
-        record = worker.run(ShardTask(part, storage.join(str(folder), "out")))
+        record = worker.run(ShardTask(part, str(folder / "out"), str(folder / "record")))
         if record.status == "failed":
             raise ShardError(record.error or "the trial failed")
     read = sum(_tar_bytes(sample) for sample in usable)

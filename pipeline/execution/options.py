@@ -46,6 +46,14 @@ class DeviceOption:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RecordOption:
+    """Where the record of an output lies."""
+
+    record: str | None = None
+    """URL of the record: manifests, ledger, plan and log; `OUTPUT-record` when unset."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ExecutorOptions:
     """Where shards run."""
 
@@ -68,6 +76,6 @@ class RunOptions(ExecutorOptions, DeviceOption):
     grace_seconds: float = 20.0
     """Seconds that shards in work have to end after a SIGTERM."""
     log_file: str | None = None
-    """Local file to append the run's JSON lines to; `_log/<run>.jsonl` of the output when unset."""
+    """Local file to append the run's JSON lines to; `_log/<run>.jsonl` of the record when unset."""
     join: bool = False
     """Work beside another run of the same configuration on this output, instead of refusing."""

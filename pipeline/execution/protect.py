@@ -5,6 +5,7 @@ from typing import Any
 
 from ..data import storage
 from ..data.plan import resolve_input
+from ..data.record import find_record
 from ..errors import UsageError
 from ..method.config import MAX_TRIGGER_WORDS, MethodConfig
 from ..method.methods import get_method
@@ -36,8 +37,10 @@ def protect(config: ProtectConfig) -> RunSummary:
     config = _check(config)
     shards = resolve_input(config.input)
     check_places(shards, config.output)
+    record = find_record(config.output, config.record)
+    check_places(shards, record, "record")
     spec = make_spec(config)
-    plan, new = find_plan(spec.as_dict(), shards, config.output, _request(config))
+    plan, new = find_plan(spec.as_dict(), shards, config.output, record, _request(config))
     setup = WorkerSetup(spec, _surrogate_url(config), config.io_threads, config.device)
     if config.dry_run:
         return estimate(config, setup, take_slice(plan, config.slice), shards)

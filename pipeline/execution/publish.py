@@ -3,20 +3,28 @@
 import hashlib
 import json
 from dataclasses import dataclass
+from itertools import islice
 
 from ..data import storage
 from ..data.ledger import (
     INDEX_NAME,
+    LEDGER_DIR,
     PUBLISHED_NAME,
     SUCCESS_NAME,
+    Records,
     build_index,
     read_ledger,
     uncommitted,
 )
 from ..data.manifest import MANIFEST_DIR
 from ..data.plan import Plan, read_plan
-from ..errors import ShardError, UsageError, ViolationError
+from ..data.record import SUFFIX, find_record, no_run
+from ..errors import ShardError, ViolationError
 from .config import PublishConfig
+from .leaks import find_leaks
+
+# Files that are named when a copy must not be published.
+_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -48,27 +56,36 @@ class Publication:
 def publish(config: PublishConfig) -> Publication:
     """Write ``_PUBLISHED`` once everything that the ledger commits is in its place.
 
-    What the files hold is `verify`'s to check; here only their names are looked at, so that it
-    takes seconds at any size. The mark depends on the copy alone: the same copy, the same bytes. A
-    run that finds the copy incomplete takes the mark away.
+    What the shards hold is `verify`'s to check; here only their names are looked at, so that it
+    takes seconds at any size. All other files are read: an output in which anything of a record or
+    a surrogate is found is refused. The mark depends on the copy alone: the same copy, the same
+    bytes. A run that finds the copy incomplete takes the mark away.
 
     Raises:
         UsageError: no run there.
         ShardError: the copy is not complete.
-        ViolationError: a file is missing, or the index is not the ledger's.
+        ViolationError: a file is missing, the index is not the ledger's, or the record would be
+            published.
     """
     output = config.output
-    plan = read_plan(output)
+    record = find_record(output, config.record)
+    plan = read_plan(record)
     if plan is None:
-        raise UsageError(
-            f"{output} holds no run: it has no plan; give the folder that protect writes to"
-        )
-    index = _checked_index(output, plan)
+        raise no_run(output, record)
+    ledger = read_ledger(record)
+    _check_complete(output, record, plan, ledger)
+    index_url = storage.join(output, INDEX_NAME)
+    index = storage.read_bytes(index_url) if storage.exists(index_url) else b""
     digest = hashlib.sha256(index).hexdigest()
+    mark_of = (
+        storage.read_bytes(storage.join(output, SUCCESS_NAME)).decode(errors="replace").strip()
+    )
+    _refuse_leaks(output, plan, mark_of)
+    if not _is_index(index, plan, ledger) or mark_of != digest:
+        raise ViolationError(f"{index_url} is not what the ledger says; run protect again")
     shards = json.loads(index)["shardlist"]
     samples = sum(shard["nsamples"] for shard in shards)
     mark = {
-        "config_hash": plan.config_hash,
         "index_sha256": digest,
         "samples": samples,
         "shards": len(shards),
@@ -78,34 +95,42 @@ def publish(config: PublishConfig) -> Publication:
     return Publication(output, digest, len(shards), samples, new)
 
 
-def _checked_index(output: str, plan: Plan) -> bytes:
-    """Return ``index.json`` of a copy in which nothing is missing."""
-    ledger = read_ledger(output)
+def _refuse_leaks(output: str, plan: Plan, mark: str) -> None:
+    hashes = {plan.config_hash, str(plan.config.get("surrogate_sha256") or plan.config_hash)}
+    names = {f"{shard.name}.tar" for shard in plan.shards}
+    leaks = list(islice(find_leaks(output, names, hashes, {mark}), _SHOWN))
+    if leaks:
+        raise ViolationError(
+            f"{output} must not be published: {'; '.join(leaks)}. Move manifest/, _ledger/, _log/, "
+            f"_lease/ and _plan.parquet to the record ({output.rstrip('/')}{SUFFIX}), take other "
+            f"such files out, and run protect again, which writes the card anew"
+        )
+
+
+def _check_complete(output: str, record: str, plan: Plan, ledger: Records) -> None:
+    """Refuse a copy in which something is missing. Raises ShardError or ViolationError."""
     missing = uncommitted(plan, ledger)
     if missing or not storage.exists(storage.join(output, SUCCESS_NAME)):
         raise ShardError(
             f"{output} is not complete: {len(missing)} of {len(plan.shards)} shards are missing"
             f"{', e.g. ' + missing[0] if missing else ''}; run protect again, then verify"
         )
-    for folder, end in (("", ".tar"), (MANIFEST_DIR, ".parquet")):
-        there = set(storage.list_names(storage.join(output, folder) if folder else output))
+    for base, folder, end in ((output, "", ".tar"), (record, MANIFEST_DIR, ".parquet")):
+        there = set(storage.list_names(storage.join(base, folder) if folder else base))
         gone = [shard.name + end for shard in plan.shards if shard.name + end not in there]
         if gone:
             raise ViolationError(
                 f"{output}: {len(gone)} committed files are gone, e.g. "
                 f"{storage.join(folder, gone[0]) if folder else gone[0]}; copy them back, or "
-                f"delete their records in _ledger/ and run protect again"
+                f"delete their records in {storage.join(record, LEDGER_DIR)} and run protect again"
             )
+
+
+def _is_index(data: bytes, plan: Plan, ledger: Records) -> bool:
     try:
-        index = storage.read_bytes(storage.join(output, INDEX_NAME))
-        same = json.loads(index) == build_index(plan, ledger)
-    except (FileNotFoundError, ValueError):
-        index, same = b"", False
-    if not same:
-        raise ViolationError(
-            f"{storage.join(output, INDEX_NAME)} is not what the ledger says; run protect again"
-        )
-    return index
+        return bool(json.loads(data) == build_index(plan, ledger))
+    except ValueError:
+        return False
 
 
 def _write_if_new(url: str, data: bytes) -> bool:

@@ -11,8 +11,9 @@ from ..data.captions import strip_trigger
 from ..data.ledger import SUCCESS_NAME, LedgerRecord, Records, record_url, write_record
 from ..data.manifest import ManifestRow, manifest_url, open_manifest
 from ..data.plan import Plan, ShardInput, ShardList, read_plan
+from ..data.record import find_record, no_run
 from ..data.shards import Sample, ShardReader, ShardWriter, open_shard
-from ..errors import SampleError, ShardError, UsageError, ViolationError
+from ..errors import SampleError, ShardError, ViolationError
 from .config import RestoreConfig
 from .driver.drive import gather
 from .driver.lease import lease_output
@@ -28,16 +29,16 @@ class RestoreWorker:
     """Strips the triggers of one shard and commits the result.
 
     Args:
-        source: URL of the protected output.
+        record: URL of the record of the protected output.
         plan: its plan.
         ledger: its committed records.
         config_hash: names the restored copy.
     """
 
     def __init__(
-        self, source: str, plan: Plan, ledger: Mapping[str, LedgerRecord], config_hash: str
+        self, record: str, plan: Plan, ledger: Mapping[str, LedgerRecord], config_hash: str
     ) -> None:
-        self._source = source
+        self._record = record
         self._fields: tuple[str, ...] = tuple(plan.config["caption_fields"])
         self._ledger = ledger
         self._hash = config_hash
@@ -48,7 +49,7 @@ class RestoreWorker:
         try:
             record = self._ledger.get(task.shard.name)
             if record is None:
-                raise ShardError(f"{task.shard.url}: not committed in {self._source}")
+                raise ShardError(f"{task.shard.url}: not committed in {self._record}")
             with scratch_folder() as folder:
                 path = folder / "shard.tar"
                 restored = self._transform(task.shard, record, str(path))
@@ -61,7 +62,7 @@ class RestoreWorker:
             attempts=task.attempt,
             timings={"started": started, "finished": now, "seconds": now - started},
         )
-        write_record(task.output, restored)
+        write_record(task.record, restored)
         return restored
 
     def _transform(self, shard: ShardInput, record: LedgerRecord, path: str) -> LedgerRecord:
@@ -90,7 +91,7 @@ class RestoreWorker:
     @contextmanager
     def _rows(self, record: LedgerRecord) -> Iterator[Iterator[ManifestRow]]:
         """Open the manifest; yields the rows of the published samples, in order."""
-        url = manifest_url(self._source, record.shard)
+        url = manifest_url(self._record, record.shard)
         try:
             with open_manifest(url) as manifest:
                 if manifest.sha256 != record.manifest_sha256:
@@ -128,45 +129,50 @@ def restore(config: RestoreConfig) -> RunSummary:
         UsageError: no run in the output, or a destination that is in use or inside it.
     """
     started = time.monotonic()
-    source = read_plan(config.output)
+    kept = find_record(config.output, config.record)
+    source = read_plan(kept)
     if source is None:
-        raise UsageError(f"{config.output} holds no run; give the folder that protect wrote")
-    ledger = committed_records(source, config.output)
+        raise no_run(config.output, kept)
+    ledger = committed_records(source, kept)
     shards = ShardList.of(
         ShardInput(s.name, storage.join(config.output, f"{s.name}.tar")) for s in source.shards
     )
-    check_places(shards, config.destination)
+    destination = config.destination
+    check_places(shards, destination)
+    record = find_record(destination)
     settings = {"restored_from": source.config_hash, "version": source.version}
-    plan, new = find_plan(settings, shards, config.destination)
+    plan, new = find_plan(settings, shards, destination, record)
     records = Records()
     exit_code = 0
     with stop_on_signals() as stop:
         try:
-            with lease_output(config.destination, plan.config_hash, stop, join=False) as lease:
+            with lease_output(record, plan.config_hash, stop, join=False) as lease:
                 if new:
-                    plan, new = find_plan(settings, shards, config.destination)
-                records = begin(plan, shards, config.destination, new=new)
-                _drop_outdated(records, ledger, config.destination)
+                    plan, new = find_plan(settings, shards, destination, record)
+                records = begin(plan, shards, destination, record, new=new)
+                _drop_outdated(records, ledger, destination, record)
                 lease.hold()
-                worker = RestoreWorker(config.output, source, ledger, plan.config_hash)
-                _run(worker, plan, config.destination, records, stop)
+                worker = RestoreWorker(kept, source, ledger, plan.config_hash)
+                _run(worker, plan, destination, record, records, stop)
         except Interrupted as interruption:
             exit_code = interruption.exit_code
     seconds = time.monotonic() - started
-    return summarise(config.destination, plan, records, seconds=seconds, exit_code=exit_code)
+    return summarise(destination, record, plan, records, seconds=seconds, exit_code=exit_code)
 
 
-def _drop_outdated(records: Records, ledger: Mapping[str, LedgerRecord], destination: str) -> None:
+def _drop_outdated(
+    records: Records, ledger: Mapping[str, LedgerRecord], destination: str, record: str
+) -> None:
     """Take back what was restored from shards that `retry` has made anew since."""
     outdated = [
         name
-        for name, record in records.items()
-        if name not in ledger or record.input.get("sha256") != ledger[name].shard_sha256
+        for name, one in records.items()
+        if name not in ledger or one.input.get("sha256") != ledger[name].shard_sha256
     ]
     if outdated:
         storage.remove(storage.join(destination, SUCCESS_NAME))
     for name in outdated:
-        storage.remove(record_url(destination, name))
+        storage.remove(record_url(record, name))
         del records[name]
 
 
@@ -174,14 +180,15 @@ def _run(
     worker: RestoreWorker,
     plan: Plan,
     destination: str,
+    record: str,
     records: Records,
     stop: StopFlag,
 ) -> None:
     """Restore what waits, and mark a complete copy."""
     waiting = [shard for shard in plan.shards if shard.name not in records]
-    queue = TaskQueue(waiting, destination, config_hash=plan.config_hash)
+    queue = TaskQueue(waiting, destination, record, config_hash=plan.config_hash)
     with closing(run_local(worker, queue, stop)) as finished:
-        gather(destination, finished, len(plan.shards), records)
+        gather(record, finished, len(plan.shards), records)
     if not records.failed:
         mark = storage.join(destination, SUCCESS_NAME)
-        storage.write_bytes(mark, f"{plan.config_hash}\n".encode())
+        storage.write_bytes(mark, b"restored\n")

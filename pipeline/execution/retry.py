@@ -5,6 +5,7 @@ from dataclasses import fields
 from ..data import storage
 from ..data.ledger import read_ledger, record_url
 from ..data.plan import Plan, ShardInput, ShardList, inspect_shards, read_plan
+from ..data.record import find_record, no_run
 from ..errors import BusyError, UsageError
 from .config import Request, RetryConfig, RunConfig
 from .driver.drive import check_running, drive
@@ -26,11 +27,10 @@ def retry(config: RetryConfig) -> RunSummary:
         BusyError: shards are named while a run has the output.
         StorageFullError: no space is left; nothing half-written was committed.
     """
-    plan = read_plan(config.output)
+    record = find_record(config.output, config.record)
+    plan = read_plan(record)
     if plan is None:
-        raise UsageError(
-            f"{config.output} holds no run: it has no plan; give the folder that protect writes to"
-        )
+        raise no_run(config.output, record)
     spec = _frozen_spec(config.output, plan)
     surrogate = config.surrogate or plan.request.get("surrogate")
     if spec.surrogate_sha256 and surrogate is None:
@@ -40,16 +40,17 @@ def retry(config: RetryConfig) -> RunSummary:
         config.output,
         **vars(part_of(RunOptions, config)),
         **{name: plan.request[name] for name in kept},
+        record=record,
     )
     run = check_running(run)
-    ledger = read_ledger(config.output)
-    failed = frozenset(name for name, record in ledger.items() if record.status == "failed")
-    again = failed | _take_back(config, plan)
+    ledger = read_ledger(record)
+    failed = frozenset(name for name, found in ledger.items() if found.status == "failed")
+    again = failed | _take_back(config, record, plan)
     setup = WorkerSetup(spec, surrogate or None, run.io_threads, run.device)
     return drive(run, setup, plan, _as_they_are(plan, again), new=False, only=again)
 
 
-def _take_back(config: RetryConfig, plan: Plan) -> frozenset[str]:
+def _take_back(config: RetryConfig, record: str, plan: Plan) -> frozenset[str]:
     """Remove the records of the shards that the user names: without one a shard is not there."""
     names = frozenset(config.shards)
     unknown = sorted(names - {shard.name for shard in plan.shards})
@@ -57,13 +58,13 @@ def _take_back(config: RetryConfig, plan: Plan) -> frozenset[str]:
         raise UsageError(
             f"{config.output} has no shard {unknown[0]}; give names as in _ledger/, without .json"
         )
-    if names and (runs := read_leases(config.output)):
+    if names and (runs := read_leases(record)):
         raise BusyError(
             f"{config.output} is being written by {runs[0]}; wait for its end and run the same "
             f"command again"
         )
     for name in sorted(names):
-        storage.remove(record_url(config.output, name))
+        storage.remove(record_url(record, name))
     return names
 
 

@@ -9,6 +9,7 @@ from statistics import fmean
 from ..data import storage
 from ..data.ledger import SUCCESS_NAME, LedgerRecord, read_ledger, read_record
 from ..data.plan import Plan, read_plan
+from ..data.record import find_record, no_run
 from ..errors import UsageError
 from ..method.passes import Passes
 from .config import StatusConfig
@@ -26,6 +27,7 @@ class StatusReport:
 
     Attributes:
         output: URL of the output directory.
+        record: URL of its record.
         config_hash: configuration of its run.
         complete: whether `_SUCCESS` is there.
         shards: shards of the plan.
@@ -49,10 +51,11 @@ class StatusReport:
         repeated: number of attempts by name of each shard that needed more than one.
         runs: the runs that hold a lease on the output now.
         working: the attempts in work at the last heartbeat of each run, the longest first.
-        log: URL of the newest log in the output; None where each run named a file of its own.
+        log: URL of the newest log in the record; None where each run named a file of its own.
     """
 
     output: str
+    record: str
     config_hash: str
     complete: bool
     shards: int
@@ -125,24 +128,25 @@ def status(config: StatusConfig) -> "StatusReport | ShardStatus":
         UsageError: the URL holds no run.
     """
     if config.shard is not None:
-        return shard_status(config.output, config.shard)
-    return run_status(config.output)
+        return shard_status(config.output, config.shard, config.record)
+    return run_status(config.output, config.record)
 
 
-def run_status(output: str) -> StatusReport:
-    """Read the state of a run.
+def run_status(output: str, record: str | None = None) -> StatusReport:
+    """Read the state of a run; ``record`` as in `find_record`.
 
     Raises:
         UsageError: the URL holds no run.
     """
-    plan = _plan(output)
-    leases = read_leases(output)
-    ledger = read_ledger(output)
+    record, plan = _plan(output, record)
+    leases = read_leases(record)
+    ledger = read_ledger(record)
     records = [ledger[shard.name] for shard in plan.shards if shard.name in ledger]
     done = [r for r in records if r.status == "committed" and r.config_hash == plan.config_hash]
     slowest = sorted(done, key=lambda r: -r.timings.get("seconds", 0.0))[:_SLOWEST]
     report = StatusReport(
         output=output,
+        record=record,
         config_hash=plan.config_hash,
         complete=storage.exists(storage.join(output, SUCCESS_NAME)),
         shards=len(plan.shards),
@@ -159,7 +163,7 @@ def run_status(output: str) -> StatusReport:
         slowest={r.shard: r.timings.get("seconds", 0.0) for r in slowest},
         repeated={r.shard: r.attempts for r in records if r.attempts > 1},
         runs=[str(lease) for lease in leases],
-        log=_newest_log(output),
+        log=_newest_log(record),
         working=sorted((w for lease in leases for w in lease.in_work), key=lambda w: w.since),
     )
     return _with_rates(report, done) if done else report
@@ -191,32 +195,33 @@ class ShardStatus:
         return "\n".join(lines)
 
 
-def shard_status(output: str, name: str) -> ShardStatus:
-    """Read what became of one shard.
+def shard_status(output: str, name: str, record: str | None = None) -> ShardStatus:
+    """Read what became of one shard; ``record`` as in `find_record`.
 
     Raises:
         UsageError: the URL holds no run, or it has no such shard, or nothing became of it yet.
     """
-    shards = {shard.name: shard for shard in _plan(output).shards}
+    kept, plan = _plan(output, record)
+    shards = {shard.name: shard for shard in plan.shards}
     if name not in shards:
         raise UsageError(f"{output} has no shard {name}; give a name without .tar")
-    record = read_record(output, name)
-    if record is None:
+    found = read_record(kept, name)
+    if found is None:
         raise UsageError(f"shard {name} of {output} was neither committed nor given up yet")
-    return ShardStatus(record, shards[name].url)
+    return ShardStatus(found, shards[name].url)
 
 
-def _plan(output: str) -> Plan:
-    plan = read_plan(output)
+def _plan(output: str, given: str | None) -> tuple[str, Plan]:
+    """Return the URL of the record, and its plan."""
+    record = find_record(output, given)
+    plan = read_plan(record)
     if plan is None:
-        raise UsageError(
-            f"{output} holds no run: it has no plan; give the folder that protect writes to"
-        )
-    return plan
+        raise no_run(output, record)
+    return record, plan
 
 
-def _newest_log(output: str) -> str | None:
-    folder = storage.join(output, LOG_DIR)
+def _newest_log(record: str) -> str | None:
+    folder = storage.join(record, LOG_DIR)
     names = storage.list_names(folder)
     return storage.join(folder, names[-1]) if names else None
 

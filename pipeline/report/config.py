@@ -1,11 +1,12 @@
 """What `preview` and `report` can be told: the dataclasses that the command line is made from.
 
-Every field's docstring is the help text of its option; the fields before `KW_ONLY` are positional.
+Every field's docstring is the help text of its option; fields of a base without ``kw_only`` are
+positional.
 """
 
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import dataclass
 
-from ..execution.options import ReadOptions
+from ..execution.options import ReadOptions, RecordOption
 from ..method.config import Bound
 
 
@@ -34,12 +35,15 @@ class PreviewConfig(Bound, ReadOptions, _Input):
 
 
 @dataclass(frozen=True)
-class ReportConfig:
-    """Write one HTML page, without network, about a protected copy."""
-
+class _ReportOutput:
     output: str
     """URL of the directory that `protect` wrote."""
-    _: KW_ONLY
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportConfig(RecordOption, _ReportOutput):
+    """Write one HTML page, without network, about a protected copy."""
+
     html: str
     """URL of the page that is written."""
     results: str | None = None

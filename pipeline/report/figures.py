@@ -14,6 +14,7 @@ from ..data.captions import DEFAULT_FIELDS, read_captions
 from ..data.images import Pixels, decode, image_member
 from ..data.manifest import ManifestRow, manifest_url, read_manifest
 from ..data.plan import ShardInput, resolve_input
+from ..data.record import find_record
 from ..data.shards import Sample, open_shard
 from ..errors import UsageError, ViolationError
 from ..plotting import INK, new_figure, png
@@ -42,7 +43,7 @@ def contact_sheet(before: str, after: str, url: str, *, count: int = 6) -> None:
 
     Args:
         before: URL of the input shards.
-        after: URL of the folder that `protect` wrote; its manifests tell the triggers.
+        after: URL of the folder that `protect` wrote; its record tells the triggers.
         url: where the PNG is written.
         count: samples shown, spread over the first shard.
 
@@ -91,7 +92,7 @@ def comparisons(before: str, after: str, count: int) -> list[Comparison]:
     """
     shard = resolve_input(before)[0]
     try:
-        manifest, _ = read_manifest(manifest_url(after, shard.name))
+        manifest, _ = read_manifest(manifest_url(find_record(after), shard.name))
     except (OSError, ViolationError) as error:
         raise UsageError(
             f"{after} holds no manifest of the shard {shard.name} ({error})"

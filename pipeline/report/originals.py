@@ -16,9 +16,15 @@ from .tally import choose
 
 
 def find_comparisons(
-    config: ReportConfig, plan: Plan, records: Sequence[LedgerRecord]
+    config: ReportConfig, kept: str, plan: Plan, records: Sequence[LedgerRecord]
 ) -> tuple[list[Comparison], list[str]]:
     """Return the chosen samples before and after, and why others are not shown.
+
+    Args:
+        config: how many, and where the originals are.
+        kept: URL of the record.
+        plan: the plan of the copy.
+        records: its committed shards.
 
     Raises:
         UsageError: ``config.against`` names no shards.
@@ -31,21 +37,26 @@ def find_comparisons(
     protected = [(record.shard, record.protected) for record in records]
     shown: list[Comparison] = []
     notes: list[str] = []
-    for shard, keys in choose(config.output, protected, config.samples, config.seed).items():
+    for shard, keys in choose(kept, protected, config.samples, config.seed).items():
         try:
-            shown += _of_shard(config, plan, sources.get(shard), shard, keys)
+            shown += _of_shard(config, kept, plan, sources.get(shard), shard, keys)
         except (ShardError, SampleError, OSError) as error:
             notes.append(f"{shard}: {error}; --against tells where the originals are")
     return shown, notes
 
 
 def _of_shard(
-    config: ReportConfig, plan: Plan, source: ShardInput | None, shard: str, keys: list[str]
+    config: ReportConfig,
+    kept: str,
+    plan: Plan,
+    source: ShardInput | None,
+    shard: str,
+    keys: list[str],
 ) -> list[Comparison]:
     """Compare the samples ``keys`` of one shard, in its order."""
     if source is None:
         raise ShardError("the originals do not hold this shard")
-    with open_manifest(manifest_url(config.output, shard)) as manifest:
+    with open_manifest(manifest_url(kept, shard)) as manifest:
         rows = {row.key: row for row in manifest if row.key in keys}
     fields = tuple(plan.config.get("caption_fields", ("caption", "captions")))
     before = _pick(source.url, keys)

@@ -53,13 +53,13 @@ def report(config: ReportConfig) -> ReportSummary:
     if not 0 <= config.samples <= _MAX_SAMPLES:
         raise UsageError(f"samples is {config.samples}; it must be 0..{_MAX_SAMPLES}")
     require_matplotlib()
-    state = run_status(config.output)
-    plan = read_plan(config.output)
+    state = run_status(config.output, config.record)
+    plan = read_plan(state.record)
     assert plan is not None
     results = _results(config.results)
-    records = list(committed(plan, read_ledger(config.output)))
-    counted = tally(config.output, [record.shard for record in records])
-    shown, notes = find_comparisons(config, plan, records)
+    records = list(committed(plan, read_ledger(state.record)))
+    counted = tally(state.record, [record.shard for record in records])
+    shown, notes = find_comparisons(config, state.record, plan, records)
     page = render(
         "report.html.j2",
         title=storage.base_name(config.output) or config.output,

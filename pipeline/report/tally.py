@@ -113,8 +113,8 @@ class Tally:
         self.surrogates.update(_counts(table["surrogate_sha256"]))
 
 
-def tally(output: str, shards: Sequence[str]) -> Tally:
-    """Read the manifests of ``shards``, some at a time.
+def tally(record: str, shards: Sequence[str]) -> Tally:
+    """Read the manifests of ``shards`` in a record, some at a time.
 
     Raises:
         ViolationError: one is missing or no manifest.
@@ -123,18 +123,18 @@ def tally(output: str, shards: Sequence[str]) -> Tally:
     with ThreadPoolExecutor(4) as pool:
         for start in range(0, len(shards), 64):
             part = shards[start : start + 64]
-            for shard, table in zip(part, pool.map(partial(_table, output), part), strict=True):
+            for shard, table in zip(part, pool.map(partial(_table, record), part), strict=True):
                 found.add(shard, table)
     return found
 
 
 def choose(
-    output: str, protected: Iterable[tuple[str, int]], count: int, seed: int
+    record: str, protected: Iterable[tuple[str, int]], count: int, seed: int
 ) -> dict[str, list[str]]:
     """Choose ``count`` protected samples by hash, from no more shards than samples.
 
     Args:
-        output: URL of the copy.
+        record: URL of the record of the copy.
         protected: each shard with the number of its protected samples.
         count: samples wanted.
         seed: of the choice.
@@ -147,7 +147,7 @@ def choose(
     picked = set(heapq.nsmallest(count, shards, key=ranked.__getitem__))
     candidates = []
     for shard in (shard for shard in shards if shard in picked):
-        table = _table(output, shard)
+        table = _table(record, shard)
         keys = table.filter(pc.equal(table["status"], "protected"))["key"].to_pylist()
         each = max(1, -(-count // len(picked)))
         best = heapq.nsmallest(each, ((derive_seed(seed, shard, key), key) for key in keys))
@@ -160,8 +160,8 @@ def choose(
     return chosen
 
 
-def _table(output: str, shard: str) -> pa.Table:
-    url = manifest_url(output, shard)
+def _table(record: str, shard: str) -> pa.Table:
+    url = manifest_url(record, shard)
     try:
         table = pq.read_table(io.BytesIO(storage.read_bytes(url)), columns=list(_COLUMNS))
         return table.cast(pa.schema([SCHEMA.field(name) for name in _COLUMNS]))

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ..execution.options import ExecutorOptions, PixelLimit
+from ..execution.options import ExecutorOptions, PixelLimit, RecordOption
 
 
 @dataclass(frozen=True)
@@ -12,8 +12,8 @@ class _Output:
 
 
 @dataclass(frozen=True, kw_only=True)
-class VerifyConfig(ExecutorOptions, PixelLimit, _Output):
-    """Check every promise of a protected copy from its published files alone."""
+class VerifyConfig(ExecutorOptions, PixelLimit, RecordOption, _Output):
+    """Check every promise of a protected copy; without its record, what any reader can check."""
 
     against: str | None = None
     """The shards that were protected; every image and caption is compared with its original."""

@@ -12,6 +12,7 @@ CODES = {
     "not_finished": "no _SUCCESS mark of this plan",
     "index_mismatch": "index.json is not the index of this ledger",
     "card_mismatch": "README.md or croissant.json is missing or tells something else",
+    "mark_mismatch": "_PUBLISHED is the mark of another index",
     "unexpected_file": "a shard, manifest or record that the plan does not name",
     "ledger_missing": "a planned shard without a record",
     "ledger_mismatch": "a record that contradicts the plan or the manifest",
@@ -83,6 +84,7 @@ class VerifyReport:
         violations: the first ones, as many as were asked for.
         seconds: how long it took.
         sample: what the shards looked at tell of all; None when all were looked at.
+        unchecked: what could not be checked, and why.
     """
 
     output: str
@@ -93,6 +95,7 @@ class VerifyReport:
     violations: list[Violation]
     seconds: float = 0.0
     sample: ShardSample | None = None
+    unchecked: tuple[str, ...] = ()
 
     @property
     def exit_code(self) -> int:
@@ -112,6 +115,7 @@ class VerifyReport:
         if total > len(lines):
             lines.append(f"... and {total - len(lines)} more")
         lines += [f"{count} x {code}: {CODES[code]}" for code, count in self.counts.items()]
+        lines += [f"not checked: {what}" for what in self.unchecked]
         compared = (
             "compared with their originals" if self.against else "checked without the originals"
         )

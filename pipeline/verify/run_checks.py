@@ -1,5 +1,6 @@
 """Checks of what describes a protected copy as a whole: plan, ledger, index, marks, names, card."""
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -33,12 +34,17 @@ def check_inputs(plan: Plan, originals: Mapping[str, str], findings: Findings) -
 
 
 def check_run(
-    output: str, plan: Plan, findings: Findings, sample: Sequence[ShardInput] | None
+    output: str,
+    record: str,
+    plan: Plan,
+    findings: Findings,
+    sample: Sequence[ShardInput] | None,
 ) -> None:
     """Check what describes the copy as a whole.
 
     Args:
         output: URL of the copy.
+        record: URL of its record; a copy of version 0.1.0 has it inside, and another card.
         plan: its plan.
         findings: added to.
         sample: the shards that are looked at, None for all. With a sample no more is read than
@@ -50,20 +56,21 @@ def check_run(
         findings.add("plan_damaged", "", "", message)
     if sample is not None:
         _check_success(output, plan, findings)
-        _check_index_of(output, plan, sample, findings)
-        _check_records_listed(output, plan, sample, findings)
-        _check_names(output, plan, findings)
+        _check_index_of(output, record, plan, sample, findings)
+        _check_records_listed(record, plan, sample, findings)
+        _check_names(output, record, plan, findings)
         return
     try:
-        ledger = read_ledger(output)
+        ledger = read_ledger(record)
     except UsageError as error:
         findings.add("ledger_mismatch", "", "", str(error))
         return
     _check_success(output, plan, findings)
     _check_index(output, plan, ledger, findings)
-    _check_names(output, plan, findings)
-    for problem in check_card(output):
-        findings.add("card_mismatch", "", "", problem)
+    _check_names(output, record, plan, findings)
+    if record != output:
+        for problem in check_card(output, plan, ledger):
+            findings.add("card_mismatch", "", "", problem)
 
 
 def _check_success(output: str, plan: Plan, findings: Findings) -> None:
@@ -74,17 +81,40 @@ def _check_success(output: str, plan: Plan, findings: Findings) -> None:
             "not_finished", "", "", f"{SUCCESS_NAME} is missing; run protect again to finish"
         )
         return
-    if content.decode(errors="replace").strip() != plan.config_hash:
-        findings.add("not_finished", "", "", f"{SUCCESS_NAME} is of another configuration")
+    # Version 0.1.0 wrote the hash of the configuration.
+    if content.decode(errors="replace").strip() not in (_index_sha256(output), plan.config_hash):
+        findings.add("not_finished", "", "", f"{SUCCESS_NAME} is the mark of another {INDEX_NAME}")
+
+
+def _index_sha256(output: str) -> str:
+    try:
+        return hashlib.sha256(storage.read_bytes(storage.join(output, INDEX_NAME))).hexdigest()
+    except OSError:
+        return ""
 
 
 def _read_index(output: str, findings: Findings) -> Any:
-    """Return the content of the index; None when it cannot be read."""
+    """Return the content of the index, without what version 0.1.0 had more; None if unreadable."""
     try:
-        return json.loads(storage.read_bytes(storage.join(output, INDEX_NAME)))
+        index = json.loads(storage.read_bytes(storage.join(output, INDEX_NAME)))
+        return _without_older(index)
     except (OSError, ValueError, RecursionError) as error:
         findings.add("index_mismatch", "", "", f"{INDEX_NAME} cannot be read ({error})")
         return None
+
+
+def _without_older(index: Any) -> Any:
+    if not isinstance(index, dict):
+        return index
+    entries = index.get("shardlist")
+    if isinstance(entries, list):
+        entries = [
+            {k: v for k, v in entry.items() if not k.startswith("manifest")}
+            if isinstance(entry, dict)
+            else entry
+            for entry in entries
+        ]
+    return {k: v for k, v in index.items() if k != "config_hash"} | {"shardlist": entries}
 
 
 def _check_index(
@@ -93,12 +123,15 @@ def _check_index(
     if uncommitted(plan, ledger):
         return  # reported shard by shard; there is no index of an incomplete ledger
     index = _read_index(output, findings)
-    if index is not None and index != build_index(plan, ledger):
+    expected = build_index(plan, ledger)
+    if index is not None and "caption_fields" not in index:
+        expected.pop("caption_fields")
+    if index is not None and index != expected:
         findings.add("index_mismatch", "", "", f"{INDEX_NAME} differs from the ledger's")
 
 
 def _check_index_of(
-    output: str, plan: Plan, sample: Sequence[ShardInput], findings: Findings
+    output: str, kept: str, plan: Plan, sample: Sequence[ShardInput], findings: Findings
 ) -> None:
     """Compare the index with the plan's names and with the records of the sample."""
     index = _read_index(output, findings)
@@ -114,7 +147,7 @@ def _check_index_of(
         findings.add("index_mismatch", "", "", f"{INDEX_NAME} lists other shards than the plan")
     for shard in sample:
         try:
-            record = read_record(output, shard.name)
+            record = read_record(kept, shard.name)
         except UsageError:
             continue  # reported with the shard
         if record is not None and entries.get(f"{shard.name}.tar") != index_entry(record):
@@ -123,17 +156,17 @@ def _check_index_of(
 
 
 def _check_records_listed(
-    output: str, plan: Plan, sample: Sequence[ShardInput], findings: Findings
+    record: str, plan: Plan, sample: Sequence[ShardInput], findings: Findings
 ) -> None:
     """Report planned shards outside the sample that have no record, by name."""
-    listed = set(storage.list_names(storage.join(output, LEDGER_DIR)))
+    listed = set(storage.list_names(storage.join(record, LEDGER_DIR)))
     looked_at = {shard.name for shard in sample}
     for shard in plan.shards:
         if shard.name not in looked_at and f"{shard.name}.json" not in listed:
             findings.add("ledger_missing", shard.name, "", "no record commits this shard")
 
 
-def _check_names(output: str, plan: Plan, findings: Findings) -> None:
+def _check_names(output: str, record: str, plan: Plan, findings: Findings) -> None:
     names = [shard.name for shard in plan.shards]
     expected = {
         "": {f"{name}.tar" for name in names},
@@ -141,7 +174,7 @@ def _check_names(output: str, plan: Plan, findings: Findings) -> None:
         LEDGER_DIR: {f"{name}{end}" for name in names for end in (".json", ".failed.json")},
     }
     for folder, allowed in expected.items():
-        for name in storage.list_names(storage.join(output, folder) if folder else output):
+        for name in storage.list_names(storage.join(record, folder) if folder else output):
             # Beside the shards the owner may keep other files, such as a licence.
             if name not in allowed and (folder or name.endswith(".tar")):
                 path = f"{folder}/{name}" if folder else name

@@ -39,6 +39,7 @@ class ShardCheck:
     """One shard under verification."""
 
     output: str
+    record: str
     plan: Plan
     rules: Rules
     name: str
@@ -73,7 +74,7 @@ class ShardCheck:
 
     def _check_record(self) -> LedgerRecord | None:
         try:
-            record = read_record(self.output, self.name)
+            record = read_record(self.record, self.name)
         except UsageError as error:
             self._add("ledger_missing", "", str(error))
             return None
@@ -89,7 +90,7 @@ class ShardCheck:
 
     def _check_manifest(self, record: LedgerRecord) -> bool:
         """Read and check the manifest; False when there is nothing to compare samples with."""
-        url = manifest_url(self.output, self.name)
+        url = manifest_url(self.record, self.name)
         try:
             with open_manifest(url) as manifest:
                 found = manifest.sha256, manifest.size

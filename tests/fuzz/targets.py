@@ -162,7 +162,7 @@ def card(data: bytes) -> None:
         folder.mkdir()
         write_plan(str(folder), _plan())
     (folder / "croissant.json").write_bytes(data)
-    assert check_card(str(folder))
+    assert check_card(str(folder), _plan(), {})
 
 
 def sidecar(data: bytes) -> None:

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from runs import NOISE, Run
+from runs import NOISE, Run, kept
 
 from unlearnable.jobs.cli import main
 from unlearnable.pipeline.data.manifest import ManifestRow, manifest_url, read_manifest
@@ -76,7 +76,7 @@ def unpacked(path: Path) -> Files:
 
 
 def rows(output: Path, shard: str) -> dict[str, ManifestRow]:
-    return {row.key: row for row in read_manifest(manifest_url(str(output), shard))[0]}
+    return {row.key: row for row in read_manifest(manifest_url(str(kept(output)), shard))[0]}
 
 
 @pytest.fixture
@@ -239,8 +239,10 @@ def fails_alone(run: Run, url: object, output: Path, message: str) -> None:
     assert re.search(rf"failed: b: \S*/b\.tar: .*{message}", told), told
     assert {path.name for path in output.glob("*.tar")} == {"a.tar", "c.tar"}
     assert not (output / "_SUCCESS").exists()
-    assert not (output / "manifest" / "b.parquet").exists()
-    assert json.loads((output / "_ledger" / "b.failed.json").read_text())["status"] == "failed"
+    assert not (kept(output) / "manifest" / "b.parquet").exists()
+    assert (
+        json.loads((kept(output) / "_ledger" / "b.failed.json").read_text())["status"] == "failed"
+    )
 
 
 @pytest.mark.parametrize("case", BAD_SHARDS)
@@ -306,5 +308,5 @@ def test_a_file_size_limit_commits_nothing_half_and_the_same_command_completes(
     )
     assert done.returncode == 3, done.stderr
     assert re.search(r"shard\.tar: the file is larger .* may write; .*run the same", done.stderr)
-    assert not [*output.glob("*.tar"), *output.glob("**/.*"), *output.glob("_ledger/*")]
+    assert not [*output.glob("*.tar"), *output.glob("**/.*"), *kept(output).glob("_ledger/*")]
     assert run("protect", corpus, output, *NOISE)[0] == 0

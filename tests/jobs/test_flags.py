@@ -30,14 +30,16 @@ FLAGS = {
         --batch-size --caption-fields --compile --device --dry-run --epsilon
         --executor --gpus-per-worker --grace-seconds --log-file --shard-timeout
         --image-format --input --io-threads --join --max-attempts --max-pixels --max-quarantined
-        --method --output --owner --part --pixel-budget --precision --seed --shuffle --slice --steps
+        --method --output --owner --part --pixel-budget --precision --record --seed --shuffle
+        --slice --steps
         --surrogate --torch-threads --trigger-words --views --worker-price --workers
     """,
     "verify": """
-        --against --executor --json --max-listed --max-pixels --output --sample-shards --seed
+        --against --executor --json --max-listed --max-pixels --output --record
+        --sample-shards --seed
         --shard-timeout --threads --workers
     """,
-    "publish": "--output",
+    "publish": "--output --record",
     "submit": "--address --command --runtime-env --stop-seconds --working-dir",
     "evaluate": """
         --attack --batch-size --caption-fields --clean --context-length --device --epochs
@@ -45,13 +47,13 @@ FLAGS = {
         --plot-attacks
         --precision --seeds --test --threads --train --weight-decay --weights --workers
     """,
-    "status": "--json --output --shard",
-    "report": "--against --html --output --results --samples --seed",
+    "status": "--json --output --record --shard",
+    "report": "--against --html --output --record --results --samples --seed",
     "retry": """
         --device --executor --gpus-per-worker --grace-seconds --join --log-file --max-attempts
-        --output --shard-timeout --shards --surrogate --workers
+        --output --record --shard-timeout --shards --surrogate --workers
     """,
-    "restore": "--destination --output",
+    "restore": "--destination --output --record",
     "paper": """
         --device --dry-run --fit-input --init --input --measured --only --output --precision --scale
         --seeds --table --test --threads

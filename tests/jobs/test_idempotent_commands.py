@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from runs import NOISE, Run
+from runs import NOISE, Run, kept, place
 
 from unlearnable.jobs.cli import main
 from unlearnable.pipeline.data.plan import read_plan
@@ -144,7 +144,7 @@ def test_publish_again(copy: Path, run: Run) -> None:
 def test_what_is_not_whole_is_not_published(
     copy: Path, run: Run, lost: str, code: int, message: str
 ) -> None:
-    (copy / lost).unlink()
+    place(copy, lost).unlink()
     found, told = run("publish", copy)
     assert found == code, told
     assert re.search(message, told), told
@@ -154,7 +154,7 @@ def test_what_is_not_whole_is_not_published(
 def test_a_run_that_finds_gaps_takes_the_mark_away(source: Path, copy: Path, run: Run) -> None:
     assert run("publish", copy)[0] == 0
     before = state(copy)["_PUBLISHED"][1]
-    (copy / "_ledger" / "shard-001.json").unlink()
+    (kept(copy) / "_ledger" / "shard-001.json").unlink()
     shard = source / "shard-001.tar"
     whole = shard.read_bytes()
     shard.write_bytes(b"")
@@ -170,13 +170,13 @@ def test_a_run_that_finds_gaps_takes_the_mark_away(source: Path, copy: Path, run
 def test_an_output_that_another_run_has_is_worth_another_attempt(
     source: Path, copy: Path, run: Run
 ) -> None:
-    plan = read_plan(str(copy))
+    plan = read_plan(str(kept(copy)))
     assert plan is not None
     now = time.time()
     lease = Lease(
         "20200101T000000Z-0000", plan.config_hash, "far", 1, "another", "77", "held", now, now + 60
     )
-    path = copy / "_lease" / f"{lease.run}.json"
+    path = kept(copy) / "_lease" / f"{lease.run}.json"
     path.write_text(json.dumps(asdict(lease)))
     code, told = run("protect", source, copy, *NOISE)
     assert code == 3, told

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,10 +22,32 @@ Run = Callable[..., tuple[int, str]]
 NOISE = ("--method", "random", "--executor", "local")
 
 
+def kept(output: Path) -> Path:
+    """The folder of the record of an output."""
+    return output.with_name(f"{output.name}-record")
+
+
+def both(output: Path) -> dict[str, Path]:
+    """Every file of an output and of its record by its path inside either; none is in both."""
+    files = [(root, path) for root in (output, kept(output)) for path in root.rglob("*")]
+    return {str(path.relative_to(root)): path for root, path in files if path.is_file()}
+
+
+def place(output: Path, name: str) -> Path:
+    """Where a file lies that an output or its record has."""
+    return output / name if (output / name).exists() else kept(output) / name
+
+
+def copy_both(output: Path, target: Path) -> Path:
+    """Copy an output and its record."""
+    shutil.copytree(kept(output), kept(target))
+    return Path(shutil.copytree(output, target))
+
+
 def digests(output: Path) -> Digests:
     """The sha256 of every shard and manifest."""
-    files = [*output.glob("*.tar"), *output.glob("manifest/*.parquet")]
-    return {str(f.relative_to(output)): hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
+    files = [*output.glob("*.tar"), *kept(output).glob("manifest/*.parquet")]
+    return {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
 
 
 def options(source: Path, output: Path, surrogate: str, *more: str) -> list[str]:
@@ -81,13 +104,13 @@ def kill(pids: list[int]) -> None:
 
 def committed(output: Path) -> int:
     """How many shards are committed."""
-    found = output.glob("_ledger/*.json")
+    found = kept(output).glob("_ledger/*.json")
     return sum(not path.name.endswith(".failed.json") for path in found)
 
 
 def attempts(output: Path) -> dict[str, int]:
     """How many attempts each shard took, by its record."""
-    paths = output.glob("_ledger/*.json")
+    paths = kept(output).glob("_ledger/*.json")
     return {path.stem: json.loads(path.read_text())["attempts"] for path in paths}
 
 
@@ -106,7 +129,7 @@ def await_that(true: Callable[[], bool], process: subprocess.Popen[str], what: s
 
 def events(output: Path) -> list[dict[str, Any]]:
     """The lines of the logs of all runs on an output, in the order of the runs."""
-    paths = sorted(output.glob("_log/*.jsonl"))
+    paths = sorted(kept(output).glob("_log/*.jsonl"))
     return [json.loads(line) for path in paths for line in path.read_text().splitlines()]
 
 

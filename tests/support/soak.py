@@ -79,11 +79,15 @@ class Store:
         self.bucket = boto3.resource("s3", endpoint_url=f"http://127.0.0.1:{port}").Bucket(BUCKET)
 
     def names(self, prefix: str) -> set[str]:
-        found = self.bucket.objects.filter(Prefix=prefix)
-        return {item.key.removeprefix(prefix) for item in found}
+        """Paths inside an output, or inside its record; none is in both."""
+        starts = (prefix, f"{prefix.rstrip('/')}-record/")
+        found = [(s, item) for s in starts for item in self.bucket.objects.filter(Prefix=s)]
+        return {item.key.removeprefix(start) for start, item in found}
 
     def read(self, prefix: str, name: str) -> bytes:
-        data: bytes = self.bucket.Object(prefix + name).get()["Body"].read()
+        kept = name.startswith(("_ledger/", "manifest/", "_log/", "_lease/", "_plan"))
+        start = f"{prefix.rstrip('/')}-record/" if kept else prefix
+        data: bytes = self.bucket.Object(start + name).get()["Body"].read()
         return data
 
     def digests(self, prefix: str) -> Digests:
@@ -91,7 +95,8 @@ class Store:
         return {name: settled(name, self.read(prefix, name)) for name in names}
 
     def clear(self, prefix: str) -> None:
-        self.bucket.objects.filter(Prefix=prefix).delete()
+        for start in (prefix, f"{prefix.rstrip('/')}-record/"):
+            self.bucket.objects.filter(Prefix=start).delete()
 
 
 @dataclass

@@ -21,6 +21,7 @@ from ...data.ledger import (
     write_success,
 )
 from ...data.plan import Plan, ShardList
+from ...data.record import find_record
 from ...errors import UnlearnableError, UsageError
 from ..checks import check_least
 from ..config import RunConfig
@@ -83,22 +84,26 @@ def drive(
         StorageFullError: no space is left; nothing half-written was committed.
     """
     started = time.monotonic()
+    record = find_record(config.output, config.record)
     part = take_slice(plan, config.slice)
     join = config.join or config.slice is not None
     records = Records()
     exit_code = 0
     with stop_on_signals(config.grace_seconds) as stop:
         try:
-            with lease_output(config.output, plan.config_hash, stop, join=join) as lease:
+            with lease_output(record, plan.config_hash, stop, join=join) as lease:
                 if new:
                     # Another run may have begun since this one looked.
-                    plan, new = find_plan(plan.config, shards, config.output, plan.request)
+                    plan, new = find_plan(plan.config, shards, config.output, record, plan.request)
                 alone = lease.others == 0
-                records = begin(plan, shards, config.output, new=new, alone=alone, part=part)
+                records = begin(
+                    plan, shards, config.output, record, new=new, alone=alone, part=part
+                )
                 lease.hold()
                 if only is None and config.slice is not None:
                     only = frozenset(shard.name for shard in part.shards)
-                run = _Run(config, partial(make, setup), plan, part, lease, stop, records, only)
+                maker = partial(make, setup)
+                run = _Run(config, record, maker, plan, part, lease, stop, records, only)
                 run.carry_out(_waiting(shards, only, records))
         except Interrupted as interruption:
             log.warning("%s", interruption)
@@ -109,6 +114,7 @@ def drive(
             raise
     return summarise(
         config.output,
+        record,
         part,
         records,
         seconds=time.monotonic() - started,
@@ -122,6 +128,7 @@ class _Run:
     """A run that may write: its plan is there and its lease is held."""
 
     config: RunConfig
+    record: str
     make: Callable[[], Worker[LedgerRecord]]
     plan: Plan
     part: Plan
@@ -132,7 +139,7 @@ class _Run:
 
     def carry_out(self, waiting: ShardList) -> None:
         """Run the shards that wait, add their records, and mark a complete output."""
-        with RunLog(self.config.output, self.lease.run, self.config.log_file) as run_log:
+        with RunLog(self.record, self.lease.run, self.config.log_file) as run_log:
             run_log.event("run_begun", **self._facts(waiting))
             end: dict[str, object] = {"error": None}
             try:
@@ -167,6 +174,7 @@ class _Run:
         queue = TaskQueue(
             waiting,
             self.config.output,
+            self.record,
             config_hash=self.plan.config_hash,
             max_attempts=self.config.max_attempts,
             run_log=run_log,
@@ -177,22 +185,22 @@ class _Run:
         running = execute(self.config, self.make, queue, self.stop, gpus_per_worker=gpus)
         with closing(running) as finished:
             held = _while_held(finished, self.lease)
-            gather(self.config.output, held, total, self.records)
+            gather(self.record, held, total, self.records)
 
     def _finish(self) -> None:
         """Write the card, and when every shard is committed the marks of a complete output."""
-        output, records = self.config.output, self.records
+        output, record, records = self.config.output, self.record, self.records
         for name in sorted(records.failed):
             # A joined run may have done what failed here.
-            records[name] = read_record(output, name) or records[name]
+            records[name] = read_record(record, name) or records[name]
         if self.config.slice is not None:
             # Whoever commits the last shard of all slices finds every record here.
-            if not is_covered(output, self.plan):
+            if not is_covered(record, self.plan):
                 return
-            records = committed_records(self.plan, output)
+            records = committed_records(self.plan, record)
         elif self.only is not None or self.lease.others:
             # What joined runs have committed since this one looked.
-            records.update(committed_records(self.plan, output))
+            records.update(committed_records(self.plan, record))
         write_card(output, self.plan, records, self.config.owner)
         if len(records) - len(records.failed) == len(self.plan.shards):
             write_success(output, self.plan, records)
@@ -229,7 +237,7 @@ def _own_order(waiting: ShardList, lease: OutputLease) -> ShardList:
 
 
 def gather(
-    output: str,
+    kept: str,
     finished: Iterable[LedgerRecord],
     total: int,
     records: MutableMapping[str, LedgerRecord],
@@ -237,7 +245,7 @@ def gather(
     """Add ``finished`` shards to ``records``, write down those that failed, show progress.
 
     Args:
-        output: URL of the output directory.
+        kept: URL of the record.
         finished: final records; the committed ones have been written by their workers.
         total: shards of the plan.
         records: those of earlier runs; added to.
@@ -246,6 +254,6 @@ def gather(
         for record in finished:
             if record.status == "failed":
                 log.error("shard %s failed: %s", record.shard, record.error)
-                write_record(output, record)
+                write_record(kept, record)
             records[record.shard] = record
             progress.update(record.samples, record.timings.get("started"))

@@ -1,4 +1,4 @@
-"""Who writes to an output now: one small file a run under ``_lease/``, renewed by its driver.
+"""Who writes to an output now: one file a run in its record's ``_lease/``, renewed by its driver.
 
 Every run has its own file and looks at those of the others, so that nothing but a store whose
 listing shows what was written before is needed: no locks, no conditional writes. A run *claims*
@@ -93,9 +93,9 @@ def new_run_id() -> str:
     return f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{secrets.token_hex(4)}"
 
 
-def read_leases(output: str) -> list[Lease]:
+def read_leases(record: str) -> list[Lease]:
     """Return the leases at an output that count now, in the order of their ids."""
-    folder = storage.join(output, LEASE_DIR)
+    folder = storage.join(record, LEASE_DIR)
     leases = []
     for name in storage.list_names(folder):
         # One that vanished has ended; one that cannot be read protects nobody.
@@ -108,7 +108,7 @@ class OutputLease:
     """A run's hold on an output; a context manager that gives it up.
 
     Args:
-        output: URL of the output directory.
+        record: URL of the record of the output.
         config_hash: configuration that the run writes.
         join: whether to work beside another run of the same configuration.
 
@@ -117,8 +117,8 @@ class OutputLease:
         UsageError: one of another configuration does.
     """
 
-    def __init__(self, output: str, config_hash: str, *, join: bool) -> None:
-        self._output, self._join = output, join
+    def __init__(self, record: str, config_hash: str, *, join: bool) -> None:
+        self._record, self._join = record, join
         self._url = ""
         pid = os.getpid()
         self._lease = Lease(
@@ -154,7 +154,7 @@ class OutputLease:
         self._thread.start()
         while True:
             stop.check()
-            others = [lease for lease in read_leases(self._output) if lease.run != self.run]
+            others = [lease for lease in read_leases(self._record) if lease.run != self.run]
             self._refuse(others)
             if _settled(others, join=self._join):
                 self.others = len(others)
@@ -174,7 +174,7 @@ class OutputLease:
         while True:
             time.sleep(_POLL_SECONDS * (1 + random.random()))
             stop.check()
-            if _settled(read_leases(self._output), join=True):
+            if _settled(read_leases(self._record), join=True):
                 return
 
     def hold(self) -> None:
@@ -196,7 +196,7 @@ class OutputLease:
     def check(self) -> None:
         """Raise BusyError when the lease was lost, because it was not renewed in time."""
         if self._lost:
-            raise BusyError(f"{self._output}: {self._lost}; run the same command to go on")
+            raise BusyError(f"{self._record}: {self._lost}; run the same command to go on")
 
     def release(self) -> None:
         """Give the output up."""
@@ -211,13 +211,13 @@ class OutputLease:
                 continue
             if lease.config_hash != self._lease.config_hash:
                 raise UsageError(
-                    f"{self._output} is being written with another configuration by {lease}; "
-                    f"wait for its end, or use another output folder"
+                    f"the output of {self._record} is being written with another "
+                    f"configuration by {lease}; wait for its end, or use another output folder"
                 )
             if not self._join:
                 raise BusyError(
-                    f"{self._output} is being written by {lease}; give --join to work beside it, "
-                    f"or wait for its end and run the same command again"
+                    f"the output of {self._record} is being written by {lease}; give --join to "
+                    f"work beside it, or wait for its end and run the same command again"
                 )
 
     def _goes_first(self, lease: Lease) -> bool:
@@ -230,7 +230,7 @@ class OutputLease:
         self._lease = replace(
             self._lease, heartbeat=now, expires=now + LEASE_SECONDS, working=working
         )
-        self._url = storage.join(self._output, LEASE_DIR, f"{self.run}.json")
+        self._url = storage.join(self._record, LEASE_DIR, f"{self.run}.json")
         data = json.dumps(asdict(self._lease), indent=1).encode()
         for left in reversed(range(_WRITES)):
             try:
@@ -265,7 +265,7 @@ class OutputLease:
                 if self._board is not None:
                     self._board.name_silent()
             except Exception as error:  # noqa: BLE001 - the next beat may succeed
-                log.warning("cannot renew the lease of %s: %s", self._output, error)
+                log.warning("cannot renew the lease of %s: %s", self._record, error)
 
 
 def _settled(others: list[Lease], *, join: bool) -> bool:
@@ -280,15 +280,15 @@ def _settled(others: list[Lease], *, join: bool) -> bool:
 
 @contextmanager
 def lease_output(
-    output: str, config_hash: str, stop: StopFlag, *, join: bool
+    record: str, config_hash: str, stop: StopFlag, *, join: bool
 ) -> Iterator[OutputLease]:
-    """Claim ``output`` for a run and give it up afterwards, however that ends.
+    """Claim the output of ``record`` for a run and give it up afterwards, however that ends.
 
     Raises:
         BusyError: another run of this configuration holds the output.
         UsageError: one of another configuration does.
     """
-    lease = OutputLease(output, config_hash, join=join)
+    lease = OutputLease(record, config_hash, join=join)
     try:
         lease.claim(stop)
         yield lease
@@ -298,11 +298,11 @@ def lease_output(
             lease.release()
 
 
-def remove_expired(output: str) -> None:
+def remove_expired(record: str) -> None:
     """Delete the files of leases that no longer count; others may be claiming one meanwhile."""
-    folder = storage.join(output, LEASE_DIR)
+    folder = storage.join(record, LEASE_DIR)
     names = storage.list_names(folder)
-    live = {f"{lease.run}.json" for lease in read_leases(output)}
+    live = {f"{lease.run}.json" for lease in read_leases(record)}
     for name in names:
         if name not in live:
             storage.remove(storage.join(folder, name))

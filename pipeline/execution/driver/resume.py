@@ -43,6 +43,7 @@ def find_plan(
     config: dict[str, Any],
     shards: Sequence[ShardInput],
     output: str,
+    record: str,
     request: dict[str, Any] | None = None,
 ) -> tuple[Plan, bool]:
     """Return the plan of ``output`` and whether it is still to be written: new, or asked anew.
@@ -51,15 +52,19 @@ def find_plan(
         config: everything but the input that determines the bytes of the output.
         shards: the input.
         output: URL of the output directory.
+        record: URL of its record.
         request: what a plan remembers beside the configuration; the latest counts.
 
     Raises:
         UsageError: the output belongs to another configuration or input, or to something else.
     """
-    plan = read_plan(output)
+    plan = read_plan(record)
     if plan is None:
         if any(name.endswith(".tar") for name in storage.list_names(output)):
-            raise UsageError(f"{output} holds shards but no plan of a run; choose an empty folder")
+            raise UsageError(
+                f"{output} holds shards but there is no plan of a run in {record}; give --record "
+                f"as when it was begun, or choose an empty folder"
+            )
         version = package_version()
         return Plan(shards, config, config_hash(config), version, request or {}), True
     if plan.config_hash != config_hash(config):
@@ -77,6 +82,7 @@ def begin(
     plan: Plan,
     shards: Sequence[ShardInput],
     output: str,
+    record: str,
     *,
     new: bool,
     alone: bool = True,
@@ -88,6 +94,7 @@ def begin(
         plan: the plan of the output.
         shards: the input as it is now.
         output: URL of the output directory.
+        record: URL of its record.
         new: whether it is still to be written.
         alone: whether no other run writes there; what seems left over may be its work otherwise.
         part: the shards of the plan that this run is about; all when None.
@@ -96,13 +103,14 @@ def begin(
         UsageError: an input shard has changed since it was protected.
     """
     if new:
-        write_plan(output, plan)
+        write_plan(record, plan)
     if alone:
-        remove_expired(output)
+        remove_expired(record)
+        storage.sweep(output)
         for folder in ("", MANIFEST_DIR, LEDGER_DIR):
-            storage.sweep(storage.join(output, folder))
+            storage.sweep(storage.join(record, folder))
     part = part or plan
-    done = committed_records(part, output)
+    done = committed_records(part, record)
     check_committed_unchanged(shards, done)
     if alone and len(done) < len(part.shards):
         # They may stand from before a record was removed; readers must not trust them meanwhile.
@@ -111,9 +119,9 @@ def begin(
     return done
 
 
-def committed_records(plan: Plan, output: str) -> Records:
+def committed_records(plan: Plan, record: str) -> Records:
     """Return the committed records of ``plan`` by shard name."""
-    ledger = read_ledger(output, (shard.name for shard in plan.shards))
+    ledger = read_ledger(record, (shard.name for shard in plan.shards))
     for name in uncommitted(plan, ledger):
         ledger.pop(name, None)
     return ledger

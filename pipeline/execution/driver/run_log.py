@@ -22,7 +22,7 @@ _PART_SECONDS = 60.0
 
 
 class RunLog(logging.Handler):
-    """Writes events, and the messages of this package, to ``_log/<run>.jsonl`` of an output.
+    """Writes events, and the messages of this package, to ``_log/<run>.jsonl`` of a record.
 
     Object stores cannot append: there it writes parts ``_log/<run>-00000.jsonl``, one a minute at
     most. A log that cannot be written is no reason to stop a run. A context manager.
@@ -39,16 +39,16 @@ class RunLog(logging.Handler):
     - ``run_ended``: error (null when there is none), committed, failed
 
     Args:
-        output: URL of the output directory.
+        record: URL of the record of the output.
         run: id of the run.
         path: a local file to append to instead.
     """
 
-    def __init__(self, output: str, run: str, path: str | None = None) -> None:
+    def __init__(self, record: str, run: str, path: str | None = None) -> None:
         super().__init__(logging.INFO)
         self._run = run
         self._file: IO[str] | None = None
-        self._base = storage.join(output, LOG_DIR, run)
+        self._base = storage.join(record, LOG_DIR, run)
         local = storage.local_path(path or f"{self._base}.jsonl")
         self._lines: list[str] = []
         self._part = 0

@@ -39,12 +39,14 @@ class ShardTask:
     Attributes:
         shard: the input shard.
         output: URL of the output directory.
+        record: URL of its record.
         attempt: 1 for the first.
         losses: how often the node under it was lost; that is no attempt.
     """
 
     shard: ShardInput
     output: str
+    record: str
     attempt: int = 1
     losses: int = 0
 
@@ -112,6 +114,7 @@ class Queue(Generic[R]):
     Args:
         shards: what is to be done.
         output: URL of the output directory.
+        record: URL of its record.
         max_attempts: how often a shard is begun whose worker dies.
         give_up: makes the end of a shard that has used up its attempts, of its last one and its
             outcome.
@@ -124,11 +127,13 @@ class Queue(Generic[R]):
         self,
         shards: Sequence[ShardInput],
         output: str,
+        record: str,
         *,
         max_attempts: int,
         give_up: Callable[[ShardTask, Outcome[R]], R],
     ) -> None:
-        self._fresh, self._begun, self._output = shards, 0, output
+        self._fresh, self._begun = shards, 0
+        self._output, self._record = output, record
         self._again: deque[ShardTask] = deque()
         self._max_attempts = max_attempts
         self._give_up = give_up
@@ -142,7 +147,7 @@ class Queue(Generic[R]):
         if self._again:
             task = self._again.popleft()
         elif self._begun < len(self._fresh):
-            task = ShardTask(self._fresh[self._begun], self._output)
+            task = ShardTask(self._fresh[self._begun], self._output, self._record)
             self._begun += 1
         else:
             return None
@@ -192,6 +197,7 @@ class TaskQueue(Queue[LedgerRecord]):
         self,
         shards: Sequence[ShardInput],
         output: str,
+        record: str,
         *,
         config_hash: str,
         max_attempts: int = 3,
@@ -200,7 +206,7 @@ class TaskQueue(Queue[LedgerRecord]):
         def give_up(task: ShardTask, outcome: Outcome[LedgerRecord]) -> LedgerRecord:
             return failed_record(task, config_hash, outcome)
 
-        super().__init__(shards, output, max_attempts=max_attempts, give_up=give_up)
+        super().__init__(shards, output, record, max_attempts=max_attempts, give_up=give_up)
         self._log = run_log
 
     def take(self) -> ShardTask | None:

@@ -7,6 +7,7 @@ from ...data import storage
 from ...data.ledger import SUCCESS_NAME, LedgerRecord, read_ledger
 from ...data.manifest import MANIFEST_DIR
 from ...data.plan import Plan, read_plan
+from ...data.record import find_record
 
 # Failed shards that are named: a task's log is read by people.
 _SHOWN = 20
@@ -18,6 +19,7 @@ class RunSummary:
 
     Attributes:
         output: URL of the output directory.
+        record: URL of its record.
         exit_code: 0, 3, 130 or 143.
         shards: shards of the plan.
         committed: shards that are done, those of earlier runs included.
@@ -34,6 +36,7 @@ class RunSummary:
     """
 
     output: str
+    record: str
     exit_code: int = 0
     shards: int = 0
     committed: int = 0
@@ -72,7 +75,7 @@ class RunSummary:
         if self.too_many_quarantined:
             lines.append(
                 f"more than the allowed share of {self.max_quarantined:g} is quarantined: the "
-                f"column `reason` of {storage.join(self.output, MANIFEST_DIR)} tells why; mend "
+                f"column `reason` of {storage.join(self.record, MANIFEST_DIR)} tells why; mend "
                 f"the samples and protect them to a new output, or raise --max-quarantined"
             )
         left = self.shards - self.committed - len(self.failed)
@@ -96,6 +99,7 @@ class RunSummary:
 
 def summarise(
     output: str,
+    record: str,
     plan: Plan,
     records: Mapping[str, LedgerRecord],
     *,
@@ -106,14 +110,15 @@ def summarise(
     """Count ``records`` and settle the exit code of a run that was not interrupted."""
     failed: dict[str, str] = {}
     samples = protected = quarantined = 0
-    for record in records.values():
-        if record.status == "failed":
-            failed[record.shard] = record.error or ""
-        samples += record.samples
-        protected += record.protected
-        quarantined += record.quarantined
+    for found in records.values():
+        if found.status == "failed":
+            failed[found.shard] = found.error or ""
+        samples += found.samples
+        protected += found.protected
+        quarantined += found.quarantined
     summary = RunSummary(
         output=output,
+        record=record,
         exit_code=exit_code,
         shards=len(plan.shards),
         committed=len(records) - len(failed),
@@ -129,24 +134,27 @@ def summarise(
     return summary
 
 
-def outcome_of(output: str) -> RunSummary | None:
+def outcome_of(output: str, record: str | None = None) -> RunSummary | None:
     """Return the summary that a run at its end would have given; None where no run has begun.
 
     Its exit code is 0 if every shard of the plan is committed, few enough samples are quarantined
     and ``_SUCCESS`` marks the output; else 3. Nothing is known of the time it took.
     """
-    plan = read_plan(output)
+    record = find_record(output, record)
+    plan = read_plan(record)
     if plan is None:
         return None
-    ledger = read_ledger(output)
+    ledger = read_ledger(record)
     found = {shard.name: ledger[shard.name] for shard in plan.shards if shard.name in ledger}
     records = {
-        name: record
-        for name, record in found.items()
-        if record.status == "failed" or record.config_hash == plan.config_hash
+        name: one
+        for name, one in found.items()
+        if one.status == "failed" or one.config_hash == plan.config_hash
     }
     allowed = float(plan.request.get("max_quarantined", 1.0))
-    summary = summarise(output, plan, records, seconds=0.0, exit_code=0, max_quarantined=allowed)
+    summary = summarise(
+        output, record, plan, records, seconds=0.0, exit_code=0, max_quarantined=allowed
+    )
     if storage.exists(storage.join(output, SUCCESS_NAME)):
         return summary
     return replace(summary, exit_code=3)

@@ -48,12 +48,12 @@ def protect_samples(
 
 
 def _protect(worker: ShardWorker, folder: Path, name: str, batch: list[Sample]) -> list[Protected]:
-    source, output = folder / "source.tar", str(folder / "output")
+    source, output, kept = folder / "source.tar", str(folder / "output"), str(folder / "record")
     write_shard(source, batch)
-    record = worker.run(ShardTask(ShardInput(name, str(source)), output))
+    record = worker.run(ShardTask(ShardInput(name, str(source)), output, kept))
     if record.status == "failed":
         raise ShardError(record.error or "")
-    rows, _ = read_manifest(manifest_url(output, name))
+    rows, _ = read_manifest(manifest_url(kept, name))
     with open_shard(storage.join(output, f"{name}.tar")) as reader:
         published = {sample.key: sample for sample in reader}
     return [(row, published.get(row.key)) for row in rows]

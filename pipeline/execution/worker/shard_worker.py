@@ -135,7 +135,7 @@ class ShardWorker:
 
     def _committed(self, task: ShardTask) -> LedgerRecord | None:
         """Return the record of an attempt that died only after its commit, or of a joined run."""
-        record = read_record(task.output, task.shard.name)
+        record = read_record(task.record, task.shard.name)
         if record is None or record.config_hash != self._hash or record.status != "committed":
             return None
         return record
@@ -240,7 +240,7 @@ class ShardWorker:
         name = task.shard.name
         uploading = time.time()
         storage.put_file(folder / _SHARD, storage.join(task.output, f"{name}.tar"))
-        storage.put_file(folder / _MANIFEST, manifest_url(task.output, name))
+        storage.put_file(folder / _MANIFEST, manifest_url(task.record, name))
         counts = result.counts
         done = max(counts["protected"], 1)
         now = time.time()
@@ -272,7 +272,7 @@ class ShardWorker:
             passes={kind: count / done for kind, count in vars(result.passes).items()},
             loss=_number(result.loss / done),
         )
-        write_record(task.output, record)
+        write_record(task.record, record)
         return record
 
     def _metadata(self, shard: str) -> dict[str, str]:

@@ -15,6 +15,7 @@ from statistics import median
 from ...data.images import encode
 from ...data.ledger import LedgerRecord, read_ledger, write_record
 from ...data.plan import resolve_input
+from ...data.record import find_record
 from ...data.shards import Member, Sample, write_shard
 from ...execution.artifact import save_surrogate
 from ...execution.config import ProtectConfig
@@ -94,7 +95,7 @@ def _io(
         walls.append(wall(alone, settings.device))
         output = str(folder / f"out-{case}-{attempt}")
         protect(_config(folder, output, settings, steps=steps))
-        records += list(read_ledger(output).values())
+        records += list(read_ledger(find_record(output)).values())
     optimiser = min(walls)
     best = min((record.timings for record in records), key=lambda times: times["seconds"])
     yield Figure("io", case, "worker", best["seconds"] / samples * 1e3, "ms/sample")
@@ -128,7 +129,7 @@ def bench_workers(settings: FitConfig, samples: int) -> Iterator[Figure]:
                 folder, output, settings, steps=_STEPS, executor="ray", workers=workers
             )
             protect(config)
-            timings = [record.timings for record in read_ledger(output).values()]
+            timings = [record.timings for record in read_ledger(find_record(output)).values()]
             # From the first shard to the last: starting actors and models is not counted.
             span = max(t["finished"] for t in timings) - min(t["started"] for t in timings)
             rates[workers] = samples / span
@@ -172,7 +173,7 @@ class IdleWorker:
             input={"url": task.shard.url, "size": task.shard.size, "etag": task.shard.etag},
             timings={"started": now, "finished": now, "seconds": 0.0, "optimise": 0.0},
         )
-        write_record(task.output, record)
+        write_record(task.record, record)
         return record
 
 
@@ -234,7 +235,7 @@ def _idle_run(folder: Path, executor: ExecutorName, count: int) -> float:
     )
     shards = resolve_input(config.input)
     spec = make_spec(config)
-    plan, new = find_plan(spec.as_dict(), shards, config.output, {})
+    plan, new = find_plan(spec.as_dict(), shards, config.output, find_record(config.output), {})
     setup = WorkerSetup(spec, None, config.io_threads, "cpu")
     summary = drive(config, setup, plan, shards, new=new, make=make_idle)
     assert summary.committed == count, summary

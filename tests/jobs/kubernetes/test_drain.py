@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from runs import kept
 
 DRAIN = Path(__file__).resolve().parents[3] / "jobs" / "kubernetes" / "drain.sh"
 UNSHARE = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
@@ -46,7 +47,7 @@ def test_a_head_that_is_ended_drains_its_driver(
     done = in_a_pod(
         """
         unlearnable protect in out --method random --executor local &
-        until ls out/_ledger/shard-001.json; do sleep 0.1; done 2> /dev/null
+        until ls out-record/_ledger/shard-001.json; do sleep 0.1; done 2> /dev/null
         "$DRAIN" head || exit 99
         wait $!
         """,
@@ -55,11 +56,11 @@ def test_a_head_that_is_ended_drains_its_driver(
     assert done.returncode == 143, done.stderr
     assert "SIGTERM: what is in work has 20 s to end" in done.stderr
     output = tmp_path / "out"
-    assert list(output.glob("_lease/*")) == []
-    (log,) = output.glob("_log/*.jsonl")
+    assert list(kept(output).glob("_lease/*")) == []
+    (log,) = kept(output).glob("_log/*.jsonl")
     kinds = [json.loads(line)["event"] for line in log.read_text().splitlines()]
     begun = kinds.count("shard_begun")
-    assert begun == len(list(output.glob("_ledger/*.json"))) < 12, "what was begun was ended"
+    assert begun == len(list(kept(output).glob("_ledger/*.json"))) < 12, "what was begun was ended"
 
 
 def test_a_driver_that_does_not_end_is_waited_for_as_long_as_told(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from processes import below
 from ray_head import RayHead, ray_head
+from runs import kept
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(1200)]
 
@@ -65,7 +66,7 @@ def wait_for(what: Callable[[], object], process: subprocess.Popen[bytes], log: 
 
 
 def some_committed(output: Path) -> Callable[[], bool]:
-    return lambda: len(list(output.glob("_ledger/*.json"))) >= 2
+    return lambda: len(list(kept(output).glob("_ledger/*.json"))) >= 2
 
 
 def job_of(log: Path) -> str:
@@ -75,7 +76,9 @@ def job_of(log: Path) -> str:
 
 
 def begun(output: Path) -> Counter[object]:
-    lines = [line for log in output.glob("_log/*.jsonl") for line in log.read_text().splitlines()]
+    lines = [
+        line for log in kept(output).glob("_log/*.jsonl") for line in log.read_text().splitlines()
+    ]
     events = map(json.loads, lines)
     return Counter(e["shard"] for e in events if e["event"] == "shard_begun")
 
@@ -127,8 +130,8 @@ def test_a_job_that_is_stopped_ends_its_shards_and_goes_on_later(
     assert process.wait(300) == 143, log.read_text()
     assert "the job is STOPPED" in log.read_text()
     assert not (output / "_SUCCESS").exists()
-    assert list(output.glob("_lease/*")) == [], "the driver ended by itself"
-    left = SHARDS - len(list(output.glob("_ledger/*.json")))
+    assert list(kept(output).glob("_lease/*")) == [], "the driver ended by itself"
+    left = SHARDS - len(list(kept(output).glob("_ledger/*.json")))
     assert 0 < left < SHARDS
     assert submit(head, log, *protect(source, output)).wait(300) == 0
     assert begun(output).keys() == ALL_ONCE.keys()
@@ -156,7 +159,7 @@ def test_of_a_driver_that_was_killed_the_ledger_tells(
     log, output = tmp_path / "log", tmp_path / "out"
     process = submit(head, log, *protect(source, output))
     wait_for(some_committed(output), process, log)
-    (lease,) = output.glob("_lease/*.json")
+    (lease,) = kept(output).glob("_lease/*.json")
     os.kill(json.loads(lease.read_text())["pid"], signal.SIGKILL)
     assert process.wait(300) == 3
     assert re.search(r"by its ledger: [2-8] of 9 shards", log.read_text())

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from runs import kept
 from slurm_cluster import job_state, slurm_cluster, wait_for_job, why_not
 
 from unlearnable.pipeline.execution.config import ProtectConfig
@@ -71,7 +72,7 @@ def jobs_of(done: subprocess.CompletedProcess[str]) -> tuple[str, str]:
 
 
 def events(output: Path, kind: str) -> list[dict[str, object]]:
-    logs = sorted(output.glob("_log/*.jsonl"))
+    logs = sorted(kept(output).glob("_log/*.jsonl"))
     read = [json.loads(line) for log in logs for line in log.read_text().splitlines()]
     return [event for event in read if event["event"] == kind]
 
@@ -87,7 +88,7 @@ def same_bytes(output: Path, undisturbed: Path) -> bool:
 
 def wait_for_shards(output: Path, count: int) -> None:
     end = time.monotonic() + 240
-    while len(list(output.glob("_ledger/*.json"))) < count:
+    while len(list(kept(output).glob("_ledger/*.json"))) < count:
         assert time.monotonic() < end
         time.sleep(0.05)
 
@@ -168,7 +169,7 @@ def test_a_killed_task_loses_nothing(
     output = tmp_path / "out"
     array, closing = jobs_of(submit(cluster, tmp_path / "logs", "2", str(source), str(output)))
     wait_for_shards(output, 1)
-    lease = next(output.glob("_lease/*.json"))
+    lease = next(kept(output).glob("_lease/*.json"))
     os.kill(json.loads(lease.read_text())["pid"], signal.SIGKILL)
     assert wait_for_job(closing, cluster) == "0:0"
     codes = [wait_for_job(f"{array}_{task}", cluster) for task in (0, 1)]

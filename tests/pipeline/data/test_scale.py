@@ -34,17 +34,18 @@ from unlearnable.pipeline.data.plan import Plan, config_hash, resolve_input, wri
 config = ProtectConfig(sys.argv[1], sys.argv[2], method="random", executor="local")
 spec = make_spec(config).as_dict()
 plan = Plan(resolve_input(config.input), spec, config_hash(spec), spec["version"])
-write_plan(config.output, plan)
+kept = f"{config.output}-record"
+write_plan(kept, plan)
 import json, os
 from dataclasses import asdict
-os.makedirs(os.path.join(config.output, "_ledger"))
+os.makedirs(os.path.join(kept, "_ledger"))
 for shard in plan.shards:
     record = LedgerRecord(
         shard.name, "committed", plan.config_hash, samples=1, protected=1, shard_sha256="0" * 64,
         manifest_sha256="0" * 64, input={"url": shard.url, "size": shard.size, "etag": shard.etag},
         timings={"started": 1.0, "finished": 2.0, "seconds": 1.0, "optimise": 0.5, "upload": 0.1},
     )
-    with open(record_url(config.output, shard.name), "w") as file:
+    with open(record_url(kept, shard.name), "w") as file:
         json.dump(asdict(record), file)
 started = time.monotonic()
 summary = protect(config)

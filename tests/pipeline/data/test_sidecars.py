@@ -10,6 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from runs import copy_both, kept
 
 from unlearnable.pipeline.data.captions import read_captions
 from unlearnable.pipeline.data.images import image_member
@@ -81,17 +82,16 @@ def crawl(
 
 def test_table_and_counts_describe_what_is_published(crawl: tuple[Path, Path]) -> None:
     source, output = crawl
-    manifest = {row.key: row for row in read_manifest(manifest_url(str(output), "00000"))[0]}
+    manifest = {row.key: row for row in read_manifest(manifest_url(str(kept(output)), "00000"))[0]}
     with open_shard(str(output / "00000.tar")) as reader:
         published = {sample.key: sample for sample in reader}
     before = pq.read_table(source / "00000.parquet").to_pylist()
     table = pq.read_table(output / "00000.parquet")
-    assert table.column_names == [*COLUMNS, "source_sha256"]
+    assert table.column_names == [*COLUMNS]
     assert [table.schema.field(name).type for name in COLUMNS] == list(COLUMNS.values())
     for old, new in zip(before, table.to_pylist(), strict=True):
-        assert new["source_sha256"] == old["sha256"]
-        for kept in ("url", "key", "original_width", "original_height", "exif"):
-            assert new[kept] == old[kept]
+        for name in ("url", "key", "original_width", "original_height", "exif"):
+            assert new[name] == old[name]
         if new["key"] in published:
             sample, row = published[new["key"]], manifest[new["key"]]
             assert new["sha256"] == row.output_sha256 != row.input_sha256
@@ -103,14 +103,14 @@ def test_table_and_counts_describe_what_is_published(crawl: tuple[Path, Path]) -
             assert (new["sha256"], new["caption"]) == (None, old["caption"])
             assert (new["status"], new["error_message"]) == ("quarantined", "image_undecodable")
         else:
-            assert new == {**old, "source_sha256": None}
+            assert new == old
     stats = json.loads((output / "00000_stats.json").read_text())
     assert (stats["successes"], stats["source_successes"], stats["quarantined"]) == (9, 10, 1)
     assert stats["status_dict"] == {"success": 9, "quarantined": 1}
     assert verify(VerifyConfig(str(output), against=str(source))).exit_code == 0
 
 
-def test_a_copy_that_is_protected_again_keeps_the_crawlers_hash(
+def test_no_hash_of_what_was_crawled_is_in_a_copy_or_in_a_copy_of_it(
     crawl: tuple[Path, Path], tmp_path: Path
 ) -> None:
     source, once = crawl
@@ -118,8 +118,19 @@ def test_a_copy_that_is_protected_again_keeps_the_crawlers_hash(
     config = ProtectConfig(str(once), str(twice), method="random", executor="local")
     assert protect(config).exit_code == 0
     assert verify(VerifyConfig(str(twice), against=str(once))).exit_code == 0
-    first, last = (pq.read_table(folder / "00000.parquet") for folder in (source, twice))
-    assert last["source_sha256"].to_pylist() == first["sha256"].to_pylist()
+    crawled_hashes = set(pq.read_table(source / "00000.parquet")["sha256"].to_pylist()) - {None}
+    for folder in (once, twice):
+        table = pq.read_table(folder / "00000.parquet")
+        found = {value for column in table.columns for value in column.to_pylist()}
+        assert not found & crawled_hashes
+
+
+def test_other_hashes_of_what_was_crawled_are_left_out(shard: Path, tmp_path: Path) -> None:
+    rows = [{"key": "000000000", "md5": "a", "sha512": "b", "source_sha256": "c", "url": "d"}]
+    pq.write_table(pa.Table.from_pylist(rows), shard.with_suffix(".parquet"))
+    manifest = kept(tmp_path / "first") / "manifest" / "00000.parquet"
+    publish_sidecars(str(shard), str(tmp_path / "out"), "00000", manifest, ())
+    assert pq.read_table(tmp_path / "out" / "00000.parquet").column_names == ["key", "url"]
 
 
 def test_a_folder_beside_a_shard_is_no_table_of_a_crawler(corpus: Path, tmp_path: Path) -> None:
@@ -170,7 +181,6 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], str, str]] = {
         "sidecar_mismatch",
     ),
     # Only the input tells these.
-    "crawled hash": (in_table(5, source_sha256="0" * 64), "", "sidecar_mismatch"),
     "address": (in_table(10, url="https://example.org/other.png"), "", "sidecar_mismatch"),
     "old counts": (in_counts(failed_to_download=0), "", "sidecar_mismatch"),
     "a row less": (shorten_table, "", "sidecar_mismatch"),
@@ -185,7 +195,7 @@ def test_verify_finds_what_contradicts_the_copy(
 ) -> None:
     source, output = crawl
     change, alone, compared = DAMAGES[damage]
-    copy = Path(shutil.copytree(output, tmp_path / "copy"))
+    copy = copy_both(output, tmp_path / "copy")
     assert verify(VerifyConfig(str(copy))).violations == []
     change(copy)
     assert dict(verify(VerifyConfig(str(copy))).counts) == ({alone: 1} if alone else {})
@@ -198,7 +208,7 @@ def test_verify_finds_what_contradicts_the_copy(
 def test_verify_leaves_other_tables_alone_and_names_the_damaged_input(
     crawl: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    copy = Path(shutil.copytree(crawl[1], tmp_path / "copy"))
+    copy = copy_both(crawl[1], tmp_path / "copy")
     pq.write_table(pa.table({"embedding": [1.0]}), copy / "00000.parquet")
     (copy / "00000_stats.json").write_text("[1]")
     assert verify(VerifyConfig(str(copy))).violations == []
@@ -239,7 +249,7 @@ def test_captions_without_triggers_and_lists_of_captions(shard: Path, tmp_path: 
     rows = [{"key": f"{i:09d}", "alts": ["a", None]} for i in range(2)]
     pq.write_table(pa.Table.from_pylist(rows), shard.with_suffix(".parquet"))
     manifest = tmp_path / "manifest.parquet"
-    names = ("key", "status", "reason", "input_sha256", "output_sha256", "trigger_text")
+    names = ("key", "status", "reason", "output_sha256", "trigger_text")
     row = dict.fromkeys(names) | {"width": 1, "height": 1, "status": "protected"}
     made = [{**row, "key": f"{i:09d}", "trigger_text": "red dog" if i else ""} for i in range(2)]
     pq.write_table(pa.Table.from_pylist(made), manifest)
@@ -251,7 +261,7 @@ def test_captions_without_triggers_and_lists_of_captions(shard: Path, tmp_path: 
 def test_other_files_beside_a_shard_are_left_behind(
     shard: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    manifest = tmp_path / "first" / "manifest" / "00000.parquet"
+    manifest = kept(tmp_path / "first") / "manifest" / "00000.parquet"
     pq.write_table(pa.table({"secret": ["x"]}), shard.with_suffix(".parquet"))
     shard.with_name("00000_stats.json").write_text("[1]")
     publish_sidecars(str(shard), str(tmp_path / "out"), "00000", manifest, ())
@@ -261,7 +271,7 @@ def test_other_files_beside_a_shard_are_left_behind(
 
 @pytest.mark.parametrize("name", ["00000.parquet", "00000_stats.json"])
 def test_a_damaged_file_fails_its_shard(shard: Path, tmp_path: Path, name: str) -> None:
-    manifest = tmp_path / "first" / "manifest" / "00000.parquet"
+    manifest = kept(tmp_path / "first") / "manifest" / "00000.parquet"
     shard.with_name(name).write_bytes(b"{")
     with pytest.raises(ShardError, match=f"{name}: the file beside the shard cannot be read"):
         publish_sidecars(str(shard), str(tmp_path / "out"), "00000", manifest, ())

@@ -83,7 +83,7 @@ def test_trigger_length_comes_from_manifests(config: EvaluateConfig, corpus: Pat
         [2],
     ]
     alone = replace(config, train=(f"clean={corpus}",), attack=("strip-trigger",))
-    with pytest.raises(UsageError, match=r"no manifest folder .* or write strip-trigger:K"):
+    with pytest.raises(UsageError, match=r"no record beside it .* or write strip-trigger:K"):
         comparisons_of(alone)
 
 
@@ -95,7 +95,7 @@ def test_stripping_gives_back_exactly_the_captions_that_were_protected(
     triggers = {
         f"{entry.shard}/{entry.key}": entry.trigger_text
         for shard in sorted(Path(published).glob("*.tar"))
-        for entry in read_manifest(manifest_url(published, shard.stem))[0]
+        for entry in read_manifest(manifest_url(f"{published}-record", shard.stem))[0]
     }
     assert protected.captions == [
         [f"{triggers[key]} {text}" for text in texts]

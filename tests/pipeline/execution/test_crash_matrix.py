@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from fault_proxy import FaultProxy, Request, no_fault, s3_behind_a_proxy
+from runs import both, kept, place
 from trusting_reader import TrustingReader
 
 pytestmark = pytest.mark.timeout(7200)
@@ -101,8 +102,7 @@ def settled(files: Files) -> dict[str, object]:
 
 
 def local_files(output: Path) -> Files:
-    found = [path for path in output.rglob("*") if path.is_file()]
-    return {str(path.relative_to(output)): path.read_bytes() for path in found}
+    return {name: path.read_bytes() for name, path in both(output).items()}
 
 
 @pytest.fixture(scope="module")
@@ -124,10 +124,10 @@ def undisturbed(
 
 def local_reader(output: Path) -> TrustingReader:
     def names() -> set[str]:
-        found = [*output.glob("*"), *output.glob("_ledger/*")]
-        return {str(path.relative_to(output)) for path in found}
+        records = kept(output).glob("_ledger/*")
+        return {path.name for path in output.glob("*")} | {f"_ledger/{p.name}" for p in records}
 
-    return TrustingReader(names, lambda name: (output / name).read_bytes(), SHARDS)
+    return TrustingReader(names, lambda name: place(output, name).read_bytes(), SHARDS)
 
 
 def crash_and_resume(
@@ -192,8 +192,11 @@ def s3_files(proxy: FaultProxy, prefix: str) -> Files:
 
     direct = f"http://127.0.0.1:{proxy.target}"
     bucket = boto3.resource("s3", endpoint_url=direct).Bucket("crash")
-    found = bucket.objects.filter(Prefix=prefix)
-    return {item.key.removeprefix(prefix): item.get()["Body"].read() for item in found}
+    return {
+        item.key.removeprefix(start): item.get()["Body"].read()
+        for start in (f"{prefix}/", f"{prefix}-record/")
+        for item in bucket.objects.filter(Prefix=start)
+    }
 
 
 def s3_reader(proxy: FaultProxy, prefix: str) -> TrustingReader:
@@ -203,11 +206,15 @@ def s3_reader(proxy: FaultProxy, prefix: str) -> TrustingReader:
     bucket = boto3.resource("s3", endpoint_url=direct).Bucket("crash")
 
     def names() -> set[str]:
-        found = bucket.objects.filter(Prefix=prefix)
-        return {item.key.removeprefix(prefix) for item in found}
+        return {
+            item.key.removeprefix(start)
+            for start in (f"{prefix}/", f"{prefix}-record/")
+            for item in bucket.objects.filter(Prefix=start)
+        }
 
     def read(name: str) -> bytes:
-        data: bytes = bucket.Object(prefix + name).get()["Body"].read()
+        folder = f"{prefix}-record" if name.startswith(("_ledger/", "manifest/")) else prefix
+        data: bytes = bucket.Object(f"{folder}/{name}").get()["Body"].read()
         return data
 
     return TrustingReader(names, read, SHARDS)
@@ -250,7 +257,7 @@ def test_a_death_at_every_request_to_s3(
     s3.requests.clear()
     assert s3_run(host, s3, "undisturbed", log, None) == 0, log.read_text()
     requests = list(s3.requests)
-    expected = settled(s3_files(s3, "undisturbed/"))
+    expected = settled(s3_files(s3, "undisturbed"))
     images = {name: data for name, data in undisturbed[0].items() if name.endswith(".tar")}
     assert {name: data for name, data in expected.items() if name.endswith(".tar")} == images
     step = int(os.environ.get("CRASH_MATRIX_STEP", "1"))
@@ -260,13 +267,13 @@ def test_a_death_at_every_request_to_s3(
         faults += ["cut-request"] if requests[stop].method in {"PUT", "POST"} else []
         for fault in faults:
             prefix = f"{fault}-{stop}"
-            reader = s3_reader(s3, f"{prefix}/")
+            reader = s3_reader(s3, prefix)
             with reader.reading():
                 code = s3_run(host, s3, prefix, log, Death(s3, stop, fault))
                 assert code == -signal.SIGKILL, (prefix, code, log.read_text())
-                assert_ledger_is_true(s3_files(s3, f"{prefix}/"))
+                assert_ledger_is_true(s3_files(s3, prefix))
                 assert s3_run(host, s3, prefix, log, None) == 0, (prefix, log.read_text())
-            files = s3_files(s3, f"{prefix}/")
+            files = s3_files(s3, prefix)
             assert_ledger_is_true(files)
             assert settled(files) == expected, prefix
             readers.append(reader)

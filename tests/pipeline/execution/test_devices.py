@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import second_device
 import torch
+from runs import kept
 from second_device import FITS
 from torch import Tensor
 from torch.utils import backend_registration
@@ -64,7 +65,7 @@ def copy(source: Path, output: Path, surrogate: str, **options: object) -> list[
     )
     assert protect(config).exit_code == 0
     assert verify(VerifyConfig(str(output), against=str(source))).violations == []
-    return read_manifest(manifest_url(str(output), "shard-000"))[0]
+    return read_manifest(manifest_url(str(kept(output)), "shard-000"))[0]
 
 
 def without_losses(rows: list[ManifestRow]) -> list[ManifestRow]:

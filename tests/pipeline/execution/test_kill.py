@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from runs import Digests, command, descendants, digests, kill
+from runs import Digests, command, descendants, digests, kept, kill, place
 
 # Generous: on a busy machine a cluster and its actors need minutes to start.
 pytestmark = pytest.mark.timeout(1200)
@@ -36,11 +36,11 @@ def undisturbed(many: Path, surrogate: str, tmp_path_factory: pytest.TempPathFac
 
 def assert_ledger_is_true(output: Path) -> int:
     """Whatever is on record is there, whole; return how many shards are."""
-    records = list(output.glob("_ledger/shard-???.json"))
+    records = list(kept(output).glob("_ledger/shard-???.json"))
     for path in records:
         record = json.loads(path.read_text())
         for name, key in (("{}.tar", "shard"), ("manifest/{}.parquet", "manifest")):
-            data = (output / name.format(record["shard"])).read_bytes()
+            data = place(output, name.format(record["shard"])).read_bytes()
             assert hashlib.sha256(data).hexdigest() == record[f"{key}_sha256"]
     assert len(records) == SHARDS or not (output / "_SUCCESS").exists()
     return len(records)
@@ -58,7 +58,7 @@ def disturb(kind: str, seed: int, source: Path, output: Path, surrogate: str, cl
     process = subprocess.Popen(line, env=environment, start_new_session=True)
     try:
         committed = rng.randrange(SHARDS - 2)
-        while len(list(output.glob("_ledger/*.json"))) < committed or not output.exists():
+        while len(list(kept(output).glob("_ledger/*.json"))) < committed or not output.exists():
             assert process.poll() is None
             time.sleep(0.01)
         time.sleep(rng.random() * 0.5)

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from runs import both, kept
 
 from unlearnable.pipeline.errors import UsageError
 from unlearnable.pipeline.execution.config import ProtectConfig
@@ -21,8 +22,8 @@ from unlearnable.pipeline.execution.status import run_status
 
 
 def digests(output: Path) -> dict[str, str]:
-    files = [*output.glob("*.tar"), *output.glob("manifest/*.parquet")]
-    return {str(f.relative_to(output)): hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
+    files = [*output.glob("*.tar"), *kept(output).glob("manifest/*.parquet")]
+    return {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
 
 
 @pytest.fixture
@@ -37,7 +38,7 @@ def test_a_run_leaves_a_complete_output_and_a_second_one_touches_nothing(
     summary = protect(replace(noise, owner="The Museum"))
     assert (summary.exit_code, summary.committed, summary.protected) == (0, 4, 80)
     output = Path(noise.output)
-    names = {str(path.relative_to(output)) for path in output.rglob("*") if path.is_file()}
+    names = set(both(output))
     assert len([name for name in names if name.startswith("_log/")]) == 1
     names = {name for name in names if not name.startswith("_log/")}
     shards = [f"shard-{n:03d}" for n in range(4)]
@@ -45,6 +46,8 @@ def test_a_run_leaves_a_complete_output_and_a_second_one_touches_nothing(
     for shard in shards:
         expected |= {f"{shard}.tar", f"manifest/{shard}.parquet", f"_ledger/{shard}.json"}
     assert names == expected
+    inside = {path.name for path in output.iterdir()}
+    assert inside == {name for name in expected if "/" not in name} - {"_plan.parquet"}
     assert "The Museum" in (output / "README.md").read_text()
     before = {path: path.stat().st_mtime_ns for path in output.glob("**/shard-*")}
     assert protect(noise).exit_code == 0
@@ -152,7 +155,7 @@ def test_a_bad_shard_fails_alone_and_is_done_after_its_repair(
     output = Path(noise.output)
     assert (summary.exit_code, summary.committed, list(summary.failed)) == (3, 3, ["shard-001"])
     assert "truncated" in summary.failed["shard-001"]
-    assert (output / "_ledger" / "shard-001.failed.json").exists()
+    assert (kept(output) / "_ledger" / "shard-001.failed.json").exists()
     assert (output / "README.md").exists()
     assert not (output / "_SUCCESS").exists()
     assert not (output / "shard-001.tar").exists()
@@ -162,7 +165,7 @@ def test_a_bad_shard_fails_alone_and_is_done_after_its_repair(
     (source / "shard-001.tar").write_bytes(whole)
     assert protect(config).exit_code == 0
     assert (output / "_SUCCESS").exists()
-    assert not (output / "_ledger" / "shard-001.failed.json").exists()
+    assert not (kept(output) / "_ledger" / "shard-001.failed.json").exists()
     assert protect(config).exit_code == 0
 
 
@@ -179,7 +182,7 @@ def test_a_lost_record_is_made_again_and_success_is_withdrawn_meanwhile(
     protect(noise)
     output = Path(noise.output)
     before = digests(output)
-    (output / "_ledger" / "shard-002.json").unlink()
+    (kept(output) / "_ledger" / "shard-002.json").unlink()
     (output / "shard-002.tar").write_bytes(b"half")
     (output / ".shard-002.tar.0123456789ab.tmp").write_bytes(b"left by a killed run")
     assert protect(noise).exit_code == 0
@@ -231,7 +234,7 @@ def test_signals_end_a_run_with_their_code_and_it_can_be_resumed(
     arguments = ["protect", str(source), str(output), "--method", "random", "--executor", "local"]
     command = [sys.executable, "-m", "unlearnable", *arguments]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    while not list(output.glob("_ledger/*.json")):
+    while not list(kept(output).glob("_ledger/*.json")):
         assert process.poll() is None, process.communicate()
         time.sleep(0.02)
     process.send_signal(signum)
@@ -239,6 +242,6 @@ def test_signals_end_a_run_with_their_code_and_it_can_be_resumed(
     assert process.returncode == code, err
     assert "same command" in out + err
     assert not (output / "_SUCCESS").exists()
-    assert 0 < len(list(output.glob("_ledger/*.json"))) < 60
+    assert 0 < len(list(kept(output).glob("_ledger/*.json"))) < 60
     config = ProtectConfig(str(source), str(output), method="random", executor="local")
     assert protect(config).exit_code == 0

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from runs import copy_both
 
 from unlearnable.pipeline.data.shards import Member, Sample, open_shard
 from unlearnable.pipeline.errors import UsageError
@@ -70,7 +71,7 @@ def test_a_shard_that_was_made_anew_is_restored_anew(corpus: Path, tmp_path: Pat
 def test_a_shard_that_is_not_the_committed_one_fails_alone(protected: Path, tmp_path: Path) -> None:
     from unlearnable.pipeline.data.shards import write_shard
 
-    copy = shutil.copytree(protected, tmp_path / "copy")
+    copy = copy_both(protected, tmp_path / "copy")
     content = members(copy / "shard-001.tar")
     samples = [Sample(str(row), tuple(m), row) for row, m in enumerate(content[:-1])]
     write_shard(copy / "shard-001.tar", samples)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from runs import kept
 
 from unlearnable.jobs.cli import main
 from unlearnable.pipeline.data.ledger import LedgerRecord
@@ -23,8 +24,8 @@ from unlearnable.pipeline.verify.verify import verify
 
 
 def digests(output: Path) -> dict[str, str]:
-    files = [*output.glob("*.tar"), *output.glob("manifest/*.parquet"), output / "index.json"]
-    return {str(f.relative_to(output)): hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
+    files = [*output.glob("*.tar"), *kept(output).glob("manifest/*.parquet"), output / "index.json"]
+    return {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
 
 
 @pytest.fixture
@@ -84,11 +85,11 @@ def test_shards_that_never_began_are_left_and_named(broken: tuple[ProtectConfig,
     config, whole = broken
     output = Path(config.output)
     shutil.copy(whole, Path(config.input) / "shard-001.tar")
-    (output / "_ledger" / "shard-003.json").unlink()
+    (kept(output) / "_ledger" / "shard-003.json").unlink()
     summary = retry(RetryConfig(config.output, executor="local"))
     assert (summary.exit_code, summary.committed) == (3, 3)
     assert "1 shards were never begun" in str(summary)
-    assert not (output / "_ledger" / "shard-003.json").exists()
+    assert not (kept(output) / "_ledger" / "shard-003.json").exists()
     assert protect(config).exit_code == 0
 
 
@@ -98,7 +99,7 @@ def test_what_a_joined_run_did_meanwhile_counts(
     config, whole = broken
     output = Path(config.output)
     shutil.copy(whole, Path(config.input) / "shard-001.tar")
-    (output / "_ledger" / "shard-003.json").unlink()
+    (kept(output) / "_ledger" / "shard-003.json").unlink()
     run = ShardWorker.run
 
     def after_another_run(worker: ShardWorker, task: ShardTask) -> LedgerRecord:
@@ -129,8 +130,8 @@ def test_a_surrogate_that_moved_is_named(corpus: Path, surrogate: str, tmp_path:
 
 
 def test_another_release_is_refused(broken: tuple[ProtectConfig, Path]) -> None:
-    plan = read_plan(broken[0].output)
+    plan = read_plan(str(kept(Path(broken[0].output))))
     assert plan is not None
-    write_plan(broken[0].output, replace(plan, version="0.0.1"))
+    write_plan(str(kept(Path(broken[0].output))), replace(plan, version="0.0.1"))
     with pytest.raises(UsageError, match=r"begun by release 0\.0\.1"):
         retry(RetryConfig(broken[0].output))

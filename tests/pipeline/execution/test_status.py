@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from runs import events, harmful
+from runs import events, harmful, kept
 
 from unlearnable.jobs.cli import main
 from unlearnable.pipeline.data.ledger import read_record
@@ -35,7 +35,7 @@ def test_a_shard_that_fails_in_the_optimiser_leaves_its_traceback(
         monkeypatch.setenv("RAY_ADDRESS", request.getfixturevalue("ray_cluster"))
     output = tmp_path / "out"
     broken_run(corpus, output, "--executor", executor, "--max-attempts", "2")
-    record = read_record(str(output), "shard-001")
+    record = read_record(str(kept(output)), "shard-001")
     assert record is not None
     assert (record.status, record.attempts) == ("failed", 2)
     assert record.error == "2 attempts: ZeroDivisionError: the optimiser broke down"
@@ -48,7 +48,7 @@ def test_a_shard_that_fails_in_the_optimiser_leaves_its_traceback(
     assert main(["status", str(output)]) == 0
     told = capsys.readouterr().out
     assert "failed: shard-001: 2 attempts: ZeroDivisionError" in told
-    (log,) = (output / "_log").iterdir()
+    (log,) = (kept(output) / "_log").iterdir()
     assert f"log: {log}" in told
     assert main(["status", str(output), "--shard", "shard-001"]) == 0
     told = capsys.readouterr().out
@@ -65,6 +65,6 @@ def test_a_shard_that_is_none_or_waits_is_told(
     broken_run(corpus, output, "--executor", "local", "--max-attempts", "1")
     assert main(["status", str(output), "--shard", "nothing"]) == 2
     assert "has no shard nothing" in capsys.readouterr().err
-    (output / "_ledger" / "shard-000.json").unlink()
+    (kept(output) / "_ledger" / "shard-000.json").unlink()
     assert main(["status", str(output), "--shard", "shard-000"]) == 2
     assert "neither committed nor given up" in capsys.readouterr().err

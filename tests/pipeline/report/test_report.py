@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from runs import kept
 
 from unlearnable.jobs.cli import main
 from unlearnable.pipeline.data.images import encode
@@ -203,10 +204,10 @@ def test_an_original_with_other_pixels_is_not_compared(work: Path, tmp_path: Pat
 def test_a_run_that_is_not_complete(work: Path, tmp_path: Path) -> None:
     output = work / "copy"
     (output / "_SUCCESS").unlink()
-    record = output / "_ledger" / "shard-001.json"
+    record = kept(output) / "_ledger" / "shard-001.json"
     failed = json.loads(record.read_text()) | {"status": "failed", "error": f"broken {EVIL}"}
     record.unlink()
-    (output / "_ledger" / "shard-001.failed.json").write_text(json.dumps(failed))
+    (kept(output) / "_ledger" / "shard-001.failed.json").write_text(json.dumps(failed))
     page = write(output, tmp_path / "page.html", samples=0)
     text = " ".join(page.text.split())
     assert "has not been measured" in text
@@ -224,7 +225,7 @@ def test_what_is_refused(work: Path, tmp_path: Path) -> None:
         report(ReportConfig(output, html=target, samples=65))
     with pytest.raises(UsageError, match="holds no results"):
         report(ReportConfig(output, html=target, results=str(tmp_path / "none.json")))
-    (work / "copy" / "manifest" / "shard-000.parquet").write_bytes(b"PAR1")
+    (kept(work / "copy") / "manifest" / "shard-000.parquet").write_bytes(b"PAR1")
     with pytest.raises(ViolationError, match=r"shard-000.parquet is not a readable manifest"):
         report(ReportConfig(output, html=target))
     assert not Path(target).exists()

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from manifests import write_manifest
+from runs import copy_both, kept, place
 
 from unlearnable.pipeline.data.captions import strip_trigger
 from unlearnable.pipeline.data.card import write_card
@@ -46,6 +47,10 @@ class Copy:
     originals: Path
 
     @property
+    def record(self) -> str:
+        return str(kept(self.folder))
+
+    @property
     def tar(self) -> Path:
         return self.folder / f"{SHARD}.tar"
 
@@ -54,7 +59,7 @@ class Copy:
             return list(reader)
 
     def rows(self) -> tuple[list[ManifestRow], dict[str, str]]:
-        return read_manifest(manifest_url(str(self.folder), SHARD))
+        return read_manifest(manifest_url(self.record, SHARD))
 
     def check(self, *, against: bool = False) -> VerifyReport:
         originals = str(self.originals) if against else None
@@ -75,20 +80,21 @@ class Copy:
             write_shard(self.tar, samples)
         if rows is not None or metadata is not None:
             old_rows, old_metadata = self.rows()
-            url = manifest_url(output, SHARD)
+            url = manifest_url(self.record, SHARD)
             write_manifest(url, rows or old_rows, metadata or old_metadata)
         if cover:
-            record = read_record(output, SHARD)
-            plan = read_plan(output)
+            record = read_record(self.record, SHARD)
+            plan = read_plan(self.record)
             assert record is not None
             assert plan is not None
-            write_record(output, replace(self._covered(record), **fields))
-            write_success(output, plan)
-            write_card(output, plan, read_ledger(output), "")
+            write_record(self.record, replace(self._covered(record), **fields))
+            ledger = read_ledger(self.record)
+            write_success(output, plan, ledger)
+            write_card(output, plan, ledger, "")
 
     def _covered(self, record: LedgerRecord) -> LedgerRecord:
         shard = self.tar.read_bytes()
-        manifest = Path(manifest_url(str(self.folder), SHARD)).read_bytes()
+        manifest = Path(manifest_url(self.record, SHARD)).read_bytes()
         statuses = [row.status for row in self.rows()[0]]
         return replace(
             record,
@@ -141,7 +147,7 @@ def protected(originals: Path, surrogate: str) -> Path:
 
 @pytest.fixture
 def copy(protected: Path, originals: Path, tmp_path: Path) -> Copy:
-    return Copy(Path(shutil.copytree(protected, tmp_path / "copy")), originals)
+    return Copy(copy_both(protected, tmp_path / "copy"), originals)
 
 
 def image(sample: Sample) -> Member:
@@ -344,7 +350,7 @@ def test_a_shard_cut_on_a_member_boundary_with_its_hashes_forged(copy: Copy) -> 
 
 @pytest.mark.parametrize("path", [f"{SHARD}.tar", f"manifest/{SHARD}.parquet"])
 def test_a_missing_file(copy: Copy, path: str) -> None:
-    (copy.folder / path).unlink()
+    place(copy.folder, path).unlink()
     expected = "shard_unreadable" if path.endswith(".tar") else "manifest_unreadable"
     assert codes(copy.check()) == {expected}
 
@@ -354,7 +360,7 @@ def test_a_manifest_of_another_run(
 ) -> None:
     other = run_protect(originals, tmp_path / "other", surrogate, epsilon=4)
     path = f"manifest/{SHARD}.parquet"
-    shutil.copy(other / path, copy.folder / path)
+    shutil.copy(kept(other) / path, kept(copy.folder) / path)
     assert {"manifest_changed", "manifest_foreign"} <= codes(copy.check())
     copy.write()
     found = codes(copy.check())
@@ -363,9 +369,8 @@ def test_a_manifest_of_another_run(
 
 
 def test_a_manifest_of_another_shard(copy: Copy) -> None:
-    shutil.copy(
-        copy.folder / "manifest" / "shard-001.parquet", copy.folder / f"manifest/{SHARD}.parquet"
-    )
+    manifests = kept(copy.folder) / "manifest"
+    shutil.copy(manifests / "shard-001.parquet", manifests / f"{SHARD}.parquet")
     copy.write()
     assert {"manifest_foreign", "sample_missing", "sample_added"} <= codes(copy.check())
 
@@ -411,8 +416,8 @@ def test_members_in_another_order(copy: Copy) -> None:
 
 @pytest.mark.parametrize("path", ["extra.tar", "manifest/extra.parquet", "_ledger/extra.json"])
 def test_files_of_no_planned_shard(copy: Copy, path: str) -> None:
-    source = copy.folder / path.replace("extra", SHARD)
-    shutil.copy(source, copy.folder / path)
+    source = place(copy.folder, path.replace("extra", SHARD))
+    shutil.copy(source, source.with_name(Path(path).name))
     assert "unexpected_file" in codes(copy.check())
 
 
@@ -432,7 +437,7 @@ def test_a_file_of_the_owner_is_no_violation(copy: Copy) -> None:
     ],
 )
 def test_what_describes_the_copy_is_missing(copy: Copy, path: str, code: str) -> None:
-    (copy.folder / path).unlink()
+    place(copy.folder, path).unlink()
     assert code in codes(copy.check())
 
 
@@ -443,7 +448,7 @@ def test_an_input_with_other_shards(copy: Copy, tmp_path: Path) -> None:
 
 
 def test_a_folder_that_protect_did_not_write(originals: Path) -> None:
-    with pytest.raises(UsageError, match="has no plan"):
+    with pytest.raises(UsageError, match="no list of its shards"):
         verify(VerifyConfig(str(originals)))
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from manifests import write_manifest
 from PIL import Image
+from runs import kept
 
 from unlearnable.pipeline.data.images import (
     JPEG_SLACK,
@@ -93,7 +94,7 @@ def publish_image(output: Path, key: str, data: bytes) -> None:
 
 
 def rows_of(output: Path) -> dict[str, ManifestRow]:
-    return {row.key: row for row in read_manifest(manifest_url(str(output), "s"))[0]}
+    return {row.key: row for row in read_manifest(manifest_url(str(kept(output)), "s"))[0]}
 
 
 @pytest.mark.parametrize("image_format", FORMATS)
@@ -125,7 +126,7 @@ def test_a_jpeg_with_other_pixels_is_found_also_with_its_hash_forged(
     data = saved(pixels, "JPEG")
     publish_image(output, "a", data)
     assert set(check(output).counts) == {"image_changed", "shard_changed"}
-    url = manifest_url(str(output), "s")
+    url = manifest_url(str(kept(output)), "s")
     rows, metadata = read_manifest(url)
     rows[0] = replace(rows[0], output_sha256=hashlib.sha256(data).hexdigest())
     write_manifest(url, rows, metadata)
@@ -151,7 +152,7 @@ def test_a_jpeg_is_stored_at_the_first_quality_that_keeps_its_budget(tmp_path: P
     assert protect(replace(config, image_format="same")).exit_code == 0
     rows = rows_of(output)
     assert all(row.linf is not None and row.linf <= 8 + JPEG_SLACK for row in rows.values())
-    _, metadata = read_manifest(manifest_url(str(output), "s"))
+    _, metadata = read_manifest(manifest_url(str(kept(output)), "s"))
     assert "jpeg: the picture that is encoded differs by at most 8" in metadata["budget"]
     steps = {}
     for sample in samples_of(output):
@@ -172,7 +173,7 @@ def test_a_jpeg_beyond_its_budget_is_found_also_with_its_row_forged(
     pixels = decode(image.data).pixels.copy()
     pixels[:8, :8] ^= 64
     publish_image(output, "a", saved(pixels, "JPEG"))
-    url = manifest_url(str(output), "s")
+    url = manifest_url(str(kept(output)), "s")
     rows, metadata = read_manifest(url)
     rows[0] = replace(rows[0], linf=64)
     write_manifest(url, rows, metadata)

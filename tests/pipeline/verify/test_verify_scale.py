@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
@@ -13,6 +12,7 @@ from math import comb
 from pathlib import Path
 
 import pytest
+from runs import copy_both, kept
 
 from unlearnable.jobs.cli import main
 from unlearnable.pipeline.errors import UsageError
@@ -41,11 +41,11 @@ def sound(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def damaged(sound: Path, tmp_path: Path) -> Path:
     """A copy with a changed shard, a missing manifest and a missing record."""
-    output = shutil.copytree(sound, tmp_path / "damaged")
+    output = copy_both(sound, tmp_path / "damaged")
     tar = output / "shard-002.tar"
     tar.write_bytes(tar.read_bytes()[:-512])
-    (output / "manifest" / "shard-005.parquet").unlink()
-    (output / "_ledger" / "shard-007.json").unlink()
+    (kept(output) / "manifest" / "shard-005.parquet").unlink()
+    (kept(output) / "_ledger" / "shard-007.json").unlink()
     return output
 
 
@@ -143,7 +143,7 @@ def test_a_shard_that_cannot_be_checked_is_no_violation(
     sound: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A named pipe that nobody writes to: its reader waits for ever."""
-    output = shutil.copytree(sound, tmp_path / "out")
+    output = copy_both(sound, tmp_path / "out")
     (output / "shard-004.tar").unlink()
     os.mkfifo(output / "shard-004.tar")
     options = ["--executor", "local", "--shard-timeout", "1.5", "--json"]

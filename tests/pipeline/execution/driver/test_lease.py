@@ -17,6 +17,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+from runs import kept, place
 
 from unlearnable.pipeline.data import storage
 from unlearnable.pipeline.errors import UsageError
@@ -38,10 +39,10 @@ SHARDS = 24
 def digests(output: Path) -> dict[str, str]:
     files = [
         *output.glob("*.tar"),
-        *output.glob("manifest/*.parquet"),
-        *(output / name for name in ("_SUCCESS", "index.json", "_plan.parquet", "README.md")),
+        *kept(output).glob("manifest/*.parquet"),
+        *(place(output, name) for name in ("_SUCCESS", "index.json", "_plan.parquet", "README.md")),
     ]
-    return {str(f.relative_to(output)): hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
+    return {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +61,7 @@ def held_by_a_driver(source: Path, output: Path) -> Iterator[subprocess.Popen[st
     """A driver that stands still in the middle of its work, its lease held."""
     process = driver(source, output)
     try:
-        while not list(output.glob("_ledger/*.json")):
+        while not list(kept(output).glob("_ledger/*.json")):
             assert process.poll() is None, process.communicate()
             time.sleep(0.02)
         process.send_signal(signal.SIGSTOP)
@@ -80,16 +81,16 @@ def test_a_second_driver_refuses_and_a_joined_one_shares_the_work(
             protect(config)
         with pytest.raises(UsageError, match="belongs to another configuration"):
             protect(replace(config, epsilon=4, join=True))
-        before = len(list(output.glob("_ledger/*.json")))
+        before = len(list(kept(output).glob("_ledger/*.json")))
         second = driver(many, output, "--join")
-        while len(list(output.glob("_ledger/*.json"))) < before + 2:
+        while len(list(kept(output).glob("_ledger/*.json"))) < before + 2:
             assert second.poll() is None, second.communicate()
             time.sleep(0.02)
         first.send_signal(signal.SIGCONT)
         assert (first.wait(), second.wait()) == (0, 0)
-    records = [json.loads(path.read_text()) for path in output.glob("_ledger/*.json")]
+    records = [json.loads(path.read_text()) for path in kept(output).glob("_ledger/*.json")]
     assert len(records) == SHARDS
-    assert not list(output.glob("_lease/*"))
+    assert not list(kept(output).glob("_lease/*"))
     undisturbed = replace(config, output=str(tmp_path / "undisturbed"))
     protect(undisturbed)
     assert digests(output) == digests(tmp_path / "undisturbed")
@@ -99,10 +100,10 @@ def test_a_driver_that_died_here_is_noticed_at_once(many: Path, tmp_path: Path) 
     output = tmp_path / "out"
     with held_by_a_driver(many, output):
         pass
-    assert len(list(output.glob("_lease/*.json"))) == 1
+    assert len(list(kept(output).glob("_lease/*.json"))) == 1
     config = ProtectConfig(str(many), str(output), method="random", executor="local")
     assert protect(config).exit_code == 0
-    assert not list(output.glob("_lease/*"))
+    assert not list(kept(output).glob("_lease/*"))
 
 
 @pytest.fixture(params=["local", "memory"])
@@ -234,14 +235,17 @@ def test_a_run_that_stood_still_for_too_long_stops(
     with lease_output(output, "c", StopFlag(), join=False) as lease:
         lease.hold()
         before = read_leases(output)[0].expires
-        time.sleep(0.5)
-        assert read_leases(output)[0].expires > before
+        deadline = time.monotonic() + 30
+        while read_leases(output)[0].expires <= before:
+            assert time.monotonic() < deadline, "no heartbeat"
+            time.sleep(0.02)
         lease.check()
         # Another run found the lease expired and cleared it away.
         storage.remove(storage.join(output, "_lease", f"{lease.run}.json"))
-        time.sleep(0.5)
         with pytest.raises(UsageError, match="stood still for too long"):
-            lease.check()
+            while time.monotonic() < deadline:
+                lease.check()
+                time.sleep(0.02)
 
 
 def test_a_claim_is_kept_while_the_output_is_prepared(
@@ -273,5 +277,5 @@ def test_a_claim_that_was_lost_is_not_held(output: str, monkeypatch: pytest.Monk
 def test_a_finished_driver_leaves_no_lease_and_no_thread(tmp_path: Path, corpus: Path) -> None:
     output = tmp_path / "out"
     assert protect(ProtectConfig(str(corpus), str(output), method="random")).exit_code == 0
-    assert os.listdir(output / "_lease") == []
+    assert os.listdir(kept(output) / "_lease") == []
     assert not [thread for thread in threading.enumerate() if thread.name == "lease"]

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from runs import kept
 
 from unlearnable.pipeline.data import storage
 from unlearnable.pipeline.data.ledger import LedgerRecord, write_record
@@ -37,7 +38,7 @@ def test_a_run_tells_of_every_attempt_its_phases_and_its_end(corpus: Path, tmp_p
     output = tmp_path / "out"
     config = ProtectConfig(str(source), str(output), method="random", executor="local")
     assert protect(config).exit_code == 3
-    [path] = output.glob("_log/*.jsonl")
+    [path] = kept(output).glob("_log/*.jsonl")
     found = events(path.read_text())
     assert {event["run"] for event in found} == {path.stem}
     assert (found[0]["event"], found[0]["waiting"], found[0]["executor"]) == (
@@ -151,7 +152,7 @@ def test_status_follows_a_run_while_it_goes_on(
     output = tmp_path / "out"
     line = [sys.executable, "-m", "unlearnable", "protect", str(source), str(output)]
     with subprocess.Popen([*line, "--method", "random", "--executor", "local"]) as process:
-        while len(list(output.glob("_ledger/*.json"))) < 3:
+        while len(list(kept(output).glob("_ledger/*.json"))) < 3:
             assert process.poll() is None
             time.sleep(0.02)
         report = run_status(str(output))

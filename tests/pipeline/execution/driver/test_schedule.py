@@ -25,7 +25,7 @@ from unlearnable.pipeline.execution.executors.local import run_local
 
 def queue_of(*names: str) -> TaskQueue:
     shards = [ShardInput(name, f"/in/{name}.tar") for name in names]
-    return TaskQueue(shards, "/out", config_hash="c", max_attempts=3)
+    return TaskQueue(shards, "/out", "/out-record", config_hash="c", max_attempts=3)
 
 
 class Worker:
@@ -100,7 +100,9 @@ def test_outcomes_cross_process_borders() -> None:
     import pickle
 
     worker = Worker(UsageError("no surrogate"), times=9)
-    outcome = attempt(partial(lambda w: w, worker), ShardTask(ShardInput("b", "/in/b.tar"), "/out"))
+    outcome = attempt(
+        partial(lambda w: w, worker), ShardTask(ShardInput("b", "/in/b.tar"), "/out", "/out-record")
+    )
     again = pickle.loads(pickle.dumps(outcome))  # noqa: S301 - written two words before
     assert isinstance(again.fatal, UsageError)
     assert str(again.fatal) == "no surrogate"

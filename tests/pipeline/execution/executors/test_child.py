@@ -29,7 +29,7 @@ pytestmark = pytest.mark.timeout(900)
 
 def queue_of(*names: str, attempts: int = 2) -> TaskQueue:
     shards = [ShardInput(name, f"/in/{name}.tar") for name in names]
-    return TaskQueue(shards, "/out", config_hash="c", max_attempts=attempts)
+    return TaskQueue(shards, "/out", "/out-record", config_hash="c", max_attempts=attempts)
 
 
 def test_shards_that_hang_or_kill_fail_alone_and_are_named() -> None:
@@ -81,7 +81,8 @@ def test_no_child_survives_its_driver(tmp_path: Path) -> None:
         "from unlearnable.pipeline.execution.driver.schedule import TaskQueue\n"
         "from unlearnable.pipeline.execution.driver.stop import StopFlag\n"
         "if __name__ == '__main__':\n"
-        "    queue = TaskQueue([ShardInput('hang', '/h.tar')], '/out', config_hash='c')\n"
+        "    shards = [ShardInput('hang', '/h.tar')]\n"
+        "    queue = TaskQueue(shards, '/out', '/out-record', config_hash='c')\n"
         "    print('begin', flush=True)\n"
         "    list(run_child(HarmfulWorker, queue, StopFlag(), timeout=9e9))\n"
     )

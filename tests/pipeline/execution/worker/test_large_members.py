@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from processes import PEAK
+from runs import kept
 from servers import s3_server, tls_server
 
 from unlearnable.pipeline.data.images import encode
@@ -158,7 +159,7 @@ def test_a_shard_of_20_gb_on_a_worker_that_may_have_2(tmp_path: Path) -> None:
     peak = protect_limited(str(source), str(output), tmp_path)
     print(f"{total / 1e9:.1f} GB, peak {peak} MB resident")
     assert peak < 2048
-    rows, _ = read_manifest(manifest_url(str(output), "a"))
+    rows, _ = read_manifest(manifest_url(str(kept(output)), "a"))
     assert [row.status for row in rows] == ["protected"] * 400
     with tarfile.open(output / "a.tar") as tar:
         sizes = [info.size for info in tar if info.name.endswith(".bin")]

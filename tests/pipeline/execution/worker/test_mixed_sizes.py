@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from processes import PEAK
+from runs import kept
 
 from unlearnable.pipeline.data.images import JPEG_SLACK, image_member
 from unlearnable.pipeline.data.manifest import ManifestRow, manifest_url, read_manifest
@@ -66,7 +67,7 @@ def check(source: Path, output: Path) -> list[ManifestRow]:
     with open_shard(str(output / "mixed.tar")) as after:
         published = [image_member(sample) for sample in after]
     assert [image.name for image in published] == [image.name for image in originals]
-    rows, _ = read_manifest(manifest_url(str(output), "mixed"))
+    rows, _ = read_manifest(manifest_url(str(kept(output)), "mixed"))
     for row, one, other in zip(rows, originals, published, strict=True):
         with Image.open(io.BytesIO(one.data)) as a, Image.open(io.BytesIO(other.data)) as b:
             assert (a.format, a.size) == (b.format, b.size)

@@ -47,7 +47,7 @@ def run(surrogate: str, tmp_path: Path) -> Run:
         config = ProtectConfig(str(source), output, **settings)  # type: ignore[arg-type]
         setup = WorkerSetup(make_spec(config), config.surrogate, io_threads=2, device="cpu")
         (shard,) = resolve_input(str(source))
-        record = make_worker(setup).run(ShardTask(shard, output))
+        record = make_worker(setup).run(ShardTask(shard, output, output))
         if record.status == "failed":
             return record, [], []
         rows, _ = read_manifest(manifest_url(output, shard.name))
@@ -95,7 +95,7 @@ def test_a_worker_builds_its_models_once_for_all_shards(
     monkeypatch.setattr(models, "build_model", refuse)
     monkeypatch.setattr("unlearnable.pipeline.method.surrogate.build_model", refuse)
     shards = resolve_input(str(corpus))[:2]
-    records = [worker.run(ShardTask(shard, output)) for shard in shards]
+    records = [worker.run(ShardTask(shard, output, output)) for shard in shards]
     assert [record.status for record in records] == ["committed"] * 2
     assert all(record.timings["cpu"] >= record.timings["optimise_cpu"] for record in records)
 
@@ -202,7 +202,7 @@ def test_the_bytes_do_not_depend_on_the_number_of_io_threads(
         output = str(tmp_path / f"out{threads}")
         config = ProtectConfig(str(source), output, surrogate=surrogate, batch_size=8, steps=1)
         setup = WorkerSetup(make_spec(config), surrogate, io_threads=threads, device="cpu")
-        record = make_worker(setup).run(ShardTask(shard, output))
+        record = make_worker(setup).run(ShardTask(shard, output, output))
         hashes.add((record.shard_sha256, record.manifest_sha256))
     assert len(hashes) == 1
 

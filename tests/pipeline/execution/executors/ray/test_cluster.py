@@ -21,6 +21,7 @@ from runs import (
     digests,
     events,
     harmful,
+    kept,
     kill,
     random_command,
     random_options,
@@ -156,7 +157,7 @@ def test_signals_end_a_run_on_ray_and_the_same_command_resumes(
     assert 1 <= done < SHARDS
     if signum == signal.SIGTERM:
         # Whatever was in work was brought to its end; what only waited was given back.
-        assert {path.stem for path in output.glob("_ledger/*.json")} == begun - returned
+        assert {path.stem for path in kept(output).glob("_ledger/*.json")} == begun - returned
     with start(line, cluster.address) as driver:
         assert driver.wait(timeout=600) == 0, driver.stderr.read()
     assert digests(output) == undisturbed
@@ -172,7 +173,7 @@ def test_poison_and_a_hang_fail_alone_and_are_named_meanwhile(
     with start(harmful(harm, *arguments), cluster.address) as driver:
 
         def named() -> bool:
-            if not (output / "_plan.parquet").exists():
+            if not (kept(output) / "_plan.parquet").exists():
                 return False
             return "in work: shard-003, attempt 1 on" in str(run_status(str(output)))
 

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from runs import kept
 
 from unlearnable.pipeline.data.ledger import LedgerRecord
 from unlearnable.pipeline.data.plan import ShardInput
@@ -27,8 +28,8 @@ pytestmark = [pytest.mark.timeout(900), pytest.mark.ray, pytest.mark.usefixtures
 
 
 def digests(output: Path) -> dict[str, str]:
-    files = [*output.glob("*.tar"), *output.glob("manifest/*.parquet")]
-    return {str(f.relative_to(output)): hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
+    files = [*output.glob("*.tar"), *kept(output).glob("manifest/*.parquet")]
+    return {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
 
 
 def test_local_and_ray_with_one_and_two_workers_give_equal_bytes(
@@ -47,7 +48,7 @@ def test_local_and_ray_with_one_and_two_workers_give_equal_bytes(
 
 def queue_of(count: int) -> TaskQueue:
     shards = [ShardInput(f"s{n}", f"/in/s{n}.tar") for n in range(count)]
-    return TaskQueue(shards, "/out", config_hash="c", max_attempts=3)
+    return TaskQueue(shards, "/out", "/out-record", config_hash="c", max_attempts=3)
 
 
 def test_a_shard_that_kills_its_process_each_time_fails_alone() -> None:
@@ -143,7 +144,7 @@ def test_prometheus_reads_counters_and_gauges_of_a_run() -> None:
 
     shards = [ShardInput(f"s{n}", f"/in/s{n}.tar") for n in range(6)]
     output = f"/out-{os.getpid()}"
-    queue = TaskQueue(shards, output, config_hash="c")
+    queue = TaskQueue(shards, output, output, config_hash="c")
     assert len(list(run_ray(make, queue, StopFlag(), workers=1, gpus_per_worker=0.0))) == 6
     expected = {
         "shards_done": 5,

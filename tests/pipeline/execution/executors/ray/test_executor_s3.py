@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from fault_proxy import SECRETS, FaultProxy, Request, fault_proxy, no_fault
+from runs import both
 from servers import ray_server, s3_server
 
 pytest.importorskip("s3fs")
@@ -43,8 +44,11 @@ def objects(port: int, prefix: str) -> dict[str, bytes]:
     import boto3
 
     bucket = boto3.resource("s3", endpoint_url=f"http://127.0.0.1:{port}").Bucket("corpus")
-    found = bucket.objects.filter(Prefix=prefix)
-    return {item.key.removeprefix(prefix): item.get()["Body"].read() for item in found}
+    return {
+        item.key.removeprefix(start): item.get()["Body"].read()
+        for start in (prefix, f"{prefix.rstrip('/')}-record/")
+        for item in bucket.objects.filter(Prefix=start)
+    }
 
 
 def protect(source: str, output: str, *options: str) -> subprocess.CompletedProcess[bytes]:
@@ -59,8 +63,7 @@ def published(files: dict[str, bytes]) -> dict[str, bytes]:
 
 def local_run(corpus: Path, output: Path) -> dict[str, bytes]:
     assert protect(str(corpus), str(output), "--executor", "local").returncode == 0
-    found = [path for path in output.rglob("*") if path.is_file()]
-    return published({str(path.relative_to(output)): path.read_bytes() for path in found})
+    return published({name: path.read_bytes() for name, path in both(output).items()})
 
 
 @pytest.mark.ray
