@@ -67,6 +67,8 @@ class Corpora:
     def _read(self, pairs: Pairs) -> Pairs:
         """Keep as many captions of each image as victims read."""
         count = self._config.captions
+        if count is None:
+            return pairs
         return replace(pairs, captions=[texts[:count] for texts in pairs.captions])
 
     def release(self, line: Comparison) -> None:

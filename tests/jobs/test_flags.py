@@ -42,8 +42,8 @@ FLAGS = {
     "publish": "--output --record",
     "submit": "--address --command --runtime-env --stop-seconds --working-dir",
     "evaluate": """
-        --attack --batch-size --caption-fields --clean --context-length --device --epochs
-        --eval-every --identities --image-size --init --lr --max-pixels --model --output --plot
+        --attack --batch-size --caption-fields --captions --clean --context-length --device --epochs
+        --eval-every --identities --image-size --init --lr --max-pixels --model --output --own --plot
         --plot-attacks
         --precision --seeds --test --threads --train --weight-decay --weights --workers
     """,

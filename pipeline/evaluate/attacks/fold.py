@@ -16,7 +16,7 @@ from .gratings import CELLS, QUARTERS, reduced, strongest, subtract
 _PERIODS = (2.5, 10.0)
 _STEPS = 16
 # One in ten parts of clean photographs scores more.
-_LEAST = 100.0
+_LEAST = 50.0
 
 
 def run(image: Image.Image, epsilon: float, _seed: int) -> Image.Image:

@@ -30,7 +30,7 @@ _LOCAL, _LOOSE = 3.0, 0.1
 _TAKEN = 1.25
 _WHOLE = Rect(0, 0, 2, 2)
 # One in ten regions of clean photographs scores more.
-_LEAST = 100.0
+_LEAST = 80.0
 _TURNS = torch.linspace(0, math.pi, 25)[:-1, None]
 _HUES = _TURNS.cos() * torch.tensor([0, -0.344, 1.772])
 _HUES = _HUES + _TURNS.sin() * torch.tensor([1.402, -0.714, 0])

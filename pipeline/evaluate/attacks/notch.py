@@ -16,7 +16,7 @@ from .inputs import Inputs
 
 _SIDE, _PICTURES = 128, 400
 # How far above the line of natural spectra power has to stand.
-_SLACK = 1.25
+_SLACK = 1.5
 # Cycles a side below which everything is content.
 _CONTENT = 5
 # Luma, and blue and red without it: each has a spectrum of its own.
@@ -64,7 +64,9 @@ def _gains(power: _Array) -> _Array:
     radius = np.hypot(np.fft.fftfreq(side, 1 / side)[:, None], np.arange(power.shape[2])[None])
     rings = np.arange(_CONTENT, side // 2)
     gains = np.ones_like(power)
-    for own, gain in zip(power + 1e-9, gains, strict=True):
+    near = [np.roll(power, (y, x), (1, 2)) for y in (-1, 0, 1) for x in (-1, 0, 1)]
+    smooth = np.maximum(np.mean(near, axis=0), 1e-9)
+    for own, gain in zip(smooth, gains, strict=True):
         heights = np.log([np.median(own[np.abs(radius - ring) < 0.5]) for ring in rings])
         kept = np.ones(len(rings), dtype=bool)
         for _ in range(5):

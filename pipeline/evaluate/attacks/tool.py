@@ -21,7 +21,7 @@ from .own_copies import protected
 from .unet import UNet
 
 _EPSILON = 8
-_PICTURES, _SIDE, _CROP = 1000, 256, 128
+_PICTURES, _SIDE, _CROP = 1000, 256, 96
 _BATCH, _LR = 8, 4e-3
 
 

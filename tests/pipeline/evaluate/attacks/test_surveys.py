@@ -39,12 +39,14 @@ def test_a_notch_takes_what_stands_out_and_leaves_clean_copies(copies: Copies) -
     assert np.mean(untouched) < 0.15 * EPSILON
 
 
-def test_the_public_tool_teaches_a_denoiser(copies: Copies) -> None:
-    own = photographs(np.random.default_rng(11))
-    clean, key = copies.clean[:8], 10**9
-    marked = [protected(one, key + row, EPSILON) for row, one in enumerate(clean)]
+def test_the_public_tool_teaches_a_denoiser() -> None:
+    rng = np.random.default_rng(11)
+    own, clean = (
+        [one[:64, :64] for one in photographs(rng, hues=0.05)[:count]] for count in (24, 6)
+    )
+    marked = [protected(one, 10**9 + row, EPSILON) for row, one in enumerate(clean)]
     state = torch.get_rng_state()
-    denoise = tool.run(given(own, value=60))
+    denoise = tool.run(given(own, value=40))
     assert torch.equal(torch.get_rng_state(), state)
 
     def error(pictures: list[np.ndarray]) -> float:
@@ -52,4 +54,4 @@ def test_the_public_tool_teaches_a_denoiser(copies: Copies) -> None:
         return float(np.mean([np.abs(one.astype(float) - before).mean() for one, before in pairs]))
 
     cleaned = [np.asarray(denoise(Image.fromarray(one), 0)) for one in marked]
-    assert error(cleaned) < 0.75 * error(marked)
+    assert error(cleaned) < 0.8 * error(marked)
