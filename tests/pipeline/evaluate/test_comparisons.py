@@ -193,7 +193,6 @@ def test_every_new_attack_has_its_control(config: EvaluateConfig, tmp_path: Path
         "average-sign+strip-trigger",
         "project+jam",
         "tool:2+strip-trigger",
-        "project+tool:2",
         "blur:2+gray",
     )
     rows = comparisons_of(replace(config, attack=chains))[2:]
