@@ -60,6 +60,16 @@ class Surrogate:
         """Words in a trigger (k)."""
         return self.vocabulary.positions
 
+    @property
+    def strength(self) -> str:
+        """Name of the patterns' strength; empty where there are none."""
+        return "" if self.code is None else str(self.meta["fit"]["strength"])
+
+    @property
+    def floor(self) -> float:
+        """Share of epsilon that smooth ground gets (`perceptual.bound_map`)."""
+        return 1.0 if self.code is None else self.code.strength.floor
+
     def models(self, device: str) -> "list[CLIP]":
         """Build one frozen model for each entry of ``sequence``, in evaluation mode."""
         names = self.architectures or [self.spec.name] * len(self.sequence)
