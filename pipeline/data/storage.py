@@ -19,9 +19,9 @@ from .urls import base_name, is_http, join, local_path, refuse_secrets
 
 __all__ = [
     "base_name", "exists", "explained", "glob", "holds", "identity", "is_folder", "is_http",
-    "is_inside", "join", "keep_private", "list_identities", "list_names", "local_path", "make_folder", "open_read",
-    "put_file", "read_bytes", "refuse_secrets", "remove", "size", "sweep", "write_bytes",
-    "write_pieces", "write_sparse",
+    "is_inside", "join", "keep_private", "list_identities", "list_names", "local_path",
+    "make_folder", "open_read", "put_file", "read_bytes", "refuse_secrets", "remove", "size",
+    "sweep", "write_bytes", "write_pieces", "write_sparse",
 ]  # fmt: skip
 
 T = TypeVar("T")

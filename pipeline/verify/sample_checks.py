@@ -182,14 +182,12 @@ def check_against(
 def _check_bound(
     clean: Tensor, changed: Tensor, linf: int, row: ManifestRow, rules: Rules
 ) -> Iterator[Problem]:
-    """Hold a picture (uint8 [3, H, W]) to its bound map, and to what its file format adds."""
+    """Hold a picture (uint8 [3, H, W]) to what its format may add, and without loss to its map."""
     budget = _budget(row, rules)
     if linf > budget:
         yield "budget_exceeded", f"a pixel changed by {linf} levels, {budget} are allowed"
-    elif rules.floor < 1 and row.status == "protected":
-        # A lossy file rounds in blocks, so what it adds is added to every pixel's bound.
-        bound = bound_map(clean[None], rules.epsilon, rules.floor)[0].to(torch.int16)
-        bound += budget - rules.epsilon
+    elif budget == rules.epsilon and rules.floor < 1:
+        bound = bound_map(clean[None], rules.epsilon, rules.floor)[0]
         over = (changed.to(torch.int16) - clean.to(torch.int16)).abs() - bound
         if over.max() > 0:
             values, most = int((over > 0).sum()), int(over.max())
