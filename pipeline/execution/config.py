@@ -85,6 +85,9 @@ class FitRunConfig(FitOptions, DeviceOption, ReadOptions, _Input):
     words: str | None = None
     """URL of a text file of the only words that triggers may use; the captions' own when unset.
     Blank lines make lists of it, one for each place in the trigger, the last for all others."""
+    key: str | None = None
+    """URL of a file of 64 hexadecimal digits that the patterns are drawn from; keep it secret.
+    Drawn anew when unset; the artifact holds it."""
     max_samples: int | None = None
     """Samples to fit on, chosen by hash; when unset 20,000, or all in the paper schedule."""
     torch_threads: int = 0

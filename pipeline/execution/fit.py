@@ -20,6 +20,7 @@ from ..errors import SampleError, ShardError, UsageError
 from ..method.config import FitConfig, FitOptions
 from ..method.ensemble import fit_spec
 from ..method.fit import fit_surrogate
+from ..method.key import KEY_BYTES
 from ..method.methods import get_method
 from ..seeds import derive_seed
 from .artifact import DESCRIPTION, load_surrogate, save_surrogate
@@ -118,7 +119,24 @@ def _check(config: FitRunConfig) -> None:
 def fit_settings(config: FitRunConfig) -> FitConfig:
     """Return the settings of the fit that ``config`` asks for."""
     options = vars(part_of(FitOptions, config))
-    return FitConfig(**options, device=choose_device(config.device), words=_listed_words(config))
+    device, words, key = choose_device(config.device), _listed_words(config), _read_key(config.key)
+    return FitConfig(**options, device=device, words=words, key=key)
+
+
+def _read_key(url: str | None) -> str | None:
+    """Read the key that a file holds. Raises UsageError for anything but 64 hex digits."""
+    if url is None:
+        return None
+    try:
+        found = storage.read_bytes(url).strip().lower()
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        raise UsageError(f"key: there is no file {url}") from None
+    if not re.fullmatch(rb"[0-9a-f]{%d}" % (2 * KEY_BYTES), found):
+        raise UsageError(
+            f"key: {url} does not hold {2 * KEY_BYTES} hexadecimal digits; make one with "
+            f"`openssl rand -hex {KEY_BYTES}`, or copy `key` of another surrogate's {DESCRIPTION}"
+        )
+    return found.decode()
 
 
 def _listed_words(config: FitRunConfig) -> tuple[tuple[str, ...], ...]:
@@ -164,7 +182,7 @@ def _kept(config: FitRunConfig, settings: FitConfig) -> FitSummary:
     asked = _choice_settings(config) | vars(settings) | {"blocklist": sorted(settings.blocklist)}
     found = surrogate.meta | surrogate.meta["fit"]
     # Where it is fitted is no setting of what is fitted; what is unset is chosen by the fit.
-    chosen = {name for name in ("texture", "topics") if vars(settings)[name] is None}
+    chosen = {name for name in ("texture", "topics", "key") if vars(settings)[name] is None}
     left_out = {"device"} | chosen
     for name in sorted(asked.keys() - left_out):
         if name in found and json.dumps(found[name]) != json.dumps(asked[name]):

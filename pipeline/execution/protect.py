@@ -84,12 +84,13 @@ def make_spec(config: ProtectConfig) -> RunSpec:
     """
     mem = part_of(MethodConfig, config)
     mem.validate()
-    sha256, trigger_words = "", 0
+    sha256, trigger_words, strength, floor = "", 0, "", 1.0
     url = _surrogate_url(config)
     if url is not None:
         surrogate, sha256 = load_surrogate(url)
         check_surrogate(surrogate, mem.method)
         trigger_words = surrogate.trigger_words
+        strength, floor = surrogate.strength, surrogate.floor
         if config.trigger_words not in (None, trigger_words):
             raise UsageError(
                 f"trigger-words is {config.trigger_words}, but surrogate {url} was fitted with "
@@ -106,4 +107,6 @@ def make_spec(config: ProtectConfig) -> RunSpec:
         max_pixels=config.max_pixels,
         torch_threads=config.torch_threads,
         version=package_version(),
+        strength=strength,
+        floor=floor,
     )

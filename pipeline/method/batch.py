@@ -33,6 +33,7 @@ class Batch(Visit):
         captions: without trigger.
         seed: everything random derives from it.
         generator: draws what comes in the order of use.
+        digests: of the images' pixels.
     """
 
     def __init__(self, protector: "BatchProtector", samples: Samples) -> None:
@@ -40,7 +41,8 @@ class Batch(Visit):
         self.config, self.surrogate, self.seed = protector.config, protector.surrogate, samples.seed
         self.captions = Captions(samples.captions, self.surrogate.tokenizer)
         self.generator = torch.Generator().manual_seed(samples.seed)
-        self._protector, self._images = protector, samples.images
+        self._protector = protector
+        self.digests = [image_digest(image) for image in samples.images]
         pixels = PixelBatch(
             samples.images,
             self.surrogate.spec,
@@ -81,7 +83,7 @@ class Batch(Visit):
 
     def lay(self, code: PatternBook, choice: Tensor) -> None:
         """Lay the patterns of chosen words (int64 [B, k]) at full amplitude."""
-        self.codes = lay(self.pixels, code, choice, self.config.epsilon)
+        self.codes = lay(self.pixels, code, choice, self.digests, self.config.epsilon)
 
     def draw_bodies(self) -> Tensor:
         """Pick one caption of each image, int64 [B, L], on the host."""
@@ -113,7 +115,7 @@ class Batch(Visit):
     def _known(self) -> list[tuple[Tensor, Tensor] | None]:
         """Return what fit has found for these very images, perturbation and trigger."""
         found = self.surrogate.fitted
-        names = [f"fitted.{image_digest(image)}" if found else "" for image in self._images]
+        names = [f"fitted.{digest}" for digest in self.digests]
         return [
             (found[f"{name}.delta"], found[f"{name}.trigger"]) if f"{name}.delta" in found else None
             for name in names

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from open_clip import CLIP
 
 Weights = dict[str, Tensor]
-_SHARED = ("round", "code.", "topics.")
+_SHARED = ("round", "topics.")
 
 
 @dataclass
@@ -60,6 +60,16 @@ class Surrogate:
         """Words in a trigger (k)."""
         return self.vocabulary.positions
 
+    @property
+    def strength(self) -> str:
+        """Name of the patterns' strength; empty where there are none."""
+        return "" if self.code is None else str(self.meta["fit"]["strength"])
+
+    @property
+    def floor(self) -> float:
+        """Share of epsilon that smooth ground gets (`perceptual.bound_map`)."""
+        return 1.0 if self.code is None else self.code.strength.floor
+
     def models(self, device: str) -> "list[CLIP]":
         """Build one frozen model for each entry of ``sequence``, in evaluation mode."""
         names = self.architectures or [self.spec.name] * len(self.sequence)
@@ -83,8 +93,6 @@ class Surrogate:
             for index, weights in enumerate(self.sequence)
             for name, value in weights.items()
         }
-        if self.code is not None:
-            tensors["code.tiles"] = self.code.tiles
         if self.topics is not None:
             tensors |= self.topics.tensors()
         tensors |= self.fitted
@@ -97,6 +105,7 @@ class Surrogate:
             "rounds_replayed": len(self.sequence),
             "architectures": self.architectures,
             "vocabulary": {"words": self.vocabulary.words, "ids": self.vocabulary.ids},
+            "patterns": None if self.code is None else self.code.as_dict(),
             "topic_words": [] if self.topics is None else self.topics.words,
         }
         return tensors, meta
@@ -118,17 +127,17 @@ class Surrogate:
             vocabulary = TriggerVocabulary(
                 tuple(map(tuple, words["words"])), tuple(map(tuple, words["ids"]))
             )
+            patterns = meta["patterns"]
             sequence = [_strip(tensors, f"round{i:03d}.") for i in range(meta["rounds_replayed"])]
         except (KeyError, TypeError) as error:
             raise UsageError(f"the surrogate's description lacks {error}; fit it again") from error
         if not all(sequence):
             raise UsageError("the surrogate lacks weights of a round; fit it again")
-        code = PatternBook(tensors["code.tiles"]) if "code.tiles" in tensors else None
         return Surrogate(
             spec,
             vocabulary,
             sequence,
-            code,
+            PatternBook.from_dict(patterns, meta["fit"]["key"]) if patterns else None,
             Topics.from_tensors(tensors, meta.get("topic_words", ())),
             fitted={k: v for k, v in tensors.items() if not k.startswith(_SHARED)},
             architectures=list(meta.get("architectures", [])),
