@@ -8,6 +8,7 @@ base that comes last, because the fields of the last base come first.
 from dataclasses import dataclass
 from typing import Literal
 
+from ..data.statements import Statements
 from ..method.config import FitOptions, MethodConfig
 from .options import DeviceOption, ReadOptions, RecordOption, RunOptions
 
@@ -29,11 +30,9 @@ class _Output:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
-    """What the bytes do not depend on and a retry takes over from the run."""
+class Request(Statements):
+    """What no picture and no caption depends on and a retry takes over from the run."""
 
-    owner: str = ""
-    """Who publishes the copy; printed in its card."""
     max_quarantined: float = 0.01
     """Share of quarantined samples above which the run ends with exit code 3."""
     io_threads: int = 2
