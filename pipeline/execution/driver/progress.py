@@ -221,7 +221,7 @@ class Steps:
 
     def expect(self, expected: Mapping[str, float]) -> None:
         """Replace expectations by better ones."""
-        self._expected |= expected
+        self._expected |= {name: expected[name] for name in self._names if name in expected}
 
     def follow(self, inner: Progress | None) -> None:
         """Take the share of the present step from ``inner``."""
@@ -240,9 +240,11 @@ class Steps:
         expected = self._expected[self._name]
         past, real = self._past + share * expected, self._took + (took if share else 0.0)
         speed = real / past if past > 0 else 1.0
-        # Without a measure the step is taken to slow down towards its expected end.
-        here = took * (1 - share) / share if share else max(expected * speed - took, 0.0)
+        here = took * (1 - share) / share if share else expected * speed - took
         left = f"about {duration(here + later * speed)} left in all"
+        if here < 0:
+            # Nothing is measured yet, and it takes longer than expected.
+            here, left = 0.0, f"for {duration(took)}, longer than expected"
         shown = share or took / (took + here + 1e-9)
         middle = f": {inner.text}" if inner is not None else ""
         return (before + shown * expected) / max(whole, 1e-9), f"{text}{middle}, {left}"
