@@ -4,7 +4,7 @@ import heapq
 import json
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -178,20 +178,33 @@ def _kept(config: FitRunConfig, settings: FitConfig) -> FitSummary:
     Raises:
         UsageError: it is damaged, or was fitted with other settings.
     """
-    surrogate, sha256 = load_surrogate(config.output)
     asked = _choice_settings(config) | vars(settings) | {"blocklist": sorted(settings.blocklist)}
-    found = surrogate.meta | surrogate.meta["fit"]
     # Where it is fitted is no setting of what is fitted; what is unset is chosen by the fit.
     chosen = {name for name in ("texture", "topics", "key") if vars(settings)[name] is None}
-    left_out = {"device"} | chosen
-    for name in sorted(asked.keys() - left_out):
+    return check_fitted(
+        config.output, {name: asked[name] for name in asked.keys() - chosen - {"device"}}
+    )
+
+
+def check_fitted(url: str, asked: Mapping[str, object]) -> FitSummary:
+    """Return the end of the fit that wrote the surrogate at ``url``.
+
+    Args:
+        url: of its folder.
+        asked: settings by name that it must have been fitted with.
+
+    Raises:
+        UsageError: it is damaged, or was fitted with other settings.
+    """
+    surrogate, sha256 = load_surrogate(url)
+    found = surrogate.meta | surrogate.meta["fit"]
+    for name in sorted(asked):
         if name in found and json.dumps(found[name]) != json.dumps(asked[name]):
             raise UsageError(
-                f"{config.output} holds a surrogate that was fitted with {name} {found[name]!r}, "
-                f"this run has {asked[name]!r}; fit to another --output, or leave --keep out to "
-                f"replace it"
+                f"{url} holds a surrogate that was fitted with {name} {found[name]!r}, this run "
+                f"has {asked[name]!r}; fit to another folder, or leave --keep out to replace it"
             )
-    return FitSummary(config.output, sha256, int(found["samples"]), 0, kept=True)
+    return FitSummary(url, sha256, int(found["samples"]), 0, kept=True)
 
 
 @dataclass(frozen=True, order=True)
