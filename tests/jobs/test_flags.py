@@ -28,9 +28,10 @@ FLAGS = {
     "data resize": "--format --out --size --source",
     "fit": """
         --batch-size --blocklist --caption-fields --coded-words --context-length --decoys --device
-        --epsilon --hotflip-rounds --image-size --input --keep --max-pixels --max-samples --method
-        --model --output
-        --pgd-steps --rounds --schedule --seed --shuffle --steps-per-round --texture --topics
+        --epsilon --hotflip-rounds --image-size --input --keep --key --max-pixels --max-samples
+        --method --model --output
+        --pgd-steps --rounds --schedule --seed --shuffle --steps-per-round --strength
+        --texture --topics
         --torch-threads --trigger-words --views --vocabulary --word-floor --words
     """,
     "preview": """
