@@ -83,8 +83,9 @@ class FitRunConfig(FitOptions, DeviceOption, ReadOptions, _Input):
     output: str
     """URL of the folder that the surrogate artifact is written to."""
     words: str | None = None
-    """URL of a text file of the only words that triggers may use; the captions' own when unset.
-    Blank lines make lists of it, one for each place in the trigger, the last for all others."""
+    """URL of a text file of the only words that triggers may use; a shipped list when unset.
+    Blank lines make lists of it, one for each place in the trigger, the last for all others.
+    `tokenizer` allows any frequent word, as published (paper schedule)."""
     max_samples: int | None = None
     """Samples to fit on, chosen by hash; when unset 20,000, or all in the paper schedule."""
     torch_threads: int = 0

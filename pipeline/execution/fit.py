@@ -17,7 +17,7 @@ from ..data.images import decode, fit_square, image_member
 from ..data.plan import ShardInput, resolve_input
 from ..data.shards import Sample, open_shard
 from ..errors import SampleError, ShardError, UsageError
-from ..method.config import FitConfig, FitOptions
+from ..method.config import ANY_WORD, FitConfig, FitOptions
 from ..method.ensemble import fit_spec
 from ..method.fit import fit_surrogate
 from ..method.methods import get_method
@@ -118,15 +118,21 @@ def _check(config: FitRunConfig) -> None:
 def fit_settings(config: FitRunConfig) -> FitConfig:
     """Return the settings of the fit that ``config`` asks for."""
     options = vars(part_of(FitOptions, config))
-    return FitConfig(**options, device=choose_device(config.device), words=_listed_words(config))
+    any_word = config.words == ANY_WORD
+    return FitConfig(
+        **options,
+        device=choose_device(config.device),
+        words=() if any_word else _listed_words(config),
+        any_word=any_word,
+    )
 
 
 def _listed_words(config: FitRunConfig) -> tuple[tuple[str, ...], ...]:
     """Read the user's lists of trigger words. Raises UsageError for what cannot be used."""
     if config.words is None:
         return ()
-    if config.schedule != "default" or not get_method(config.method).has_design:
-        raise UsageError("words is for method mem with the default schedule; leave it out")
+    if not get_method(config.method).has_triggers:
+        raise UsageError(f"method {config.method} sets no trigger; leave words out")
     try:
         text = storage.read_bytes(config.words).decode()
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
@@ -161,7 +167,7 @@ def _kept(config: FitRunConfig, settings: FitConfig) -> FitSummary:
         UsageError: it is damaged, or was fitted with other settings.
     """
     surrogate, sha256 = load_surrogate(config.output)
-    asked = _choice_settings(config) | vars(settings) | {"blocklist": sorted(settings.blocklist)}
+    asked = _choice_settings(config) | vars(settings)
     found = surrogate.meta | surrogate.meta["fit"]
     # Where it is fitted is no setting of what is fitted; what is unset is chosen by the fit.
     chosen = {name for name in ("texture", "topics") if vars(settings)[name] is None}

@@ -97,8 +97,7 @@ class PatternBook:
         """Lay out the patterns of the chosen words.
 
         Args:
-            choice: int64 [B, k], word index at each position; positions beyond the book's own
-                (decoys) leave no mark.
+            choice: int64 [B, k], word index at each position.
             height: of the image, pixels.
             width: of the image, pixels.
 

@@ -16,11 +16,11 @@ FLAGS = {
     "data faces": "--out --samples-per-shard --src --template --test-per-identity",
     "data resize": "--format --out --size --source",
     "fit": """
-        --batch-size --blocklist --caption-fields --coded-words --context-length --decoys --device
+        --batch-size --caption-fields --context-length --device
         --epsilon --hotflip-rounds --image-size --input --keep --max-pixels --max-samples --method
         --model --output
         --pgd-steps --rounds --schedule --seed --shuffle --steps-per-round --texture --topics
-        --torch-threads --trigger-words --views --vocabulary --word-floor --words
+        --torch-threads --trigger-words --views --vocabulary --words
     """,
     "preview": """
         --caption-fields --epsilon --input --max-pixels --n --output --seed --surrogate
