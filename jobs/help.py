@@ -12,11 +12,12 @@ if TYPE_CHECKING:
 # command that is not named here has few enough to show each.
 FIRST = {
     "run": (
-        "owner", "strength", "model", "trigger-words", "epsilon", "image-format", "workers", "device", "seed",
-        "surrogate", "captions", "html", "record",
+        "owner", "strength", "model", "trigger-words", "epsilon", "image-format", "workers",
+        "device", "seed", "surrogate", "captions", "html", "record",
     ),
     "fit": (
-        "model", "strength", "trigger-words", "epsilon", "schedule", "max-samples", "device", "seed",
+        "model", "strength", "trigger-words", "epsilon", "schedule", "max-samples", "device",
+        "seed",
     ),
     "protect": (
         "surrogate", "method", "epsilon", "image-format", "executor", "workers", "device", "seed",

@@ -82,8 +82,9 @@ class FitSamples:
     """What a surrogate is fitted on, and its words."""
 
     words: str | None = None
-    """URL of a text file of the only words that triggers may use; the captions' own when unset.
-    Blank lines make lists of it, one for each place in the trigger, the last for all others."""
+    """URL of a text file of the only words that triggers may use; a shipped list when unset.
+    Blank lines make lists of it, one for each place in the trigger, the last for all others.
+    `tokenizer` allows any frequent word, as published (paper schedule)."""
     key: str | None = None
     """URL of a file of 64 hexadecimal digits that the patterns are drawn from; keep it secret.
     Drawn anew when unset; the artifact holds it."""

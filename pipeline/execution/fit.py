@@ -17,7 +17,7 @@ from ..data.images import decode, fit_square, image_member
 from ..data.plan import ShardInput, resolve_input
 from ..data.shards import Sample, open_shard
 from ..errors import SampleError, ShardError, UsageError
-from ..method.config import FitConfig, FitOptions
+from ..method.config import ANY_WORD, FitConfig, FitOptions
 from ..method.ensemble import fit_spec
 from ..method.fit import fit_surrogate
 from ..method.key import KEY_BYTES
@@ -119,8 +119,14 @@ def _check(config: FitRunConfig) -> None:
 def fit_settings(config: FitRunConfig) -> FitConfig:
     """Return the settings of the fit that ``config`` asks for."""
     options = vars(part_of(FitOptions, config))
-    device, words, key = choose_device(config.device), _listed_words(config), _read_key(config.key)
-    return FitConfig(**options, device=device, words=words, key=key)
+    any_word = config.words == ANY_WORD
+    return FitConfig(
+        **options,
+        device=choose_device(config.device),
+        words=() if any_word else _listed_words(config),
+        any_word=any_word,
+        key=_read_key(config.key),
+    )
 
 
 def _read_key(url: str | None) -> str | None:
@@ -143,8 +149,8 @@ def _listed_words(config: FitRunConfig) -> tuple[tuple[str, ...], ...]:
     """Read the user's lists of trigger words. Raises UsageError for what cannot be used."""
     if config.words is None:
         return ()
-    if config.schedule != "default" or not get_method(config.method).has_design:
-        raise UsageError("words is for method mem with the default schedule; leave it out")
+    if not get_method(config.method).has_triggers:
+        raise UsageError(f"method {config.method} sets no trigger; leave words out")
     try:
         text = storage.read_bytes(config.words).decode()
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
@@ -178,7 +184,7 @@ def _kept(config: FitRunConfig, settings: FitConfig) -> FitSummary:
     Raises:
         UsageError: it is damaged, or was fitted with other settings.
     """
-    asked = _choice_settings(config) | vars(settings) | {"blocklist": sorted(settings.blocklist)}
+    asked = _choice_settings(config) | vars(settings)
     # Where it is fitted is no setting of what is fitted; what is unset is chosen by the fit.
     chosen = {name for name in ("texture", "topics", "key") if vars(settings)[name] is None}
     return check_fitted(
