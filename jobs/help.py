@@ -11,6 +11,10 @@ if TYPE_CHECKING:
 # Options explained by `--help`, beside those that are required; `--help-all` explains all. A
 # command that is not named here has few enough to show each.
 FIRST = {
+    "run": (
+        "owner", "strength", "model", "trigger-words", "epsilon", "image-format", "workers",
+        "device", "seed", "surrogate", "captions", "html", "record",
+    ),
     "fit": (
         "model", "strength", "key", "trigger-words", "epsilon", "schedule", "max-samples", "device",
         "seed",

@@ -4,7 +4,7 @@ import heapq
 import json
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,7 @@ from ..data.images import decode, fit_square, image_member
 from ..data.plan import ShardInput, resolve_input
 from ..data.shards import Sample, open_shard
 from ..errors import SampleError, ShardError, UsageError
-from ..method.config import FitConfig, FitOptions
+from ..method.config import ANY_WORD, FitConfig, FitOptions
 from ..method.ensemble import fit_spec
 from ..method.fit import fit_surrogate
 from ..method.key import KEY_BYTES
@@ -119,8 +119,14 @@ def _check(config: FitRunConfig) -> None:
 def fit_settings(config: FitRunConfig) -> FitConfig:
     """Return the settings of the fit that ``config`` asks for."""
     options = vars(part_of(FitOptions, config))
-    device, words, key = choose_device(config.device), _listed_words(config), _read_key(config.key)
-    return FitConfig(**options, device=device, words=words, key=key)
+    any_word = config.words == ANY_WORD
+    return FitConfig(
+        **options,
+        device=choose_device(config.device),
+        words=() if any_word else _listed_words(config),
+        any_word=any_word,
+        key=_read_key(config.key),
+    )
 
 
 def _read_key(url: str | None) -> str | None:
@@ -143,8 +149,8 @@ def _listed_words(config: FitRunConfig) -> tuple[tuple[str, ...], ...]:
     """Read the user's lists of trigger words. Raises UsageError for what cannot be used."""
     if config.words is None:
         return ()
-    if config.schedule != "default" or not get_method(config.method).has_design:
-        raise UsageError("words is for method mem with the default schedule; leave it out")
+    if not get_method(config.method).has_triggers:
+        raise UsageError(f"method {config.method} sets no trigger; leave words out")
     try:
         text = storage.read_bytes(config.words).decode()
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
@@ -178,20 +184,33 @@ def _kept(config: FitRunConfig, settings: FitConfig) -> FitSummary:
     Raises:
         UsageError: it is damaged, or was fitted with other settings.
     """
-    surrogate, sha256 = load_surrogate(config.output)
-    asked = _choice_settings(config) | vars(settings) | {"blocklist": sorted(settings.blocklist)}
-    found = surrogate.meta | surrogate.meta["fit"]
+    asked = _choice_settings(config) | vars(settings)
     # Where it is fitted is no setting of what is fitted; what is unset is chosen by the fit.
     chosen = {name for name in ("texture", "topics", "key") if vars(settings)[name] is None}
-    left_out = {"device"} | chosen
-    for name in sorted(asked.keys() - left_out):
+    return check_fitted(
+        config.output, {name: asked[name] for name in asked.keys() - chosen - {"device"}}
+    )
+
+
+def check_fitted(url: str, asked: Mapping[str, object]) -> FitSummary:
+    """Return the end of the fit that wrote the surrogate at ``url``.
+
+    Args:
+        url: of its folder.
+        asked: settings by name that it must have been fitted with.
+
+    Raises:
+        UsageError: it is damaged, or was fitted with other settings.
+    """
+    surrogate, sha256 = load_surrogate(url)
+    found = surrogate.meta | surrogate.meta["fit"]
+    for name in sorted(asked):
         if name in found and json.dumps(found[name]) != json.dumps(asked[name]):
             raise UsageError(
-                f"{config.output} holds a surrogate that was fitted with {name} {found[name]!r}, "
-                f"this run has {asked[name]!r}; fit to another --output, or leave --keep out to "
-                f"replace it"
+                f"{url} holds a surrogate that was fitted with {name} {found[name]!r}, this run "
+                f"has {asked[name]!r}; fit to another folder, or leave --keep out to replace it"
             )
-    return FitSummary(config.output, sha256, int(found["samples"]), 0, kept=True)
+    return FitSummary(url, sha256, int(found["samples"]), 0, kept=True)
 
 
 @dataclass(frozen=True, order=True)

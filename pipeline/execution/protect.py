@@ -70,7 +70,9 @@ def _surrogate_url(config: ProtectConfig) -> str | None:
 
 def _request(config: ProtectConfig) -> dict[str, Any]:
     """Return what a later `retry` needs to know beside the specification."""
-    request = {item.name: vars(config)[item.name] for item in fields(Request)}
+    values = {item.name: vars(config)[item.name] for item in fields(Request)}
+    # As a plan gives them back.
+    request = {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
     url = _surrogate_url(config)
     path = storage.local_path(url) if url is not None else None
     return {**request, "surrogate": url if path is None else str(path)}

@@ -167,8 +167,7 @@ class PatternBook:
         """Lay out the patterns of the chosen words inside a bound map.
 
         Args:
-            choice: int64 [B, k], word index at each position; positions beyond the book's own
-                (decoys) leave no mark.
+            choice: int64 [B, k], word index at each position.
             digests: of the pictures' pixels.
             grey: which pictures have no colour; their patterns have none either.
             bound: int8 [B, 3, H, W], largest change of each pixel, 8-bit levels.

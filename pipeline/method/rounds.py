@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from ..seeds import derive_seed
 from .captions import Captions
 from .config import FitConfig
 from .ensemble import SurrogateEnsemble, fit_spec
@@ -23,7 +24,7 @@ from .tokens import insert_trigger
 from .topics import Topics
 from .views import Views
 from .visit import Visit
-from .vocabulary import corpus_vocabulary, full_vocabulary
+from .vocabulary import full_vocabulary, trigger_vocabulary
 
 if TYPE_CHECKING:
     from open_clip import CLIP
@@ -47,39 +48,33 @@ class Rounds:
         positions = config.positions
         self.code: PatternBook | None = None
         self.topics: Topics | None = None
-        if config.published:
-            self.vocabulary = full_vocabulary(
-                captions.tokenizer, positions=positions, blocklist=config.blocklist
-            )
+        if config.any_word:
+            self.vocabulary = full_vocabulary(captions.tokenizer, positions=positions)
         else:
+            self.vocabulary = trigger_vocabulary(
+                captions.tokenizer,
+                positions=positions,
+                size=None if config.published else config.vocabulary,
+                words=config.words,
+                seed=derive_seed("words", config.seed),
+            )
+        if not config.published:
             self._design()
         self.deltas, self.triggers = self._start()
         self.ensemble = SurrogateEnsemble(config, self.spec)
         self.views = Views(config.views)
 
     def _design(self) -> None:
-        """Choose trigger words, give them patterns and find what decides between them."""
+        """Give the trigger words patterns and find what decides between them."""
         config, positions = self.config, self.config.positions
         assert config.texture is not None
         assert config.key is not None
-        coded = min(positions, config.coded_words)
-        self.vocabulary = corpus_vocabulary(
-            self.captions.texts,
-            self.captions.tokenizer,
-            positions=positions,
-            coded=coded,
-            size=config.vocabulary,
-            decoys=config.decoys,
-            blocklist=config.blocklist,
-            words=config.words,
-            least=config.word_floor,
-        )
         count = len(self.vocabulary.words[0])
         self.code = PatternBook(
-            bytes.fromhex(config.key), STRENGTHS[config.strength], coded, count, config.texture
+            bytes.fromhex(config.key), STRENGTHS[config.strength], positions, count, config.texture
         )
         if config.topics:
-            self.topics = self.captions.topics(coded, count, config.seed)
+            self.topics = self.captions.topics(positions, count, config.seed)
 
     def _start(self) -> tuple[Tensor, Tensor]:
         deltas = torch.zeros_like(self.images, dtype=torch.int8)
@@ -121,7 +116,7 @@ class Rounds:
                 keep(self._state(curve))
         fitted = self.method.fitted(self)
         meta = {
-            "fit": {**vars(config), "blocklist": sorted(config.blocklist)},
+            "fit": vars(config),
             "samples": len(self.images),
             "curve": curve,
             "passes": self.passes.as_dict(),

@@ -123,7 +123,7 @@ def test_targets_are_one_cycle_through_all_samples(count: int) -> None:
 
 @pytest.mark.parametrize("part", ["image", "text"])
 def test_an_ablation_publishes_one_part(images: Tensor, part: str) -> None:
-    settings = dataclasses.replace(FITS["em"], method="mem", coded_words=2, trigger_words=2)
+    settings = dataclasses.replace(FITS["em"], method="mem", trigger_words=2)
     surrogate = fit_surrogate(images, CAPTIONS, settings)
     config = MethodConfig(part=part)  # type: ignore[arg-type]
     batch = protect_batch(surrogate, list(images), CAPTIONS, config, seed=0)

@@ -51,9 +51,7 @@ def surrogate() -> Surrogate:
     settings = FitConfig(
         image_size=32,
         trigger_words=3,
-        coded_words=2,
         texture=0.5,
-        decoys=4,
         rounds=1,
         steps_per_round=0,
         # Topics come out of an eigendecomposition, which differs between processors.
