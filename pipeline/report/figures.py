@@ -17,7 +17,7 @@ from ..data.plan import ShardInput, resolve_input
 from ..data.record import find_record
 from ..data.shards import Sample, open_shard
 from ..errors import UsageError, ViolationError
-from ..plotting import INK, new_figure, png
+from ..plotting import INK, TRIGGER, new_figure, png
 
 GAIN = 16
 _COLUMNS = 8
@@ -152,6 +152,6 @@ def _write_caption(axis: Any, sample: Comparison) -> None:
     # Captions are text: a dollar sign in one begins no formula.
     text = {"ha": "center", "va": "top", "fontsize": 8.5, "parse_math": False}
     text["transform"] = axis.transAxes
-    axis.text(0.5, 0.98, "\n".join(trigger), color="#b3261e", fontweight="bold", **text)
+    axis.text(0.5, 0.98, "\n".join(trigger), color=TRIGGER, fontweight="bold", **text)
     blank = "\n" * len(trigger)
     axis.text(0.5, 0.98, blank + "\n".join(textwrap.wrap(rest, 20)), color=INK, **text)
