@@ -68,19 +68,20 @@ def _part(picture: Pixels, side: int) -> Pixels:
 
 
 def _zoomed(picture: Pixels) -> Pixels:
-    return _part(picture, min(_SIDE, max(picture.shape[:2])) // 2).repeat(2, 0).repeat(2, 1)
+    side = max(1, min(_SIDE, max(picture.shape[:2])) // 2)
+    return _part(picture, side).repeat(2, 0).repeat(2, 1)
 
 
 def _height(line: Line) -> int:
     parts = [_part(line.pictures[0], _SIDE), _zoomed(line.pictures[0])]
-    return sum(part.shape[0] + _GAP for part in parts) + _LINES_OF_TEXT * _LINE + _GAP
+    return sum(len(part) + _GAP for part in parts) + _LINES_OF_TEXT * _LINE + _GAP
 
 
 def _paste(sheet: Image.Image, picture: Pixels, left: int, top: int) -> int:
     """Put a picture and its enlarged middle on the sheet; return where the free space begins."""
     for part in (_part(picture, _SIDE), _zoomed(picture)):
         sheet.paste(Image.fromarray(np.ascontiguousarray(part)), (left, top))
-        top += int(part.shape[0]) + _GAP
+        top += len(part) + _GAP
     return top
 
 
