@@ -14,7 +14,7 @@ from ..errors import UsageError
 from ..method.surrogate import Surrogate
 from .spec import package_version
 
-FORMAT = 1
+FORMAT = 2
 WEIGHTS = "weights.safetensors"
 DESCRIPTION = "surrogate.json"
 _REMEDY = "fit it again, or copy the folder again from where it was whole"
