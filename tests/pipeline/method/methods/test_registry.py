@@ -32,9 +32,6 @@ class Brighter(Replayed):
         for group, images in enumerate(batch.pixels.images):
             batch.pixels.set_delta(group, torch.ones_like(images, dtype=torch.int8))
 
-    def steps(self, batch: Batch) -> int:
-        return 0 * len(batch.captions)
-
 
 @pytest.fixture
 def toy(monkeypatch: pytest.MonkeyPatch) -> str:
@@ -74,7 +71,9 @@ def test_a_new_method_runs_from_fit_to_evaluate(corpus: Path, tmp_path: Path, to
 
 
 def test_a_method_that_is_none_is_refused_by_name() -> None:
-    with pytest.raises(UsageError, match="method 'nothing' is none of mem, em, tap, uap, random"):
+    with pytest.raises(
+        UsageError, match="method 'nothing' is none of mem, em, tap, tap-untargeted, uap"
+    ):
         get_method("nothing")
 
 
