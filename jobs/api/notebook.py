@@ -173,6 +173,8 @@ def _prepare(
         max_pixels=MAX_PIXELS,
         torch_threads=1,
         version=package_version(),
+        strength=loaded.strength if loaded is not None else "",
+        floor=loaded.floor if loaded is not None else 1.0,
     )
 
 

@@ -4,7 +4,7 @@ import heapq
 import json
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,7 @@ from ..errors import SampleError, ShardError, UsageError
 from ..method.config import FitConfig, FitOptions
 from ..method.ensemble import fit_spec
 from ..method.fit import fit_surrogate
+from ..method.key import KEY_BYTES
 from ..method.methods import get_method
 from ..method.passes import Passes
 from ..method.surrogate import Surrogate
@@ -148,7 +149,24 @@ def _check(config: FitRunConfig) -> None:
 def fit_settings(config: FitRunConfig) -> FitConfig:
     """Return the settings of the fit that ``config`` asks for."""
     options = vars(part_of(FitOptions, config))
-    return FitConfig(**options, device=choose_device(config.device), words=_listed_words(config))
+    device, words, key = choose_device(config.device), _listed_words(config), _read_key(config.key)
+    return FitConfig(**options, device=device, words=words, key=key)
+
+
+def _read_key(url: str | None) -> str | None:
+    """Read the key that a file holds. Raises UsageError for anything but 64 hex digits."""
+    if url is None:
+        return None
+    try:
+        found = storage.read_bytes(url).strip().lower()
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        raise UsageError(f"key: there is no file {url}") from None
+    if not re.fullmatch(rb"[0-9a-f]{%d}" % (2 * KEY_BYTES), found):
+        raise UsageError(
+            f"key: {url} does not hold {2 * KEY_BYTES} hexadecimal digits; make one with "
+            f"`openssl rand -hex {KEY_BYTES}`, or copy `key` of another surrogate's {DESCRIPTION}"
+        )
+    return found.decode()
 
 
 def _listed_words(config: FitRunConfig) -> tuple[tuple[str, ...], ...]:
@@ -190,20 +208,33 @@ def _kept(config: FitRunConfig, settings: FitConfig) -> FitSummary:
     Raises:
         UsageError: it is damaged, or was fitted with other settings.
     """
-    surrogate, sha256 = load_surrogate(config.output)
     asked = _choice_settings(config) | vars(settings) | {"blocklist": sorted(settings.blocklist)}
-    found = surrogate.meta | surrogate.meta["fit"]
     # Where it is fitted is no setting of what is fitted; what is unset is chosen by the fit.
-    chosen = {name for name in ("texture", "topics") if vars(settings)[name] is None}
-    left_out = {"device"} | chosen
-    for name in sorted(asked.keys() - left_out):
+    chosen = {name for name in ("texture", "topics", "key") if vars(settings)[name] is None}
+    return check_fitted(
+        config.output, {name: asked[name] for name in asked.keys() - chosen - {"device"}}
+    )
+
+
+def check_fitted(url: str, asked: Mapping[str, object]) -> FitSummary:
+    """Return the end of the fit that wrote the surrogate at ``url``.
+
+    Args:
+        url: of its folder.
+        asked: settings by name that it must have been fitted with.
+
+    Raises:
+        UsageError: it is damaged, or was fitted with other settings.
+    """
+    surrogate, sha256 = load_surrogate(url)
+    found = surrogate.meta | surrogate.meta["fit"]
+    for name in sorted(asked):
         if name in found and json.dumps(found[name]) != json.dumps(asked[name]):
             raise UsageError(
-                f"{config.output} holds a surrogate that was fitted with {name} {found[name]!r}, "
-                f"this run has {asked[name]!r}; fit to another --output, or leave --keep out to "
-                f"replace it"
+                f"{url} holds a surrogate that was fitted with {name} {found[name]!r}, this run "
+                f"has {asked[name]!r}; fit to another folder, or leave --keep out to replace it"
             )
-    return FitSummary(config.output, sha256, int(found["samples"]), 0, kept=True)
+    return FitSummary(url, sha256, int(found["samples"]), 0, kept=True)
 
 
 @dataclass(frozen=True, order=True)

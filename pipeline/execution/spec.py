@@ -35,6 +35,8 @@ class RunSpec:
         max_pixels: larger images are quarantined.
         torch_threads: threads of tensor operations; floating point sums depend on it.
         version: version of this package.
+        strength: name of the patterns' strength; empty where there are none.
+        floor: share of epsilon that smooth ground gets; 1 where every pixel gets all of it.
     """
 
     mem: MethodConfig
@@ -47,6 +49,8 @@ class RunSpec:
     max_pixels: int
     torch_threads: int
     version: str
+    strength: str = ""
+    floor: float = 1.0
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:

@@ -13,6 +13,7 @@ from .passes import Passes
 from .patterns import PatternBook, lay
 from .pixels import PixelBatch
 from .protected import ProtectedBatch, Samples
+from .surrogate import image_digest
 from .views import Views
 from .visit import Visit
 
@@ -34,6 +35,7 @@ class Batch(Visit):
         captions: without trigger.
         seed: everything random derives from it.
         generator: draws what comes in the order of use.
+        digests: of the images' pixels.
     """
 
     def __init__(self, protector: "BatchProtector", samples: Samples) -> None:
@@ -42,6 +44,7 @@ class Batch(Visit):
         self.captions = Captions(samples.captions, self.surrogate.tokenizer)
         self.generator = torch.Generator().manual_seed(samples.seed)
         self._protector = protector
+        self.digests = [image_digest(image) for image in samples.images]
         pixels = PixelBatch(
             samples.images,
             self.surrogate.spec,
@@ -78,7 +81,7 @@ class Batch(Visit):
 
     def lay(self, code: PatternBook, choice: Tensor) -> None:
         """Lay the patterns of chosen words (int64 [B, k]) at full amplitude."""
-        self.codes = lay(self.pixels, code, choice, self.config.epsilon)
+        self.codes = lay(self.pixels, code, choice, self.digests, self.config.epsilon)
 
     def draw_bodies(self) -> Tensor:
         """Pick one caption of each image, int64 [B, L], on the host."""

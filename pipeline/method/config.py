@@ -8,6 +8,7 @@ from typing import Literal
 
 from ..errors import UsageError
 from .methods import get_method
+from .strength import STRENGTHS, StrengthName
 
 Part = Literal["both", "image", "text"]
 Precision = Literal["auto", "fp32", "bf16"]
@@ -89,6 +90,8 @@ class FitOptions(Bound):
     """Words that a decoy may be, the captions' most frequent."""
     topics: bool | None = None
     """What captions say chooses the words that own a pattern, or chance; fit decides if unset."""
+    strength: StrengthName = "balanced"
+    """gentle, balanced or strong: how well patterns hide and how soon they are read."""
     texture: float | None = None
     """Share of a period in which a pattern's cast is inverted; fit tries 0 and 0.5 if unset."""
     views: tuple[str, ...] = ()
@@ -126,12 +129,14 @@ class FitConfig(FitOptions):
         weight_decay: AdamW weight decay.
         words: the only words that a trigger may use, a list a position, the last one for all that
             follow (default schedule); when empty the captions' own most frequent ones.
+        key: of the patterns, hexadecimal; drawn by the fit where None.
         device: torch device.
     """
 
     lr: float | None = None
     weight_decay: float = 0.2
     words: tuple[tuple[str, ...], ...] = ()
+    key: str | None = None
     device: str = "cpu"
 
     def validate(self) -> None:
@@ -146,6 +151,8 @@ class FitConfig(FitOptions):
         if self.batch_size < 2 or self.vocabulary < 2 or self.coded_words < 1:
             raise UsageError("batch-size and vocabulary must be >= 2, coded-words >= 1")
         check_views(self.views)
+        if self.strength not in STRENGTHS:
+            raise UsageError(f"strength {self.strength!r} is none of {', '.join(STRENGTHS)}")
         if self.texture is not None and not 0 <= self.texture <= 1:
             raise UsageError(f"texture is {self.texture}; it must be a share from 0 to 1")
         if self.image_size is not None and self.image_size < 16:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ..seeds import derive_seed
 from .captions import Captions
 from .config import FitConfig
 from .ensemble import SurrogateEnsemble, fit_spec
@@ -16,11 +15,12 @@ from .microbatch import MicroBatch
 from .models import to_model_input
 from .objective import info_nce
 from .passes import Passes
-from .patterns import PatternBook
+from .patterns import PatternBook, lay
 from .pixels import PixelBatch
-from .surrogate import Surrogate, Weights
+from .strength import STRENGTHS
+from .surrogate import Surrogate, Weights, image_digest
 from .tokens import insert_trigger
-from .topics import Topics, draw_words
+from .topics import Topics
 from .views import Views
 from .visit import Visit
 from .vocabulary import corpus_vocabulary, full_vocabulary
@@ -62,6 +62,7 @@ class Rounds:
         """Choose trigger words, give them patterns and find what decides between them."""
         config, positions = self.config, self.config.positions
         assert config.texture is not None
+        assert config.key is not None
         coded = min(positions, config.coded_words)
         self.vocabulary = corpus_vocabulary(
             self.captions.texts,
@@ -75,24 +76,26 @@ class Rounds:
             least=config.word_floor,
         )
         count = len(self.vocabulary.words[0])
-        self.code = PatternBook.design(
-            coded, count, config.texture, derive_seed("textures", config.seed)
+        self.code = PatternBook(
+            bytes.fromhex(config.key), STRENGTHS[config.strength], coded, count, config.texture
         )
         if config.topics:
             self.topics = self.captions.topics(coded, count, config.seed)
 
     def _start(self) -> tuple[Tensor, Tensor]:
-        choice = draw_words(self.vocabulary, self.topics, self.captions.texts, self.generator)
         deltas = torch.zeros_like(self.images, dtype=torch.int8)
-        if self.code is not None:
-            height, width = self.images.shape[-2:]
-            for start in range(0, len(choice), 256):
-                part = slice(start, start + 256)
-                pixels = PixelBatch(list(self.images[part]), self.spec)
-                pixels.set_delta(
-                    0, self.code.compose(choice[part], height, width) * self.config.epsilon
-                )
-                deltas[part] = pixels.deltas[0]
+        if self.code is None:
+            choice = self.vocabulary.draw(len(self.images), self.generator)
+            return deltas, self.vocabulary.tokens(choice)
+        digests = [image_digest(image) for image in self.images]
+        choice = self.code.draw_words(digests, self.vocabulary.sizes)
+        if self.topics is not None:
+            choice = self.topics.choose(self.captions.texts, choice)
+        for start in range(0, len(choice), 256):
+            part = slice(start, start + 256)
+            pixels = PixelBatch(list(self.images[part]), self.spec)
+            lay(pixels, self.code, choice[part], digests[part], self.config.epsilon)
+            deltas[part] = pixels.deltas[0]
         return deltas, self.vocabulary.tokens(choice)
 
     def run(
@@ -220,6 +223,8 @@ class Rounds:
             pixels = PixelBatch(
                 list(self.images[index]), self.spec, config.device, views=self.views
             )
+            if self.code is not None:
+                pixels.limit(config.epsilon, self.code.strength.floor)
             pixels.set_delta(0, self.deltas[index].to(config.device))
             codes = None if self.code is None else [pixels.deltas[0].sign()]
             spent = Passes()

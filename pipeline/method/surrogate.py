@@ -1,5 +1,6 @@
 """The fitted surrogate: weights of every round, trigger vocabulary, code."""
 
+import hashlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from open_clip import CLIP
 
 Weights = dict[str, Tensor]
-_SHARED = ("round", "code.", "topics.")
+_SHARED = ("round", "topics.")
 
 
 @dataclass
@@ -70,6 +71,16 @@ class Surrogate:
         """Bytes of all weights as the artifact holds them."""
         return sum(value.nbytes for weights in self.sequence for value in weights.values())
 
+    @property
+    def strength(self) -> str:
+        """Name of the patterns' strength; empty where there are none."""
+        return "" if self.code is None else str(self.meta["fit"]["strength"])
+
+    @property
+    def floor(self) -> float:
+        """Share of epsilon that smooth ground gets (`perceptual.bound_map`)."""
+        return 1.0 if self.code is None else self.code.strength.floor
+
     def models(self, device: str) -> "list[CLIP]":
         """Build one frozen model for each entry of ``sequence``, in evaluation mode."""
         names = self.architectures or [self.spec.name] * len(self.sequence)
@@ -93,8 +104,6 @@ class Surrogate:
             for index, weights in enumerate(self.sequence)
             for name, value in weights.items()
         }
-        if self.code is not None:
-            tensors["code.tiles"] = self.code.tiles
         if self.topics is not None:
             tensors |= self.topics.tensors()
         tensors |= self.fitted
@@ -110,6 +119,7 @@ class Surrogate:
             "visit_steps": self.visit_steps,
             "architectures": self.architectures,
             "vocabulary": {"words": self.vocabulary.words, "ids": self.vocabulary.ids},
+            "patterns": None if self.code is None else self.code.as_dict(),
             "topic_words": [] if self.topics is None else self.topics.words,
         }
         return tensors, meta
@@ -135,17 +145,17 @@ class Surrogate:
                 int(meta[name]) for name in ("models_a_round", "search_rounds", "visit_steps")
             )
             count = meta["rounds_replayed"] * each
+            patterns = meta["patterns"]
             sequence = [_strip(tensors, f"round{i:03d}.") for i in range(count)]
         except (KeyError, TypeError) as error:
             raise UsageError(f"the surrogate's description lacks {error}; fit it again") from error
         if not all(sequence):
             raise UsageError("the surrogate lacks weights of a round; fit it again")
-        code = PatternBook(tensors["code.tiles"]) if "code.tiles" in tensors else None
         return Surrogate(
             spec,
             vocabulary,
             sequence,
-            code,
+            PatternBook.from_dict(patterns, meta["fit"]["key"]) if patterns else None,
             Topics.from_tensors(tensors, meta.get("topic_words", ())),
             fitted={k: v for k, v in tensors.items() if not k.startswith(_SHARED)},
             architectures=list(meta.get("architectures", [])),
@@ -154,6 +164,12 @@ class Surrogate:
             visit_steps=steps,
             meta=meta,
         )
+
+
+def image_digest(image: Tensor) -> str:
+    """Identify an image by its pixels (uint8 [3, H, W])."""
+    shape = ",".join(map(str, image.shape)).encode()
+    return hashlib.sha256(shape + image.contiguous().numpy().tobytes()).hexdigest()[:32]
 
 
 def _strip(tensors: dict[str, Tensor], prefix: str) -> Weights:

@@ -8,6 +8,17 @@ from cyclopts import App
 from unlearnable.jobs.cli import build_app
 
 FLAGS = {
+    "run": """
+        --batch-size --blocklist --caption-fields --captions --coded-words --compile
+        --context-length --decoys --device --dry-run --epsilon --executor --gpus-per-worker
+        --grace-seconds --hotflip-rounds --html --image-format --image-size --input --io-threads
+        --join --log-file --max-attempts --max-left-out --max-pixels --max-quarantined
+        --max-samples --method --model --output --owner --part --pgd-steps --pixel-budget
+        --precision --record --rounds --samples-per-shard --schedule --seed --shard-timeout
+        --shuffle --slice --steps --steps-per-round --surrogate --texture --topics
+        --torch-threads --trigger-words --views --vocabulary --word-floor --words
+        --worker-price --workers
+    """,
     "data openmoji": "--out --seed --size --test-share",
     "data folder": "--captions --max-left-out --out --samples-per-shard --src",
     "data flickr8k": "--out --samples-per-shard --splits --src",
@@ -17,9 +28,10 @@ FLAGS = {
     "data resize": "--format --out --size --source",
     "fit": """
         --batch-size --blocklist --caption-fields --coded-words --context-length --decoys --device
-        --epsilon --hotflip-rounds --image-size --input --keep --max-pixels --max-samples --method
-        --model --output
-        --pgd-steps --rounds --schedule --seed --shuffle --steps-per-round --texture --topics
+        --epsilon --hotflip-rounds --image-size --input --keep --key --max-pixels --max-samples
+        --method --model --output
+        --pgd-steps --rounds --schedule --seed --shuffle --steps-per-round --strength
+        --texture --topics
         --torch-threads --trigger-words --views --vocabulary --word-floor --words
     """,
     "preview": """

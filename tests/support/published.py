@@ -13,17 +13,17 @@ from unlearnable.pipeline.execution.fit import FitSummary, fit
 
 SIZES = ((32, 32), (48, 40), (32, 32), (30, 64), (90, 70))
 """Height and width; the first is that of the model."""
-ROUNDS, SEARCHED, STEPS, BATCH = 3, 1, 2, 8
+ROUNDS, SEARCHED, STEPS, BATCH = 2, 1, 2, 6
 SEEN, UNSEEN = "seen", ("unseen-0", "unseen-1")
 _WORDS = ("red", "dog", "blue", "ball", "green", "car", "old", "house", "small", "tree", "big")
 
 
 def write_corpus(folder: Path) -> Path:
-    """Write a shard for the fit and two that it does not see, 18 samples each."""
+    """Write a shard for the fit and two that it does not see, 12 samples each."""
     folder.mkdir()
     for number, name in enumerate((SEEN, *UNSEEN)):
         rng = np.random.default_rng(number)
-        write_shard(folder / f"{name}.tar", [_sample(rng, row) for row in range(18)])
+        write_shard(folder / f"{name}.tar", [_sample(rng, row) for row in range(12)])
     return folder
 
 

@@ -293,7 +293,9 @@ class ShardWorker:
             "context_length": str(model.context_length) if model is not None else "",
             "trigger_words": str(spec.trigger_words),
             "epsilon": str(spec.mem.epsilon),
-            "budget": budget_policy(spec.mem.epsilon),
+            "strength": spec.strength,
+            "floor": str(spec.floor),
+            "budget": budget_policy(spec.mem.epsilon, spec.floor),
             "surrogate_sha256": spec.surrogate_sha256,
         }
 

@@ -7,7 +7,6 @@ from torch import Tensor
 from ...seeds import derive_seed
 from ..batch import Batch
 from ..pgd import permutation
-from ..topics import draw_words
 from . import CODE
 from .base import Replayed
 
@@ -25,10 +24,14 @@ class Mem(Replayed):
     def start(self, batch: Batch) -> None:
         """Draw triggers; lay their patterns, where the surrogate has some, at full amplitude."""
         surrogate = batch.surrogate
-        vocabulary = surrogate.vocabulary
-        choice = draw_words(vocabulary, surrogate.topics, batch.captions.texts, batch.generator)
-        if surrogate.code is not None:
-            batch.lay(surrogate.code, choice)
+        vocabulary, code = surrogate.vocabulary, surrogate.code
+        if code is None:
+            choice = vocabulary.draw(len(batch.digests), batch.generator)
+        else:
+            choice = code.draw_words(batch.digests, vocabulary.sizes)
+            if surrogate.topics is not None:
+                choice = surrogate.topics.choose(batch.captions.texts, choice)
+            batch.lay(code, choice)
         batch.trigger = vocabulary.tokens(choice)
 
     def published_name(self, config: "MethodConfig") -> str:

@@ -175,6 +175,6 @@ def test_a_copy_says_what_ran(
 def test_the_dry_run_tells_passes_and_memory(source: Path, published: str, tmp_path: Path) -> None:
     config = replace(settings(source, tmp_path / "out", published), dry_run=True)
     told = str(protect(config))
-    # Two forward passes for the losses; in each of three rounds two steps; one search.
+    # Two forward passes for the losses; in each round two steps; one search.
     assert f"{2 / 3 + ROUNDS * STEPS + 1 / 3:.1f} forward+backward passes through the image" in told
     assert "the surrogate's models hold" in told

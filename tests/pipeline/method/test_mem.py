@@ -15,9 +15,10 @@ from unlearnable.pipeline.method.hotflip import CANDIDATES, search_triggers
 from unlearnable.pipeline.method.microbatch import MicroBatch
 from unlearnable.pipeline.method.objective import swap_loss
 from unlearnable.pipeline.method.passes import Passes
+from unlearnable.pipeline.method.perceptual import bound_map
 from unlearnable.pipeline.method.protected import ProtectedBatch
 from unlearnable.pipeline.method.protector import BatchProtector, protect_batch
-from unlearnable.pipeline.method.surrogate import Surrogate
+from unlearnable.pipeline.method.surrogate import Surrogate, image_digest
 from unlearnable.pipeline.method.tokens import insert_trigger
 from unlearnable.pipeline.method.vocabulary import leading_ids
 
@@ -48,6 +49,7 @@ SMALL = FitConfig(
     batch_size=12,
     rounds=2,
     steps_per_round=2,
+    key="6b" * 32,
 )
 
 
@@ -86,8 +88,9 @@ def test_the_default_writes_the_code_of_the_trigger_words(images: Tensor, coded:
     assert coded.code is not None
     for image, delta, ids in zip(sources, batch.delta, batch.trigger_ids, strict=True):
         choice = [row.index(i) for row, i in zip(coded.vocabulary.ids, ids, strict=True)]
-        signs = coded.code.compose(torch.tensor([choice]), 32, 32)[0]
-        expected = (image.int() + 8 * signs.int()).clamp(0, 255) - image.int()
+        bound = bound_map(image[None], 8, coded.floor)
+        pattern = coded.code.compose(torch.tensor([choice]), [image_digest(image)], [False], bound)
+        expected = (image.int() + pattern[0].int()).clamp(0, 255) - image.int()
         assert torch.equal(delta.int(), expected)
     assert batch.shuffle_seeds == []
     assert batch.passes.image_backward == 0
@@ -102,7 +105,7 @@ def test_fit_keeps_the_texture_that_was_read_sooner(images: Tensor, coded: Surro
     direct = fit_surrogate(images, CAPTIONS, dataclasses.replace(SMALL, texture=texture))
     assert direct.code is not None
     assert coded.code is not None
-    assert torch.equal(direct.code.tiles, coded.code.tiles)
+    assert direct.code == coded.code
     assert direct.meta["curve"] == coded.meta["curve"]
 
 

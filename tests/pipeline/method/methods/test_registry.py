@@ -8,6 +8,7 @@ from types import ModuleType
 
 import pytest
 import torch
+from runs import kept
 
 from unlearnable.pipeline.data.manifest import manifest_url, read_manifest
 from unlearnable.pipeline.errors import UsageError
@@ -54,7 +55,7 @@ def test_a_new_method_runs_from_fit_to_evaluate(corpus: Path, tmp_path: Path, to
         ProtectConfig(str(corpus), output, surrogate=surrogate, method=toy, executor="local")
     )
     assert run.exit_code == 0
-    rows, metadata = read_manifest(manifest_url(output, "shard-000"))
+    rows, metadata = read_manifest(manifest_url(str(kept(Path(output))), "shard-000"))
     assert {row.linf for row in rows} == {1}
     assert all(row.trigger_tokens == [] for row in rows)
     assert '"method":"brighter"' in metadata["config"]
