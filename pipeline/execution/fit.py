@@ -22,6 +22,8 @@ from ..method.ensemble import fit_spec
 from ..method.fit import fit_surrogate
 from ..method.key import KEY_BYTES
 from ..method.methods import get_method
+from ..method.passes import Passes
+from ..method.surrogate import Surrogate
 from ..seeds import derive_seed
 from .artifact import DESCRIPTION, load_surrogate, save_surrogate
 from .checkpoint import Checkpoint
@@ -49,6 +51,9 @@ class FitSummary:
         samples: samples it was fitted on.
         passed_over: samples that could not be used.
         kept: whether it was there already.
+        rounds: rounds that `protect` replays.
+        model_bytes: of their weights in the artifact.
+        passes: forward+backward passes of a sample through each tower in the visits of the fit.
     """
 
     output: str
@@ -56,13 +61,22 @@ class FitSummary:
     samples: int
     passed_over: int
     kept: bool = False
+    rounds: int = 1
+    model_bytes: int = 0
+    passes: dict[str, float] = field(default_factory=dict)
 
     def __str__(self) -> str:
         if self.kept:
             return f"{self.output}: surrogate {self.sha256[:12]} is there already and is kept"
-        return (
+        text = (
             f"{self.output}: surrogate {self.sha256[:12]} fitted on {self.samples} samples, "
-            f"{self.passed_over} passed over"
+            f"{self.passed_over} passed over; its weights take {self.model_bytes / 1e6:,.1f} MB"
+        )
+        if not any(self.passes.values()):
+            return text
+        return (
+            f"{text}; protect replays {self.rounds} rounds, which take {Passes.told(self.passes)} "
+            "a sample"
         )
 
 
@@ -102,7 +116,23 @@ def fit(config: FitRunConfig) -> FitSummary:
         surrogate.meta |= _choice_settings(config)
         sha256 = save_surrogate(surrogate, config.output)
         kept.remove()
-    return FitSummary(config.output, sha256, len(images), chosen.passed_over)
+    return FitSummary(
+        config.output,
+        sha256,
+        len(images),
+        chosen.passed_over,
+        rounds=len(surrogate.sequence) // surrogate.models_a_round,
+        model_bytes=surrogate.size,
+        passes=_visit_passes(surrogate),
+    )
+
+
+def _visit_passes(surrogate: Surrogate) -> dict[str, float]:
+    """Return the passes of a sample through each tower in the visits of a fit."""
+    meta = surrogate.meta
+    return Passes.by_tower(
+        {name: count / meta["samples"] for name, count in meta["visit_passes"].items()}
+    )
 
 
 def _check(config: FitRunConfig) -> None:

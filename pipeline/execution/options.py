@@ -30,11 +30,12 @@ def step_of(kind: type[T], config: Any, **given: object) -> T:
         given: values of the step's own. Any other field takes the command's value where that was
             changed from the command's default; the step's default counts where it was not.
     """
-    known = {item.name: item for item in fields(config)}
+    values = vars(config)
+    own = {item.name for item in fields(kind)}  # type: ignore[arg-type]
     changed = {
-        item.name: getattr(config, item.name)
-        for item in fields(kind)  # type: ignore[arg-type]
-        if item.name in known and getattr(config, item.name) != known[item.name].default
+        item.name: values[item.name]
+        for item in fields(config)
+        if item.name in own and values[item.name] != item.default
     }
     return kind(**changed | given)
 

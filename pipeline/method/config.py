@@ -40,9 +40,9 @@ class MethodConfig(Bound):
     """How batches are protected."""
 
     method: str = "mem"
-    """mem; a baseline that the surrogate was fitted for: em, tap, uap; or random noise."""
+    """mem; a baseline that the surrogate was fitted for (see `fit`); or random noise."""
     steps: int | None = None
-    """Gradient steps against each replayed surrogate; the method's own number when unset."""
+    """Gradient steps in each round of the surrogate; the method's own number when unset."""
     shuffle: bool = True
     """Permute the captions inside the batch in each gradient step."""
     views: tuple[str, ...] = ()
@@ -78,7 +78,8 @@ class FitOptions(Bound):
     model: str = "tiny"
     """tiny (64 px, for CPUs) or any open_clip model; several, with commas, take turns."""
     method: str = "mem"
-    """mem, or a baseline: em (images alone), tap (towards other captions), uap (one for all)."""
+    """mem, or a baseline: em (images alone), tap (towards other captions), tap-untargeted (away
+    from its own), uap (one for all)."""
     schedule: Schedule = "default"
     """default: perturbations start from their trigger's code; paper: the published alternation."""
     trigger_words: int = 3
@@ -193,7 +194,7 @@ class FitConfig(FitOptions):
         """Rounds, the default filled in (paper: 20)."""
         if self.rounds is not None:
             return self.rounds
-        return 20 if self.published else 1
+        return get_method(self.method).published_rounds if self.published else 1
 
     @property
     def search_rounds(self) -> int:
@@ -211,7 +212,7 @@ class FitConfig(FitOptions):
             return 0
         if self.pgd_steps is not None:
             return self.pgd_steps
-        return 8 if self.published else 0
+        return get_method(self.method).published_steps if self.published else 0
 
     @property
     def round_steps(self) -> int:

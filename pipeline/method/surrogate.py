@@ -1,4 +1,4 @@
-"""The fitted surrogate: weights of every round, trigger vocabulary, code, fitted perturbations."""
+"""The fitted surrogate: weights of every round, trigger vocabulary, code."""
 
 import hashlib
 from dataclasses import dataclass, field
@@ -27,12 +27,15 @@ class Surrogate:
     Attributes:
         spec: the model's inputs.
         vocabulary: trigger words.
-        sequence: weights at the end of each round that is replayed, first round first; of several
-            models their weights after one another.
+        sequence: weights in each round that is replayed as the visit of that round saw them, first
+            round first; of several models their weights after one another.
         code: patterns of the trigger words, or None where perturbations start from zero.
         topics: what chooses the words that own a pattern, or None where chance does.
-        fitted: the method's own tensors by name, such as perturbations found in fit.
+        fitted: the method's own tensors by name.
         architectures: model name of each entry of ``sequence``; that of ``spec`` where empty.
+        models_a_round: models that take turns in each round.
+        search_rounds: first rounds in which triggers are searched.
+        visit_steps: PGD steps that a visit of the fit took.
         meta: JSON-ready record of the fit: settings, curves, versions.
     """
 
@@ -43,6 +46,9 @@ class Surrogate:
     topics: Topics | None = None
     fitted: dict[str, Tensor] = field(default_factory=dict)
     architectures: list[str] = field(default_factory=list)
+    models_a_round: int = 1
+    search_rounds: int = 0
+    visit_steps: int = 0
     meta: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -59,6 +65,11 @@ class Surrogate:
     def trigger_words(self) -> int:
         """Words in a trigger (k)."""
         return self.vocabulary.positions
+
+    @property
+    def size(self) -> int:
+        """Bytes of all weights as the artifact holds them."""
+        return sum(value.nbytes for weights in self.sequence for value in weights.values())
 
     @property
     def strength(self) -> str:
@@ -102,7 +113,10 @@ class Surrogate:
             "image_size": self.spec.image_size,
             "context_length": self.spec.context_length,
             "trigger_words": self.trigger_words,
-            "rounds_replayed": len(self.sequence),
+            "rounds_replayed": len(self.sequence) // self.models_a_round,
+            "models_a_round": self.models_a_round,
+            "search_rounds": self.search_rounds,
+            "visit_steps": self.visit_steps,
             "architectures": self.architectures,
             "vocabulary": {"words": self.vocabulary.words, "ids": self.vocabulary.ids},
             "patterns": None if self.code is None else self.code.as_dict(),
@@ -127,8 +141,12 @@ class Surrogate:
             vocabulary = TriggerVocabulary(
                 tuple(map(tuple, words["words"])), tuple(map(tuple, words["ids"]))
             )
+            each, search, steps = (
+                int(meta[name]) for name in ("models_a_round", "search_rounds", "visit_steps")
+            )
+            count = meta["rounds_replayed"] * each
             patterns = meta["patterns"]
-            sequence = [_strip(tensors, f"round{i:03d}.") for i in range(meta["rounds_replayed"])]
+            sequence = [_strip(tensors, f"round{i:03d}.") for i in range(count)]
         except (KeyError, TypeError) as error:
             raise UsageError(f"the surrogate's description lacks {error}; fit it again") from error
         if not all(sequence):
@@ -141,6 +159,9 @@ class Surrogate:
             Topics.from_tensors(tensors, meta.get("topic_words", ())),
             fitted={k: v for k, v in tensors.items() if not k.startswith(_SHARED)},
             architectures=list(meta.get("architectures", [])),
+            models_a_round=each,
+            search_rounds=search,
+            visit_steps=steps,
             meta=meta,
         )
 
