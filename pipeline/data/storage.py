@@ -19,9 +19,9 @@ from .urls import base_name, is_http, join, local_path, refuse_secrets
 
 __all__ = [
     "base_name", "exists", "explained", "glob", "holds", "identity", "is_folder", "is_http",
-    "is_inside", "join", "keep_private", "list_identities", "list_names", "local_path",
-    "make_folder", "open_read", "put_file", "read_bytes", "refuse_secrets", "remove", "size",
-    "sweep", "write_bytes", "write_pieces", "write_sparse",
+    "is_inside", "join", "list_identities", "list_names", "local_path", "make_folder", "open_read",
+    "put_file", "read_bytes", "refuse_secrets", "remove", "size", "sweep", "write_bytes",
+    "write_pieces", "write_sparse",
 ]  # fmt: skip
 
 T = TypeVar("T")
@@ -116,13 +116,6 @@ def write_bytes(url: str, data: bytes) -> None:
         replace_file(path, lambda file: file.write(data))
     else:
         _put_remote(url, len(data), lambda fs, remote: fs.pipe_file(remote, data))
-
-
-def keep_private(url: str) -> None:
-    """Let nobody but its owner read a local file; a store has rules of its own."""
-    path = local_path(url)
-    if path is not None:
-        path.chmod(0o600)
 
 
 def write_pieces(url: str, pieces: Iterable[bytes]) -> None:

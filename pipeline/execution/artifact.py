@@ -50,7 +50,9 @@ def save_surrogate(surrogate: Surrogate, url: str) -> str:
         storage.remove(storage.join(url, DESCRIPTION))
     storage.write_bytes(storage.join(url, WEIGHTS), weights)
     storage.write_bytes(storage.join(url, DESCRIPTION), text.encode())
-    storage.keep_private(storage.join(url, DESCRIPTION))
+    path = storage.local_path(storage.join(url, DESCRIPTION))
+    if path is not None:
+        path.chmod(0o600)
     return _identity(json.loads(text))
 
 
