@@ -28,6 +28,7 @@ from unlearnable.pipeline.data.manifest import (
 )
 from unlearnable.pipeline.data.plan import read_plan
 from unlearnable.pipeline.data.shards import Member, Sample, open_shard, write_shard
+from unlearnable.pipeline.data.statements import Statements
 from unlearnable.pipeline.errors import UsageError
 from unlearnable.pipeline.execution.config import ProtectConfig
 from unlearnable.pipeline.execution.protect import protect
@@ -92,7 +93,7 @@ class Copy:
             write_record(self.record, replace(self._covered(record), **fields))
             ledger = read_ledger(self.record)
             write_success(output, plan, ledger)
-            write_card(output, plan, ledger, "")
+            write_card(output, plan, ledger, Statements())
 
     def _covered(self, record: LedgerRecord) -> LedgerRecord:
         shard = self.tar.read_bytes()
