@@ -22,6 +22,7 @@ from ..method.ensemble import fit_spec
 from ..method.fit import fit_surrogate
 from ..method.methods import get_method
 from ..seeds import derive_seed
+from .again import refuse_protected
 from .artifact import DESCRIPTION, load_surrogate, save_surrogate
 from .checkpoint import Checkpoint
 from .checks import check_caption_fields, check_least, choose_device
@@ -79,6 +80,7 @@ def fit(config: FitRunConfig) -> FitSummary:
     if config.keep and storage.exists(storage.join(config.output, DESCRIPTION)):
         return _kept(config, settings)
     shards = resolve_input(config.input)
+    refuse_protected(config.input, shards, config.caption_fields, again=config.again)
     wanted = config.max_samples
     if wanted is None and config.schedule == "default":
         wanted = DEFAULT_SAMPLES

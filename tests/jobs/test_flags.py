@@ -16,7 +16,7 @@ FLAGS = {
     "data faces": "--out --samples-per-shard --src --template --test-per-identity",
     "data resize": "--format --out --size --source",
     "fit": """
-        --batch-size --caption-fields --context-length --device
+        --again --batch-size --caption-fields --context-length --device
         --epsilon --hotflip-rounds --image-size --input --keep --max-pixels --max-samples --method
         --model --output
         --pgd-steps --rounds --schedule --seed --shuffle --steps-per-round --texture --topics
@@ -27,7 +27,7 @@ FLAGS = {
         --texture --trigger-words
     """,
     "protect": """
-        --batch-size --caption-fields --compile --device --dry-run --epsilon
+        --again --batch-size --caption-fields --compile --device --dry-run --epsilon
         --executor --gpus-per-worker --grace-seconds --log-file --shard-timeout
         --image-format --input --io-threads --join --max-attempts --max-pixels --max-quarantined
         --method --output --owner --part --pixel-budget --precision --record --seed --shuffle

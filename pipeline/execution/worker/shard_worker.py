@@ -1,5 +1,6 @@
 """The worker: protects one shard and commits it. It knows of no other shard and of no scheduler."""
 
+import logging
 import math
 import time
 from collections import Counter
@@ -31,9 +32,18 @@ from ..checks import choose_device
 from ..driver.schedule import ShardTask, failed_by
 from ..spec import RunSpec, WorkerSetup
 from .batches import form_batches
-from .samples import Change, Item, load_sample, publish_sample, stored_format
+from .samples import (
+    Change,
+    Item,
+    count_repeats,
+    load_sample,
+    publish_sample,
+    stored_format,
+)
 from .scratch import scratch_folder
 from .streams import Channel, Prefetch, Sink, ordered_map
+
+log = logging.getLogger(__name__)
 
 # A batch holds the pixels of this many budgets; a larger image weighs as much as several.
 _BATCH_BUDGETS = 4
@@ -58,6 +68,7 @@ class _Pass:
     cpu_before: float = field(default_factory=time.process_time)
     loss: float = 0.0
     retries_before: int = field(default_factory=retries)
+    repeats: int = 0
     timings: dict[str, float] = field(default_factory=dict)
     queues: dict[str, float] = field(default_factory=dict)
     input: dict[str, object] = field(default_factory=dict)
@@ -161,6 +172,7 @@ class ShardWorker:
                     manifest.write(row)
                     self.samples_done += 1
                     if sample is not None:
+                        result.repeats += count_repeats(sample, spec.caption_fields)
                         writer.write(sample)
 
             prefetch = Prefetch(loaded, spec.batch_size, self._weight)
@@ -238,6 +250,10 @@ class ShardWorker:
     def _commit(self, task: ShardTask, folder: Path, result: _Pass, started: float) -> LedgerRecord:
         """Upload shard and manifest, then the record that makes them exist."""
         name = task.shard.name
+        if result.repeats:
+            log.info(
+                "%s: %d texts beside captions repeat one and have its trigger", name, result.repeats
+            )
         uploading = time.time()
         storage.put_file(folder / _SHARD, storage.join(task.output, f"{name}.tar"))
         storage.put_file(folder / _MANIFEST, manifest_url(task.record, name))
@@ -258,6 +274,7 @@ class ShardWorker:
             input={**result.input, "etag": task.shard.etag},
             attempts=task.attempt,
             retries=retries() - result.retries_before,
+            repeats=result.repeats,
             timings={
                 "started": started,
                 "finished": now,
