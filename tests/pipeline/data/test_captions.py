@@ -110,20 +110,19 @@ def test_every_form_is_taken_apart_again(form: str) -> None:
 
 
 REPEATS = {
-    "a member of its own": ("caption", b"a dog\n", b"red cat river a dog\n"),
-    "an ending of two parts": ("long.txt", b"A  DOG", b"red cat river A  DOG"),
-    "a line of several": ("all", b"a cat\r\n  a dog\r\n", b"a cat\r\nred cat river   a dog\r\n"),
-    "a byte order mark": ("cap", b"\xef\xbb\xbfa dog", b"\xef\xbb\xbfred cat river a dog"),
+    "a member of its own": ("caption", b"a dog\n", b"T a dog\n"),
+    "an ending of two parts": ("long.txt", b"A  DOG", b"T A  DOG"),
+    "a line of several": ("all", b"a cat\r\n  a dog\r\n", b"a cat\r\nT   a dog\r\n"),
+    "a byte order mark": ("cap", b"\xef\xbb\xbfa dog", b"\xef\xbb\xbfT a dog"),
     "a field of JSON": (
         "json",
         b'{"a dog": 1, "alt": ["a dog", {"x": "a cat"}], "y": "A \\u0064og"}',
-        b'{"a dog": 1, "alt": ["red cat river a dog", {"x": "a cat"}], '
-        b'"y": "red cat river A \\u0064og"}',
+        b'{"a dog": 1, "alt": ["T a dog", {"x": "a cat"}], "y": "T A \\u0064og"}',
     ),
     "lines of JSON": (
         "jsonl",
         b'{"c": "a dog"}\n{"c": "b"}',
-        b'{"c": "red cat river a dog"}\n{"c": "b"}',
+        b'{"c": "T a dog"}\n{"c": "b"}',
     ),
 }
 
@@ -133,7 +132,7 @@ def test_text_that_repeats_a_caption_has_the_trigger(case: str) -> None:
     ext, before, after = REPEATS[case]
     sample = make_sample(b"a dog", **{ext: before})
     changed = with_trigger(sample.members, TRIGGER)
-    assert changed[2].data == after
+    assert changed[2].data == after.replace(b"T ", TRIGGER.encode() + b" ")
     assert strip_trigger(changed, TRIGGER) == sample.members
     found = repeats(sample.members, ["a dog"], DEFAULT_FIELDS)
     assert set(found) == {f"k.{ext}"}
