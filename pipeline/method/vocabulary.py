@@ -103,6 +103,11 @@ class TriggerVocabulary:
         """Words in a trigger (k)."""
         return len(self.words)
 
+    @property
+    def sizes(self) -> list[int]:
+        """Words of each position."""
+        return [len(row) for row in self.ids]
+
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
         """Choose words at random: int64 [count, k], indices into each position's words."""
         columns = [torch.randint(0, len(row), (count,), generator=generator) for row in self.ids]

@@ -99,6 +99,8 @@ def preview(config: PreviewConfig) -> PreviewSummary:
         max_pixels=config.max_pixels,
         torch_threads=1,
         version=package_version(),
+        strength=surrogate.strength,
+        floor=surrogate.floor,
     )
     found = [pair for batch in protect_samples(chosen, spec, surrogate) for pair in batch]
     return _show(config, chosen, found)

@@ -80,9 +80,10 @@ class _Making:
         settings |= {"schedule": "paper", "trigger_words": words, "words": ANY_WORD}
         return Copy(shuffled, self.fit(**settings))
 
-    def baseline(self, method: str) -> Copy:
+    def baseline(self, method: str, **options: Any) -> Copy:
         rounds = self.scale.rounds if get_method(method).alternates else self.scale.clean_rounds
-        return Copy({"method": method}, self.fit(method=method, rounds=rounds))
+        settings = {"rounds": rounds, **options}
+        return Copy({"method": method}, self.fit(method=method, **settings))
 
     def default(self, words: int = 3, source: Source = "whole", **options: Any) -> Copy:
         fitted: Source = "fit" if self.config.fit_input is not None else source
@@ -99,8 +100,10 @@ def _main(make: _Making) -> list[list[Victim]]:
     return [
         make.victims("clean", None),
         make.victims("random", Copy({"method": "random"})),
-        make.victims("em", make.baseline("em")),
+        make.victims("em", make.baseline("em", pgd_steps=8, rounds=make.scale.rounds or 20)),
+        make.victims("em-authors", make.baseline("em", rounds=None)),
         make.victims("tap", make.baseline("tap")),
+        make.victims("tap-untargeted", make.baseline("tap-untargeted")),
         make.victims("uap", make.baseline("uap")),
         make.victims("paper-mem3", make.published(3)),
         make.victims("paper-mem5", make.published(5)),
