@@ -9,7 +9,7 @@ from unlearnable.jobs.cli import build_app
 
 FLAGS = {
     "run": """
-        --batch-size --caption-fields --captions --compile
+        --again --batch-size --caption-fields --captions --compile
         --context-length --device --dry-run --epsilon --executor --gpus-per-worker
         --grace-seconds --hotflip-rounds --html --image-format --image-size --input --io-threads
         --join --key --log-file --max-attempts --max-left-out --max-pixels --max-quarantined

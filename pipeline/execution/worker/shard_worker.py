@@ -77,6 +77,11 @@ class _Pass:
     manifest_sha256: str = ""
     manifest_size: int = 0
 
+    def tell(self, shard: str) -> None:
+        """Log what was done beside pictures and captions."""
+        if self.repeats:
+            log.info("%s: %d texts that repeat a caption have its trigger", shard, self.repeats)
+
     def observe(self, decoded: Channel[Item], finished: Channel[Job]) -> None:
         """Keep how full the queues before and after the optimiser were and how long it waited."""
         self.queues = {"decoded": decoded.mean_load, "optimised": finished.mean_load}
@@ -139,6 +144,7 @@ class ShardWorker:
         try:
             with scratch_folder() as folder, fixed_threads(self._spec.torch_threads):
                 result = self._transform(task, folder)
+                result.tell(task.shard.name)
                 publish_sidecars(
                     task.shard.url,
                     task.output,
@@ -256,10 +262,6 @@ class ShardWorker:
     def _commit(self, task: ShardTask, folder: Path, result: _Pass, started: float) -> LedgerRecord:
         """Upload shard and manifest, then the record that makes them exist."""
         name = task.shard.name
-        if result.repeats:
-            log.info(
-                "%s: %d texts beside captions repeat one and have its trigger", name, result.repeats
-            )
         uploading = time.time()
         storage.put_file(folder / _SHARD, storage.join(task.output, f"{name}.tar"))
         storage.put_file(folder / _MANIFEST, manifest_url(task.record, name))
