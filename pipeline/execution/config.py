@@ -65,6 +65,8 @@ class ProtectConfig(MethodConfig, ReadOptions, RunConfig, InputOutput):
     """Format of published images; `same` keeps each one's own. A JPEG may exceed epsilon by 16."""
     torch_threads: int = 1
     """Threads of a worker's tensor operations; fixed, because sums depend on it."""
+    again: bool = False
+    """Go on where the input is a protected copy already."""
     dry_run: bool = False
     """Estimate disk space, time and cost from a trial of a few batches; write nothing."""
     worker_price: float = 0.0
@@ -100,6 +102,8 @@ class FitRunConfig(FitOptions, FitSamples, DeviceOption, ReadOptions, _Input):
     """URL of the folder that the surrogate artifact is written to."""
     torch_threads: int = 0
     """Threads of the tensor operations; 0 takes what the machine has."""
+    again: bool = False
+    """Go on where the input is a protected copy already."""
     keep: bool = False
     """Leave a surrogate that is there, fitted with these settings, as it is; a DAG needs that."""
 

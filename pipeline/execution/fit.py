@@ -25,6 +25,7 @@ from ..method.methods import get_method
 from ..method.passes import Passes
 from ..method.surrogate import Surrogate
 from ..seeds import derive_seed
+from .again import refuse_protected
 from .artifact import DESCRIPTION, load_surrogate, save_surrogate
 from .checkpoint import Checkpoint
 from .checks import check_caption_fields, check_least, choose_device
@@ -94,6 +95,7 @@ def fit(config: FitRunConfig) -> FitSummary:
     if config.keep and storage.exists(storage.join(config.output, DESCRIPTION)):
         return _kept(config, settings)
     shards = resolve_input(config.input)
+    refuse_protected(config.input, shards, config.caption_fields, again=config.again)
     wanted = config.max_samples
     if wanted is None and config.schedule == "default":
         wanted = DEFAULT_SAMPLES

@@ -11,6 +11,7 @@ from ..method.config import MAX_TRIGGER_WORDS, MethodConfig
 from ..method.methods import get_method
 from ..method.protector import settled
 from ..method.surrogate import check_surrogate
+from .again import refuse_protected
 from .artifact import load_surrogate
 from .checks import check_caption_fields, check_device_name, check_least
 from .config import ProtectConfig, Request
@@ -42,6 +43,8 @@ def protect(config: ProtectConfig) -> RunSummary:
     check_places(shards, record, "record")
     spec = make_spec(config)
     plan, new = find_plan(spec.as_dict(), shards, config.output, record, _request(config))
+    if new:
+        refuse_protected(config.input, shards, config.caption_fields, again=config.again)
     setup = WorkerSetup(spec, _surrogate_url(config), config.io_threads, config.device)
     if config.dry_run:
         return estimate(config, setup, take_slice(plan, config.slice), shards)

@@ -9,7 +9,7 @@ from unlearnable.jobs.cli import build_app
 
 FLAGS = {
     "run": """
-        --batch-size --caption-fields --captions --compile
+        --again --batch-size --caption-fields --captions --compile
         --context-length --device --dry-run --epsilon --executor --gpus-per-worker
         --grace-seconds --hotflip-rounds --html --image-format --image-size --input --io-threads
         --join --key --log-file --max-attempts --max-left-out --max-pixels --max-quarantined
@@ -28,7 +28,7 @@ FLAGS = {
     "data faces": "--out --samples-per-shard --src --template --test-per-identity",
     "data resize": "--format --out --size --source",
     "fit": """
-        --batch-size --caption-fields --context-length --device
+        --again --batch-size --caption-fields --context-length --device
         --epsilon --hotflip-rounds --image-size --input --keep --key --max-pixels --max-samples
         --method --model --output
         --pgd-steps --rounds --schedule --seed --shuffle --steps-per-round --strength
@@ -40,7 +40,7 @@ FLAGS = {
         --texture --trigger-words
     """,
     "protect": """
-        --batch-size --caption-fields --compile --device --dry-run --epsilon
+        --again --batch-size --caption-fields --compile --device --dry-run --epsilon
         --executor --gpus-per-worker --grace-seconds --log-file --shard-timeout
         --image-format --input --io-threads --join --max-attempts --max-pixels --max-quarantined
         --method --output --owner --part --pixel-budget --precision --record --seed --shuffle

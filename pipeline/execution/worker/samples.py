@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ....kernels.image_stats import ImageStats, measure
-from ...data.captions import read_captions, with_trigger
+from ...data.captions import from_trigger, read_captions, repeats, with_trigger
 from ...data.images import (
     JPEG_QUALITIES,
     budget_of,
@@ -147,6 +147,14 @@ def publish_sample(
     return row, published
 
 
+def count_repeats(published: Sample, spec: RunSpec) -> int:
+    """Count the texts beside the captions that repeat one, trigger included."""
+    if not spec.trigger_words:
+        return 0
+    fields = spec.caption_fields
+    return len(repeats(published.members, read_captions(published, fields), fields))
+
+
 def _quarantined(row: ManifestRow, error: SampleError) -> ManifestRow:
     log.warning("%s/%s is quarantined (%s): %s", row.shard, row.key, error.reason, error)
     return replace(row, status="quarantined", reason=error.reason)
@@ -173,6 +181,7 @@ def _check_triggers(published: Sample, change: Change, spec: RunSpec, tokenizer:
     if not change.trigger_ids:
         return
     for caption in read_captions(published, spec.caption_fields):
-        found = leading_ids(tokenizer, caption, len(change.trigger_ids))
+        text = from_trigger(caption, change.trigger_text) or ""
+        found = leading_ids(tokenizer, text, len(change.trigger_ids))
         if found != change.trigger_ids:
             raise SampleError("trigger_lost", f"{published.key}: trigger ids {found} after writing")
