@@ -29,6 +29,7 @@ from .config import FitRunConfig
 from .driver.stop import stop_on_signals
 from .options import part_of
 from .worker.shard_worker import fixed_threads
+from .worker.told_once import ToldOnce
 
 log = logging.getLogger(__name__)
 
@@ -224,6 +225,7 @@ def choose_samples(
     for shard in sorted(shards, key=lambda s: derive_seed(config.seed, "shard", s.name)):
         if wanted is not None and seen >= _OVERSAMPLE * wanted:
             break
+        told = ToldOnce(shard.name, "passed over")
         for sample in _samples(shard):
             seen += 1
             minus_hash = -derive_seed(config.seed, "sample", shard.name, sample.key)
@@ -232,12 +234,13 @@ def choose_samples(
             try:
                 image, captions = _load(sample, config, side)
             except SampleError as error:
-                log.warning("passed over: %s", error)
+                told.add(sample.key, error)
                 choice.passed_over += 1
                 continue
             pick = _Pick(minus_hash, shard.name, sample.row, image, captions)
             push = heapq.heappush if len(choice.picks) != wanted else heapq.heapreplace
             push(choice.picks, pick)
+        told.tell()
     choice.picks.sort(key=lambda pick: (pick.shard, pick.row))
     return choice
 

@@ -30,11 +30,12 @@ def step_of(kind: type[T], config: Any, **given: object) -> T:
         given: values of the step's own. Any other field takes the command's value where that was
             changed from the command's default; the step's default counts where it was not.
     """
-    known = {item.name: item for item in fields(config)}
+    values = vars(config)
+    defaults = {item.name: item.default for item in fields(config)}
     changed = {
-        item.name: getattr(config, item.name)
+        item.name: values[item.name]
         for item in fields(kind)  # type: ignore[arg-type]
-        if item.name in known and getattr(config, item.name) != known[item.name].default
+        if item.name in defaults and values[item.name] != defaults[item.name]
     }
     return kind(**changed | given)
 

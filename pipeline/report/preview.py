@@ -15,6 +15,7 @@ from ..data.shards import Sample, open_shard, write_shard
 from ..errors import UsageError
 from ..execution.artifact import load_surrogate
 from ..execution.config import FitRunConfig
+from ..execution.driver.progress import Steps
 from ..execution.fit import choose_samples
 from ..execution.spec import RunSpec, package_version
 from ..execution.worker.in_memory import Protected, protect_samples
@@ -79,18 +80,32 @@ def preview(config: PreviewConfig) -> PreviewSummary:
     mem.validate()
     require_matplotlib()
     shards = resolve_input(config.input)
-    with scratch_folder() as folder:
-        part = folder / "part.tar"
-        write_shard(part, _some(shards, config.seed))
-        chosen = _choose(part, config)
-        surrogate, sha256 = (
-            load_surrogate(config.surrogate)
-            if config.surrogate is not None
-            else (_quick_surrogate(part, config), "")
-        )
-    spec = RunSpec(
+    # Seconds on a small machine; reading and a trial of the looks are most of it.
+    with Steps({"read": 5.0, "choose words and patterns": 20.0, "protect": 5.0}) as steps:
+        with scratch_folder() as folder:
+            part = folder / "part.tar"
+            with steps.step("read"):
+                write_shard(part, _some(shards, config.seed))
+                chosen = _choose(part, config)
+            with steps.step("choose words and patterns"):
+                surrogate, sha256 = (
+                    load_surrogate(config.surrogate)
+                    if config.surrogate is not None
+                    else (_quick_surrogate(part, config), "")
+                )
+        with steps.step("protect"):
+            spec = _spec(config, mem, surrogate, sha256, len(chosen))
+            batches = protect_samples(chosen, spec, surrogate)
+            found = [pair for batch in batches for pair in batch]
+            return _show(config, chosen, found)
+
+
+def _spec(
+    config: PreviewConfig, mem: MethodConfig, surrogate: Surrogate, sha256: str, samples: int
+) -> RunSpec:
+    return RunSpec(
         mem=mem,
-        batch_size=max(2, len(chosen)),
+        batch_size=max(2, samples),
         trigger_words=surrogate.trigger_words,
         surrogate_sha256=sha256,
         seed=config.seed,
@@ -100,8 +115,6 @@ def preview(config: PreviewConfig) -> PreviewSummary:
         torch_threads=1,
         version=package_version(),
     )
-    found = [pair for batch in protect_samples(chosen, spec, surrogate) for pair in batch]
-    return _show(config, chosen, found)
 
 
 def _some(shards: Sequence[ShardInput], seed: int) -> Iterator[Sample]:

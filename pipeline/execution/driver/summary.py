@@ -8,6 +8,7 @@ from ...data.ledger import SUCCESS_NAME, LedgerRecord, read_ledger
 from ...data.manifest import MANIFEST_DIR
 from ...data.plan import Plan, read_plan
 from ...data.record import find_record
+from .progress import duration
 
 # Failed shards that are named: a task's log is read by people.
 _SHOWN = 20
@@ -33,6 +34,7 @@ class RunSummary:
         estimated_worker_seconds: dry run only: seconds of work, over all workers.
         estimated_seconds: dry run only: seconds until the end.
         estimated_cost: dry run only: worker hours times the price of one; None without a price.
+        restored: whether the samples were restored, not protected.
     """
 
     output: str
@@ -50,6 +52,7 @@ class RunSummary:
     estimated_worker_seconds: float = 0.0
     estimated_seconds: float = 0.0
     estimated_cost: float | None = None
+    restored: bool = False
 
     @property
     def too_many_quarantined(self) -> bool:
@@ -59,9 +62,14 @@ class RunSummary:
     def __str__(self) -> str:
         if self.estimated_bytes is not None:
             return self._estimate(self.estimated_bytes)
+        samples = (
+            f"{self.samples} samples restored (captions as they were, images still protected)"
+            if self.restored
+            else f"{self.protected} of {self.samples} samples protected, {self.quarantined} "
+            "quarantined"
+        )
         done = (
-            f"{self.output}: {self.committed} of {self.shards} shards, {self.protected} of "
-            f"{self.samples} samples protected, {self.quarantined} quarantined, "
+            f"{self.output}: {self.committed} of {self.shards} shards, {samples}, "
             f"{self.seconds:.1f} s"
         )
         lines = [done]
@@ -92,8 +100,8 @@ class RunSummary:
             f"{self.output}: {self.committed} of {self.shards} shards are done; the others hold "
             f"about {self.samples} samples and need about {size / 1e6:.1f} MB. A trial of a few "
             f"batches on this machine ran at {rate:.1f} samples/s, so this takes about "
-            f"{self.estimated_worker_seconds / 3600:.3g} worker hours{cost}; the end comes after "
-            f"about {self.estimated_seconds / 3600:.3g} hours. Nothing was written."
+            f"{duration(self.estimated_worker_seconds)} of one worker{cost}; the end comes after "
+            f"about {duration(self.estimated_seconds)}. Nothing was written."
         )
 
 

@@ -25,13 +25,17 @@ def picture(path: Path) -> np.ndarray:
 
 
 def test_without_a_surrogate(
-    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    corpus: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     target = tmp_path / "sheet.png"
     assert (
         main(["preview", str(corpus), "--n", "3", "--output", str(target), "--epsilon", "4"]) == 0
     )
     assert "3 samples, no pixel changed by more than 4 of 255 levels" in capsys.readouterr().out
+    assert "step 2 of 3, choose words and patterns, about " in caplog.text
     assert list(tmp_path.iterdir()) == [target]
     # The dark red of trigger words; nothing else on the sheet but the small drawings has it.
     assert (picture(target) == (0xB3, 0x26, 0x1E)).all(axis=-1).sum() > 100
