@@ -12,7 +12,7 @@ endif
 .PHONY: help demo docs test test-slow test-gpu check lint format typecheck bench bench-gpu clean
 
 help:
-	@echo "make demo       the whole way on emoji pictures (9 minutes on 2 free cores, 30 on busy ones)"
+	@echo "make demo       the whole way on emoji pictures (9 minutes on 2 free cores, more on busy ones)"
 	@echo "make test       the tests"
 	@echo "make test-slow  the tests that need minutes each (Debian: slurm-wlm munge for some)"
 	@echo "make test-gpu   the tests that need a GPU: kernels, and copies made by both devices"
