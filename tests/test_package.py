@@ -149,6 +149,9 @@ def empty_environment(folder: Path, shared: Path) -> Path:
             if file.parts[0] not in ("..", "__pycache__", "bin") and not link.is_symlink():
                 link.symlink_to(Path(str(distribution.locate_file(file.parts[0]))))
     venv.create(folder, with_pip=True)
+    # Older Pythons put one there that is too old for torch and would hide the shared one.
+    own = [str(folder / "bin" / "python"), "-m", "pip", "uninstall", "--yes", "setuptools"]
+    subprocess.run(own, check=True, capture_output=True)
     (packages,) = folder.glob("lib/python*/site-packages")
     (packages / "shared.pth").write_text(f"{shared}\n")
     return folder / "bin"
@@ -164,7 +167,8 @@ def test_a_wheel_of_the_sdist_takes_a_folder_to_a_protected_copy(
     assert len(list((tmp_path / "dist").glob("unlearnable-*.tar.gz"))) == 1
     (wheel,) = (tmp_path / "dist").glob("unlearnable-*.whl")
     programs = empty_environment(tmp_path / "venv", tmp_path / "shared")
-    install = [str(programs / "python"), "-m", "pip", "install", "--no-index", str(wheel)]
+    pip = [str(programs / "python"), "-m", "pip", "--isolated"]
+    install = [*pip, "install", "--no-index", str(wheel)]
     subprocess.run(install, check=True, capture_output=True)
 
     pictures = tmp_path / "my-pictures"
