@@ -88,7 +88,7 @@ def run(config: WholeRunConfig) -> WholeRun:
             if code:
                 return WholeRun(f"{result}\nthe run stops here: {name} ended with {code}", code)
             log.info("%s", result)
-    return WholeRun(str(result) if config.dry_run else _told(places))
+    return WholeRun(str(result) if config.dry_run else _told(places, todo.names))
 
 
 def _find_places(config: WholeRunConfig) -> _Places:
@@ -191,15 +191,20 @@ def _seconds(samples: int) -> dict[str, float]:
     return {"fit": _FIT} | {name: _FIXED + each * samples for name, each in _EACH.items()}
 
 
-def _told(places: _Places) -> str:
+def _told(places: _Places, names: list[str]) -> str:
     """Say what to publish and what to keep."""
     lines = [
         f"publish  {places.output}",
         f"         after `unlearnable publish {places.output}`, which looks for leaks once more",
         f"keep     {places.record}",
         "         the record: it undoes the protection of the captions",
-        f"keep     {places.surrogate}",
-        "         the surrogate: it names all trigger words and patterns",
+    ]
+    if "fit" in names:
+        lines += [
+            f"keep     {places.surrogate}",
+            "         the surrogate: it names all trigger words and patterns",
+        ]
+    lines += [
         f"look at  {places.html}",
         "         the report: it shows originals and triggers, so do not publish it",
     ]

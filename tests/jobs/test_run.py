@@ -155,6 +155,15 @@ def test_a_surrogate_that_is_there_is_taken_unless_another_was_asked_for(
     assert f"keep     {output}-shards" not in told
 
 
+def test_noise_needs_no_surrogate(corpus: Path, tmp_path: Path, run: Run) -> None:
+    output = tmp_path / "copy"
+    code, told = run("run", corpus, output, "--method", "random")
+    assert code == 0, told
+    assert "step 1 of 3, protect" in told
+    assert "surrogate" not in told
+    assert not Path(f"{output}-surrogate").exists()
+
+
 def test_a_table_that_loses_pictures_ends_with_3(pictures: Path, tmp_path: Path, run: Run) -> None:
     table = tmp_path / "captions.csv"
     table.write_text((pictures / "captions.csv").read_text() + "gone.png,a picture that is gone\n")
