@@ -12,10 +12,13 @@ if TYPE_CHECKING:
 # command that is not named here has few enough to show each.
 FIRST = {
     "run": (
-        "owner", "model", "trigger-words", "epsilon", "image-format", "workers", "device", "seed",
-        "surrogate", "captions", "html", "record",
+        "owner", "strength", "model", "trigger-words", "epsilon", "image-format", "workers",
+        "device", "seed", "surrogate", "captions", "html", "record",
     ),
-    "fit": ("model", "trigger-words", "epsilon", "schedule", "max-samples", "device", "seed"),
+    "fit": (
+        "model", "strength", "trigger-words", "epsilon", "schedule", "max-samples", "device",
+        "seed",
+    ),
     "protect": (
         "surrogate", "method", "epsilon", "image-format", "executor", "workers", "device", "seed",
         "max-quarantined", "owner", "dry-run",

@@ -8,6 +8,7 @@ base that comes last, because the fields of the last base come first.
 from dataclasses import dataclass
 from typing import Literal
 
+from ..data.statements import Statements
 from ..method.config import FitOptions, MethodConfig
 from .options import DeviceOption, ReadOptions, RecordOption, RunOptions
 
@@ -31,11 +32,9 @@ class _Output:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
-    """What the bytes do not depend on and a retry takes over from the run."""
+class Request(Statements):
+    """What no picture and no caption depends on and a retry takes over from the run."""
 
-    owner: str = ""
-    """Who publishes the copy; printed in its card."""
     max_quarantined: float = 0.01
     """Share of quarantined samples above which the run ends with exit code 3."""
     io_threads: int = 2
@@ -83,8 +82,12 @@ class FitSamples:
     """What a surrogate is fitted on, and its words."""
 
     words: str | None = None
-    """URL of a text file of the only words that triggers may use; the captions' own when unset.
-    Blank lines make lists of it, one for each place in the trigger, the last for all others."""
+    """URL of a text file of the only words that triggers may use; a shipped list when unset.
+    Blank lines make lists of it, one for each place in the trigger, the last for all others.
+    `tokenizer` allows any frequent word, as published (paper schedule)."""
+    key: str | None = None
+    """URL of a file of 64 hexadecimal digits that the patterns are drawn from; keep it secret.
+    Drawn anew when unset; the artifact holds it."""
     max_samples: int | None = None
     """Samples to fit on, chosen by hash; when unset 20,000, or all in the paper schedule."""
 

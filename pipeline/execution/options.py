@@ -31,11 +31,11 @@ def step_of(kind: type[T], config: Any, **given: object) -> T:
             changed from the command's default; the step's default counts where it was not.
     """
     values = vars(config)
-    defaults = {item.name: item.default for item in fields(config)}
+    own = {item.name for item in fields(kind)}  # type: ignore[arg-type]
     changed = {
         item.name: values[item.name]
-        for item in fields(kind)  # type: ignore[arg-type]
-        if item.name in defaults and values[item.name] != defaults[item.name]
+        for item in fields(config)
+        if item.name in own and values[item.name] != item.default
     }
     return kind(**changed | given)
 

@@ -22,10 +22,12 @@ from ...data.ledger import (
 )
 from ...data.plan import Plan, ShardList
 from ...data.record import find_record
+from ...data.statements import Statements
 from ...errors import UnlearnableError, UsageError
 from ..checks import check_least
 from ..config import RunConfig
 from ..executors.choose import execute, resolve_executor
+from ..options import part_of
 from ..spec import WorkerSetup
 from ..worker.shard_worker import make_worker
 from .lease import OutputLease, lease_output
@@ -201,7 +203,7 @@ class _Run:
         elif self.only is not None or self.lease.others:
             # What joined runs have committed since this one looked.
             records.update(committed_records(self.plan, record))
-        write_card(output, self.plan, records, self.config.owner)
+        write_card(output, self.plan, records, part_of(Statements, self.config))
         if len(records) - len(records.failed) == len(self.plan.shards):
             write_success(output, self.plan, records)
 
