@@ -202,7 +202,7 @@ def _told(places: _Places, names: list[str]) -> str:
     if "fit" in names:
         lines += [
             f"keep     {places.surrogate}",
-            "         the surrogate: it names all trigger words and patterns",
+            "         the surrogate: it holds the key to all patterns",
         ]
     lines += [
         f"look at  {places.html}",

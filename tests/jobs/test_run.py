@@ -129,7 +129,7 @@ def test_a_step_takes_what_was_changed_and_keeps_its_own_defaults() -> None:
     config = WholeRunConfig("in", "out", seed=3)
     fit = step_of(FitRunConfig, config, input="shards", output="fitted")
     assert fit == FitRunConfig("shards", output="fitted", seed=3)
-    assert (fit.trigger_words, fit.torch_threads) == (7, 0)
+    assert (fit.trigger_words, fit.torch_threads) == (3, 0)
     protect = step_of(ProtectConfig, config, surrogate="fitted")
     assert protect == ProtectConfig("in", "out", seed=3, surrogate="fitted")
     changed = WholeRunConfig("in", "out", trigger_words=5, workers=2, max_pixels=9)
