@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
-import json
 import os
 import random
 import signal
@@ -247,12 +247,10 @@ def test_killed_at_random_the_same_command_goes_on(
     rng = random.Random(seed)
     for _ in range(6):
         process = start(pictures, output)
-        # Between the first second of Python and the end of the whole, which takes ten or so.
-        with pytest.raises(subprocess.TimeoutExpired):
-            process.wait(timeout=rng.uniform(1, 6))
+        # Between the first second of Python and about the end of the whole.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=rng.uniform(1, 10))
         end(process)
     code, told = run(*line(pictures, output))
     assert code == 0, told
     assert shards(output) == undisturbed
-    record = json.loads((output / "index.json").read_text())
-    assert record
