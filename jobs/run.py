@@ -13,7 +13,7 @@ from ..pipeline.execution.config import FitRunConfig, ProtectConfig
 from ..pipeline.execution.driver.drive import check_running
 from ..pipeline.execution.driver.progress import Steps
 from ..pipeline.execution.driver.summary import RunSummary
-from ..pipeline.execution.fit import FitSummary, check_fitted, fit
+from ..pipeline.execution.fit import FitSummary, asked_settings, check_fitted, fit, fit_settings
 from ..pipeline.execution.options import step_of
 from ..pipeline.execution.protect import protect
 from ..pipeline.method.methods import get_method
@@ -145,7 +145,7 @@ class _Steps:
     def fit(self) -> FitSummary:
         shards, surrogate = self.places.shards, self.places.surrogate
         if self.config.surrogate and storage.exists(storage.join(surrogate, DESCRIPTION)):
-            return check_fitted(surrogate, _fit_settings(self.config))
+            return check_fitted(surrogate, _asked_of_fit(self.config))
         return fit(step_of(FitRunConfig, self.config, input=shards, output=surrogate, keep=True))
 
     def protect(self) -> RunSummary:
@@ -167,15 +167,17 @@ class _Steps:
         return int(getattr(result, "exit_code", 0))
 
 
-def _fit_settings(config: WholeRunConfig) -> dict[str, object]:
+def _asked_of_fit(config: WholeRunConfig) -> dict[str, object]:
     """Return what was asked of the fit alone, and differs from its defaults."""
     shared = {item.name for item in fields(ProtectConfig)} - {"trigger_words"}
     asked = step_of(FitRunConfig, config, input="", output="")
-    return {
-        item.name: vars(asked)[item.name]
+    changed = {
+        item.name
         for item in fields(FitRunConfig)
-        if item.name not in shared | {"keep"} and vars(asked)[item.name] != item.default
+        if item.name not in shared and vars(asked)[item.name] != item.default
     }
+    settings = asked_settings(asked, fit_settings(asked))
+    return {name: value for name, value in settings.items() if name in changed}
 
 
 def _expected(config: WholeRunConfig, places: _Places, names: list[str]) -> dict[str, float]:

@@ -15,7 +15,7 @@ from ..data.shards import Sample, open_shard, write_shard
 from ..errors import UsageError
 from ..execution.artifact import load_surrogate
 from ..execution.config import FitRunConfig
-from ..execution.driver.progress import Steps
+from ..execution.driver.progress import Progress, Steps
 from ..execution.fit import choose_samples
 from ..execution.spec import RunSpec, package_version
 from ..execution.worker.in_memory import Protected, protect_samples
@@ -174,8 +174,8 @@ def _quick_surrogate(part: Path, config: PreviewConfig) -> Surrogate:
         )
     images = torch.stack([pick.image for pick in picks])
     # One thread is enough for a brief trial; more of them wait for each other on a busy machine.
-    with fixed_threads(1):
-        return fit_surrogate(images, [pick.captions for pick in picks], settings)
+    with fixed_threads(1), Progress(1, unit="step") as shown:
+        return fit_surrogate(images, [pick.captions for pick in picks], settings, shown.reach)
 
 
 def _show(config: PreviewConfig, chosen: list[Sample], found: list[Protected]) -> PreviewSummary:

@@ -38,6 +38,8 @@ SHORT = (
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run") / "pictures"
     folder.mkdir()
+    # Without a key each fit draws one of its own.
+    folder.with_name("key").write_text("5a" * 32)
     generator = np.random.default_rng(0)
     with (folder / "captions.csv").open("w", newline="") as file:
         table = csv.writer(file)
@@ -51,7 +53,8 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def line(pictures: Path, output: Path, *more: str) -> list[str]:
-    return ["run", str(pictures), str(output), *SHORT, *more]
+    key = str(pictures.with_name("key"))
+    return ["run", str(pictures), str(output), *SHORT, "--key", key, *more]
 
 
 def shards(output: Path) -> Digests:
@@ -115,6 +118,7 @@ def test_every_option_reaches_its_step(pictures: Path, tmp_path: Path, run: Run)
     more = ("--config", settings, "--image-format", "webp", "--html", tmp_path / "page.html")
     code, told = run(*line(pictures, output), *more, "--surrogate", tmp_path / "fitted")
     assert code == 0, told
+    assert "step 2 of 5, fit: 1 of 1 steps, " in told
     plan = read_plan(str(kept(output)))
     assert plan is not None
     assert plan.config["mem"]["epsilon"] == 4
@@ -149,6 +153,10 @@ def test_a_surrogate_that_is_there_is_taken_unless_another_was_asked_for(
     assert code == 2
     assert "fitted with vocabulary 4, this run has 5" in told
     assert not output.exists()
+    (tmp_path / "key").write_text("5a" * 32)
+    code, told = run(*base, "--key", tmp_path / "key")
+    assert code == 2
+    assert "fitted with key 'another one'" in told
     code, told = run(*base)
     assert code == 0
     assert "is there already and is kept" in told
