@@ -127,6 +127,8 @@ class StatusConfig(RecordOption, _Output):
     """Tell of this shard alone: outcome, reason, traceback, attempts, node."""
     json: bool = False
     """Print JSON for machines."""
+    watch: bool = False
+    """Wait for the end of the runs at work; a terminal is redrawn until then, a pipe is quiet."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,5 +1,6 @@
 """`protect`: from the request to the committed output."""
 
+import logging
 from dataclasses import fields
 from typing import Any
 
@@ -23,6 +24,8 @@ from .estimate import estimate
 from .options import part_of
 from .spec import RunSpec, WorkerSetup, package_version
 
+log = logging.getLogger(__name__)
+
 
 def protect(config: ProtectConfig) -> RunSummary:
     """Protect every shard of a corpus, or go on with a run that was interrupted.
@@ -39,6 +42,13 @@ def protect(config: ProtectConfig) -> RunSummary:
     config = _check(config)
     shards = resolve_input(config.input)
     check_places(shards, config.output)
+    if config.workers > len(shards):
+        log.warning(
+            "%d workers, but %d shards: a shard has one worker, the others stand idle; make "
+            "smaller shards (`unlearnable data folder --samples-per-shard`)",
+            config.workers,
+            len(shards),
+        )
     record = find_record(config.output, config.record)
     check_places(shards, record, "record")
     spec = make_spec(config)

@@ -61,7 +61,7 @@ FLAGS = {
         --plot-attacks
         --precision --seeds --test --threads --train --weight-decay --weights --workers
     """,
-    "status": "--json --output --record --shard",
+    "status": "--json --output --record --shard --watch",
     "report": "--against --html --output --record --results --samples --seed",
     "retry": """
         --device --executor --gpus-per-worker --grace-seconds --join --log-file --max-attempts

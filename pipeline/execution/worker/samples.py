@@ -1,7 +1,6 @@
 """What happens to one sample before and after the optimisation: pure functions, run on threads."""
 
 import hashlib
-import logging
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,8 +24,7 @@ from ...data.shards import Member, Sample
 from ...errors import SampleError
 from ...method.vocabulary import leading_ids
 from ..spec import RunSpec
-
-log = logging.getLogger(__name__)
+from .told_once import ToldOnce
 
 
 @dataclass(frozen=True)
@@ -84,8 +82,8 @@ class Change:
     loss_after: float | None
 
 
-def load_sample(sample: Sample, shard: str, spec: RunSpec) -> Item:
-    """Decode ``sample``; one that cannot be protected becomes a quarantined row."""
+def load_sample(sample: Sample, shard: str, spec: RunSpec, told: ToldOnce) -> Item:
+    """Decode ``sample``; one that cannot be protected is quarantined, and ``told``."""
     row = ManifestRow(key=sample.key, shard=shard, row=sample.row, status="protected")
     try:
         source = image_member(sample)
@@ -95,7 +93,7 @@ def load_sample(sample: Sample, shard: str, spec: RunSpec) -> Item:
         captions = read_captions(sample, spec.caption_fields)
         pixels, source_format = decode(source.data, spec.max_pixels)
     except SampleError as error:
-        return Item(_quarantined(row, error))
+        return Item(_quarantined(row, error, told))
     image = torch.from_numpy(pixels.transpose(2, 0, 1).copy())
     row = replace(row, height=image.shape[1], width=image.shape[2], format=source_format)
     return Item(row, Content(sample, source, image, captions))
@@ -107,7 +105,7 @@ def stored_format(content: Content, spec: RunSpec) -> str:
 
 
 def publish_sample(
-    item: Item, change: Change | None, spec: RunSpec, tokenizer: Any
+    item: Item, change: Change | None, spec: RunSpec, tokenizer: Any, told: ToldOnce
 ) -> tuple[ManifestRow, Sample | None]:
     """Write the protected sample, then read it again and measure what was written.
 
@@ -127,7 +125,7 @@ def publish_sample(
         published = replace(content.sample, members=members)
         _check_triggers(published, change, spec, tokenizer)
     except SampleError as error:
-        return _quarantined(begun, error), None
+        return _quarantined(begun, error, told), None
     row = replace(
         begun,
         output_sha256=hashlib.sha256(output).hexdigest(),
@@ -155,8 +153,8 @@ def count_repeats(published: Sample, spec: RunSpec) -> int:
     return len(repeats(published.members, read_captions(published, fields), fields))
 
 
-def _quarantined(row: ManifestRow, error: SampleError) -> ManifestRow:
-    log.warning("%s/%s is quarantined (%s): %s", row.shard, row.key, error.reason, error)
+def _quarantined(row: ManifestRow, error: SampleError, told: ToldOnce) -> ManifestRow:
+    told.add(row.key, error)
     return replace(row, status="quarantined", reason=error.reason)
 
 

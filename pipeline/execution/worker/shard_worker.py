@@ -42,6 +42,7 @@ from .samples import (
 )
 from .scratch import scratch_folder
 from .streams import Channel, Prefetch, Sink, ordered_map
+from .told_once import ToldOnce
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +62,7 @@ Job = tuple[Item, Change | None]
 class _Pass:
     """What one pass over a shard gathers."""
 
+    told: ToldOnce
     counts: Counter[str] = field(default_factory=Counter)
     passes: Passes = field(default_factory=Passes)
     optimise_seconds: float = 0.0
@@ -166,7 +168,7 @@ class ShardWorker:
     def _transform(self, task: ShardTask, folder: Path) -> _Pass:
         """Read the shard, write the protected one and its manifest into ``folder``."""
         spec, shard = self._spec, task.shard
-        result = _Pass()
+        result = _Pass(ToldOnce(shard.name, "quarantined"))
         self.samples_done = 0
         window = 2 * self._io_threads
         with (
@@ -175,11 +177,13 @@ class ShardWorker:
             ShardWriter(folder / _SHARD) as writer,
             ManifestWriter(folder / _MANIFEST, self._metadata(shard.name)) as manifest,
         ):
-            load = partial(load_sample, shard=shard.name, spec=spec)
+            load = partial(load_sample, shard=shard.name, spec=spec, told=result.told)
             loaded = ordered_map(pool, load, reader, window)
 
             def write(jobs: Iterator[Job]) -> None:
-                for row, sample in ordered_map(pool, self._publish, jobs, window):
+                for row, sample in ordered_map(
+                    pool, partial(self._publish, told=result.told), jobs, window
+                ):
                     result.counts[row.status] += 1
                     manifest.write(row)
                     self.samples_done += 1
@@ -196,6 +200,7 @@ class ShardWorker:
                     for job in self._optimise(shard.name, index, batch, result):
                         sink.put(job)
             result.observe(prefetch.channel, sink.channel)
+            result.told.tell()
             if shard.size is not None and reader.size != shard.size:
                 raise ShardError(
                     f"{shard.url}: {reader.size} bytes came, {shard.size} were expected"
@@ -221,9 +226,9 @@ class ShardWorker:
         )
         return min(size, math.ceil(max(loads)))
 
-    def _publish(self, job: Job) -> tuple[ManifestRow, Sample | None]:
+    def _publish(self, job: Job, told: ToldOnce) -> tuple[ManifestRow, Sample | None]:
         tokenizer = self._surrogate.tokenizer if self._surrogate is not None else None
-        return publish_sample(*job, self._spec, tokenizer)
+        return publish_sample(*job, self._spec, tokenizer, told)
 
     def _optimise(self, shard: str, index: int, batch: list[Item], result: _Pass) -> Iterator[Job]:
         """Yield every item of ``batch`` with what the method found for it."""
