@@ -29,17 +29,18 @@ FLAGS = {
     "protect": """
         --batch-size --caption-fields --compile --device --dry-run --epsilon
         --executor --gpus-per-worker --grace-seconds --log-file --shard-timeout
-        --image-format --input --io-threads --join --max-attempts --max-pixels --max-quarantined
+        --image-format --input --io-threads --join --language --license
+        --max-attempts --max-pixels --max-quarantined
         --method --output --owner --part --pixel-budget --precision --record --seed --shuffle
         --slice --steps
-        --surrogate --torch-threads --trigger-words --views --worker-price --workers
+        --surrogate --title --torch-threads --trigger-words --usage --views --worker-price --workers
     """,
     "verify": """
         --against --executor --json --max-listed --max-pixels --output --record
         --sample-shards --seed
         --shard-timeout --threads --workers
     """,
-    "publish": "--output --record",
+    "publish": "--destination --output --private --record",
     "submit": "--address --command --runtime-env --stop-seconds --working-dir",
     "evaluate": """
         --attack --batch-size --caption-fields --clean --context-length --device --epochs
