@@ -149,7 +149,8 @@ def blob_of(data: bytes) -> str:
 
 
 def _checked(repo: str) -> str:
-    from huggingface_hub.utils import HFValidationError, validate_repo_id
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils._validators import validate_repo_id
 
     try:
         validate_repo_id(repo)

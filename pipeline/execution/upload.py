@@ -2,10 +2,8 @@
 
 import json
 import logging
-import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -14,6 +12,7 @@ from ..data import storage
 from ..data.digest import sha256_of
 from ..data.hub import SCHEME, HubFile, HubFolder, blob_of
 from ..data.ledger import INDEX_NAME, PUBLISHED_NAME, SUCCESS_NAME
+from ..data.local_copy import local_copy
 from ..data.local_files import is_temporary
 from ..errors import UsageError, ViolationError
 
@@ -206,7 +205,7 @@ def _groups(files: Iterable[PublishedFile]) -> Iterator[list[PublishedFile]]:
 def _send(output: str, group: Sequence[PublishedFile], target: Destination) -> None:
     with ExitStack() as stack:
         paths = {
-            file.name: stack.enter_context(_local(storage.join(output, file.name)))
+            file.name: stack.enter_context(local_copy(storage.join(output, file.name)))
             for file in group
         }
         for file in group:
@@ -216,17 +215,3 @@ def _send(output: str, group: Sequence[PublishedFile], target: Destination) -> N
                     f"sent; run verify"
                 )
         target.send(paths)
-
-
-@contextmanager
-def _local(url: str) -> Iterator[Path]:
-    """Yield a local path of the file at ``url``: its own, or that of a temporary copy."""
-    path = storage.local_path(url)
-    if path is not None:
-        yield path
-        return
-    with tempfile.NamedTemporaryFile(prefix="unlearnable-") as copy:
-        with storage.open_read(url) as source, storage.explained(tempfile.gettempdir()):
-            shutil.copyfileobj(source, copy, 1 << 20)
-        copy.flush()
-        yield Path(copy.name)

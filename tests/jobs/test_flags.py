@@ -14,6 +14,10 @@ FLAGS = {
     "data flickr30k": "--out --samples-per-shard --splits --src",
     "data coco": "--out --samples-per-shard --splits --src",
     "data faces": "--out --samples-per-shard --src --template --test-per-identity",
+    "data parquet": """
+        --caption-column --drop --image-column --max-left-out --out --samples-per-shard --src
+    """,
+    "data export": "--caption-column --image-column --like --out --source",
     "data resize": "--format --out --size --source",
     "fit": """
         --batch-size --blocklist --caption-fields --coded-words --context-length --decoys --device
