@@ -167,16 +167,15 @@ def _check(url: str, schema: pa.Schema, columns: Columns) -> list[str]:
         if name not in schema.names:
             listed = ", ".join(schema.names)
             raise UsageError(f"{url} has no column {name!r}; it has {listed}: name one by {option}")
+    kind = schema.field(columns.image).type
+    if not _is_binary(kind) and not (
+        pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0
+    ):
+        raise UsageError(f"{url}: column {columns.image!r} holds no image bytes ({kind})")
     names = [name for name in schema.names if name not in columns.drop]
     for name in names:
         kind = schema.field(name).type
-        if name == columns.image:
-            fits = _is_binary(kind) or (
-                pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0
-            )
-            if not fits:
-                raise UsageError(f"{url}: column {name!r} holds no image bytes ({kind})")
-        elif not _is_json(kind):
+        if name != columns.image and not _is_json(kind):
             raise UsageError(
                 f"{url}: column {name!r} is of type {kind}, which a sample's JSON cannot hold; "
                 f"leave it out with --drop {name}"

@@ -17,6 +17,7 @@ from hub_server import TOKEN, HubServer, hub_server
 from runs import copy_both, kept
 
 from unlearnable.pipeline.data import storage
+from unlearnable.pipeline.data.local_files import temporary_path
 from unlearnable.pipeline.errors import UsageError, ViolationError
 from unlearnable.pipeline.execution import upload as uploading
 from unlearnable.pipeline.execution.config import ProtectConfig, PublishConfig
@@ -242,6 +243,6 @@ def test_output_and_record_are_no_destination(copy: Path, tmp_path: Path) -> Non
 
 def test_a_temporary_file_of_a_dead_writer_is_not_published(copy: Path, tmp_path: Path) -> None:
     output = copy_both(copy, tmp_path / "out")
-    shutil.copy(output / "index.json", output / ".index.json.0123456789abcdef.tmp")
+    shutil.copy(output / "index.json", temporary_path(output / "index.json"))
     upload(str(output), str(kept(output)), str(tmp_path / "there"))
     assert set(files(tmp_path / "there")) == set(files(copy))
