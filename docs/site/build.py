@@ -23,7 +23,14 @@ DOCS = ROOT / "docs"
 # section or in the last one.
 NAVIGATION: dict[str, tuple[str, ...]] = {
     "Start": ("index.md", "quickstart.md", "concepts.md"),
-    "Use": ("pictures.md", "chaining.md", "sizing.md", "faults.md", "security.md"),
+    "Use": (
+        "pictures.md",
+        "publish.md",
+        "chaining.md",
+        "sizing.md",
+        "faults.md",
+        "security.md",
+    ),
     "Running": (
         "running/ray.md",
         "running/kubernetes.md",
