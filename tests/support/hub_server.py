@@ -49,6 +49,11 @@ class Repository:
     branches: dict[str, dict[str, Blob]] = field(default_factory=lambda: {"main": {}})
     commits: list[str] = field(default_factory=list)
 
+    @property
+    def head(self) -> str:
+        """The last commit, known by the number of those before it."""
+        return f"{len(self.commits):040d}"
+
     def files(self, branch: str = "main") -> dict[str, bytes]:
         return {name: blob.data for name, blob in self.branches[branch].items()}
 
@@ -153,7 +158,9 @@ class _Handler(BaseHTTPRequestHandler):
             case ["datasets", owner, name, "info", "lfs", "objects", "batch"]:
                 self._batch(f"{owner}/{name}".removesuffix(".git"))
             case ["datasets", owner, name, "resolve", branch, *file]:
-                self._resolve(self._branch(f"{owner}/{name}", branch), "/".join(file))
+                files = self._branch(f"{owner}/{name}", branch)
+                commit = self.hub.repositories[f"{owner}/{name}"].head
+                self._resolve(files, "/".join(file), commit)
             case ["lfs", "put", oid, *number]:
                 self._put(oid, int(number[0]) if number else 0)
             case ["lfs", "complete" | "verify", oid]:
@@ -178,8 +185,7 @@ class _Handler(BaseHTTPRequestHandler):
         if name not in self.hub.repositories:
             raise _missing("Repo")
         repository = self.hub.repositories[name]
-        # A commit is known by the number of those before it.
-        branch = "main" if branch == f"{len(repository.commits):040d}" else branch
+        branch = "main" if branch == repository.head else branch
         if branch not in repository.branches:
             raise _missing("Revision")
         return repository.branches[branch]
@@ -190,7 +196,7 @@ class _Handler(BaseHTTPRequestHandler):
                 files = self._branch(name, rest[1] if rest else "main")
                 repository = self.hub.repositories[name]
                 siblings = [{"rfilename": file} for file in files]
-                head = {"id": name, "sha": f"{len(repository.commits):040d}", "tags": []}
+                head = {"id": name, "sha": repository.head, "tags": []}
                 raise _Answer(200, {**head, "private": repository.private, "siblings": siblings})
             case ["branch", branch]:
                 self._may_write()
@@ -273,7 +279,7 @@ class _Handler(BaseHTTPRequestHandler):
                     new[value["path"]] = Blob(self.hub.large[value["oid"]], large=True)
         repository.branches[branch].update(new)
         repository.commits.append(summary)
-        oid = f"{len(repository.commits):040d}"
+        oid = repository.head
         url = f"{self.hub.endpoint}/datasets/{name}/commit/{oid}"
         raise _Answer(200, {"commitOid": oid, "commitUrl": url})
 
@@ -311,12 +317,12 @@ class _Handler(BaseHTTPRequestHandler):
             paths = parse_qs(self.data.decode())["paths"]
         raise _Answer(200, [_entry(path, files[path]) for path in paths if path in files])
 
-    def _resolve(self, files: dict[str, Blob], name: str) -> None:
+    def _resolve(self, files: dict[str, Blob], name: str, commit: str) -> None:
         if name not in files:
             raise _missing("Entry")
         blob = files[name]
         etag = blob.sha256 if blob.large else blob.git
-        headers = {"ETag": f'"{etag}"', "X_Repo_Commit": "0" * 40, "Accept_Ranges": "bytes"}
+        headers = {"ETag": f'"{etag}"', "X_Repo_Commit": commit, "Accept_Ranges": "bytes"}
         headers["Content_Type"] = "application/octet-stream"
         asked = self.headers.get("Range")
         if asked is None:

@@ -89,9 +89,6 @@ def test_publish_to_the_hub_and_load_it_back(hub: HubServer, copy: Path, tmp_pat
     assert repository.private
     assert repository.files() == files(copy)
     assert not any("manifest" in name or "_ledger" in name for name in repository.files())
-    code, told = call(hub, tmp_path, "publish", copy, URL)
-    assert code == 0, told
-    assert "0 files sent, 7 were there" in told
     assert len(repository.commits) == 1
 
     script = f"""
@@ -104,41 +101,40 @@ print(len(rows), rows[0]["__key__"], rows[0]["png"].size, rows.features["txt"].d
     assert "40 000-00000 (48, 48) string" in told
 
 
-def test_a_copy_on_the_hub_is_an_input(hub: HubServer, copy: Path, tmp_path: Path) -> None:
-    code, told = call(hub, tmp_path, "publish", copy, URL)
-    assert code == 0, told
+def test_a_copy_on_the_hub_is_an_input(here: HubServer, copy: Path, tmp_path: Path) -> None:
+    upload(str(copy), str(kept(copy)), URL)
     again = tmp_path / "again"
-    line = ("protect", f"{URL}/shard-000.tar", again, "--method", "random", "--executor", "local")
-    code, told = call(hub, tmp_path, *line)
-    assert code == 0, told
-    assert (again / "shard-000.tar").stat().st_size > 10_000
-    assert "source_datasets:\n- acme/boats\n" in (again / "README.md").read_text()
-    # The folder is listed by its own name too, and what stands in the plan tells versions apart.
+    # The folder is listed too, and what stands in a plan tells versions apart.
     script = f"""
+from unlearnable.jobs.cli import main
 from unlearnable.pipeline.data.plan import resolve_input
 for shard in resolve_input("{URL}"):
     print(shard.name, shard.url, shard.size, shard.etag)
+line = ["protect", "{URL}/shard-000.tar", "{again}", "--method", "random", "--executor", "local"]
+raise SystemExit(main(line))
 """
-    code, told = call(hub, tmp_path, "-c", script)
-    blob = hub.repositories[NAME].branches["main"]["shard-001.tar"]
+    code, told = call(here, tmp_path, "-c", script)
+    assert code == 0, told
+    assert (again / "shard-000.tar").stat().st_size > 10_000
+    assert "source_datasets:\n- acme/boats\n" in (again / "README.md").read_text()
+    blob = here.repositories[NAME].branches["main"]["shard-001.tar"]
     expected = f"shard-001 {URL}/shard-001.tar {len(blob.data)} blob_id:{blob.git}"
     assert expected in told.splitlines(), told
 
 
-def test_webdataset_reads_it_from_the_hub(hub: HubServer, copy: Path, tmp_path: Path) -> None:
-    code, told = call(hub, tmp_path, "publish", copy, URL)
-    assert code == 0, told
+def test_webdataset_reads_it_from_the_hub(here: HubServer, copy: Path, tmp_path: Path) -> None:
+    upload(str(copy), str(kept(copy)), URL)
     script = f"""
 import fsspec, webdataset as wds
 def shards():
     for number in range(2):
         url = f"{URL}/shard-00{{number}}.tar"
         yield {{"url": url, "stream": fsspec.open(url, "rb").open()}}
-found = list(wds.DataPipeline(shards, wds.tariterators.tar_file_expander,
-                              wds.tariterators.group_by_keys).decode("pil"))
+expand, group = wds.tariterators.tar_file_expander, wds.tariterators.group_by_keys
+found = list(wds.DataPipeline(shards, expand, group, wds.decode("pil")))
 print(len(found), found[0]["png"].size)
 """
-    code, told = call(hub, tmp_path, "-c", script)
+    code, told = call(here, tmp_path, "-c", script)
     assert code == 0, told
     assert "40 (48, 48)" in told
 
@@ -157,9 +153,30 @@ def test_an_upload_goes_on_where_it_was_cut_off(
     here.fail_after = None
     done = upload(str(copy), str(kept(copy)), URL)
     assert (done.sent, done.kept) == (5, 2)
+    commits = len(repository.commits)
+    assert upload(str(copy), str(kept(copy)), URL).sent == 0
+    assert len(repository.commits) == commits == 4
     assert here.uploads == sent
     assert repository.files() == files(copy)
     assert list(repository.files())[-3:] == MARKS
+
+
+def test_a_new_statement_changes_the_card_and_no_shard(
+    copy: Path, corpus: Path, tmp_path: Path
+) -> None:
+    output = copy_both(copy, tmp_path / "out")
+    before = files(output)
+    config = ProtectConfig(
+        f"{corpus}/shard-00[01].tar", str(output), method="random", executor="local",
+        license="cc0-1.0", usage=("DUO:0000042",),
+    )  # fmt: skip
+    assert protect(config).exit_code == 0
+    changed = {name for name, data in files(output).items() if data != before[name]}
+    assert changed == {"README.md", "croissant.json"}
+    assert "license: cc0-1.0\n" in (output / "README.md").read_text()
+    there = tmp_path / "there"
+    shutil.copytree(copy, there)
+    assert upload(str(output), str(kept(output)), str(there)).sent == 2
 
 
 def test_what_arrives_damaged_is_told(here: HubServer, copy: Path) -> None:
