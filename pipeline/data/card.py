@@ -163,7 +163,10 @@ def _readme(
         "Samples read": total["samples"],
         "Protected": total["protected"],
         "Quarantined, not published": total["quarantined"],
-        "Budget": budget_policy(int(setting(plan, "epsilon"))),
+        "Strength": str(plan.config.get("strength") or "none"),
+        "Budget": budget_policy(
+            int(setting(plan, "epsilon")), float(plan.config.get("floor", 1.0))
+        ),
         "Program": f"unlearnable {plan.version}",
     }
     header = hub_header(plan, stated, total["samples"] - total["quarantined"])

@@ -187,7 +187,7 @@ class _Run:
         running = execute(self.config, self.make, queue, self.stop, gpus_per_worker=gpus)
         with closing(running) as finished:
             held = _while_held(finished, self.lease)
-            gather(self.record, held, total, self.records)
+            gather(self.record, held, total, self.records, queue.in_flight.samples)
 
     def _finish(self) -> None:
         """Write the card, and when every shard is committed the marks of a complete output."""
@@ -243,6 +243,7 @@ def gather(
     finished: Iterable[LedgerRecord],
     total: int,
     records: MutableMapping[str, LedgerRecord],
+    in_work: Callable[[], int] | None = None,
 ) -> None:
     """Add ``finished`` shards to ``records``, write down those that failed, show progress.
 
@@ -251,8 +252,9 @@ def gather(
         finished: final records; the committed ones have been written by their workers.
         total: shards of the plan.
         records: those of earlier runs; added to.
+        in_work: returns the samples done of shards that are in work.
     """
-    with Progress(total, len(records)) as progress:
+    with Progress(total, len(records), in_work=in_work) as progress:
         for record in finished:
             if record.status == "failed":
                 log.error("shard %s failed: %s", record.shard, record.error)

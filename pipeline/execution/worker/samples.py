@@ -116,6 +116,8 @@ def publish_sample(
     """
     if item.content is None or change is None:
         return item.row, None
+    # A sample that is quarantined only now was part of its batch: who makes that again needs it.
+    begun = replace(item.row, batch=change.batch, batch_seed=change.batch_seed)
     try:
         content = item.content
         ext = output_ext(content.source.ext, spec.image_format)
@@ -125,9 +127,9 @@ def publish_sample(
         published = replace(content.sample, members=members)
         _check_triggers(published, change, spec, tokenizer)
     except SampleError as error:
-        return _quarantined(item.row, error), None
+        return _quarantined(begun, error), None
     row = replace(
-        item.row,
+        begun,
         output_sha256=hashlib.sha256(output).hexdigest(),
         image_ext=ext,
         trigger_tokens=change.trigger_ids,
@@ -137,8 +139,6 @@ def publish_sample(
         l2=stats.l2,
         psnr=stats.psnr,
         ssim=stats.ssim,
-        batch=change.batch,
-        batch_seed=change.batch_seed,
         shuffle_seeds=change.shuffle_seeds,
         loss_before=change.loss_before,
         loss_after=change.loss_after,
