@@ -122,6 +122,7 @@ raise SystemExit(main(line))
     assert expected in told.splitlines(), told
 
 
+@pytest.mark.slow
 def test_webdataset_reads_it_from_the_hub(here: HubServer, copy: Path, tmp_path: Path) -> None:
     upload(str(copy), str(kept(copy)), URL)
     script = f"""
