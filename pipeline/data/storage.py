@@ -305,6 +305,8 @@ def _ask(what: str, url: str, operation: Callable[[Any, str], T]) -> T:
 
 def _remote(url: str) -> tuple[Any, str]:
     refuse_secrets(url)
+    if url.startswith("hf://") and url.count("/") == 2:
+        raise UsageError(f"{url} names no dataset of the Hub; write hf://datasets/OWNER/NAME")
     try:
         fs, remote = fsspec.core.url_to_fs(url, **_options(url))
     except ImportError as error:

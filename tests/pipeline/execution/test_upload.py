@@ -18,6 +18,7 @@ from runs import copy_both, kept
 
 from unlearnable.pipeline.data import storage
 from unlearnable.pipeline.data.local_files import temporary_path
+from unlearnable.pipeline.data.plan import resolve_input
 from unlearnable.pipeline.errors import UsageError, ViolationError
 from unlearnable.pipeline.execution import upload as uploading
 from unlearnable.pipeline.execution.config import ProtectConfig, PublishConfig
@@ -198,6 +199,12 @@ def test_what_arrives_damaged_is_told(here: HubServer, copy: Path) -> None:
 def test_a_destination_that_is_none(here: HubServer, copy: Path, url: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         upload(str(copy), str(kept(copy)), url)
+
+
+@pytest.mark.parametrize("url", ["hf://boats", "hf://datasets/boats", "hf://datasets/a/bo..ats"])
+def test_an_input_that_is_no_dataset(here: HubServer, url: str) -> None:
+    with pytest.raises(UsageError, match="write hf://datasets/OWNER/NAME"):
+        resolve_input(url)
 
 
 def test_who_may_not_write_is_told(hub: HubServer, copy: Path, tmp_path: Path) -> None:
