@@ -50,7 +50,7 @@ def test_every_source_folder_is_a_listed_package() -> None:
 def test_constraints_pin_every_direct_dependency_without_urls() -> None:
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     pins = [line for line in lines if line and not line.startswith("#")]
-    assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[0-9][0-9A-Za-z.]*", pin) for pin in pins)
+    assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[0-9][0-9A-Za-z.!]*", pin) for pin in pins)
     asked = PROJECT["project"]["dependencies"] + [
         name for extra in PROJECT["project"]["optional-dependencies"].values() for name in extra
     ]

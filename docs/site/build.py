@@ -23,7 +23,15 @@ DOCS = ROOT / "docs"
 # section or in the last one.
 NAVIGATION: dict[str, tuple[str, ...]] = {
     "Start": ("index.md", "tutorial.md", "owners.md", "quickstart.md", "concepts.md"),
-    "Use": ("strength.md", "pictures.md", "chaining.md", "sizing.md", "faults.md", "security.md"),
+    "Use": (
+        "strength.md",
+        "pictures.md",
+        "publish.md",
+        "chaining.md",
+        "sizing.md",
+        "faults.md",
+        "security.md",
+    ),
     "Running": (
         "running/ray.md",
         "running/kubernetes.md",

@@ -5,6 +5,7 @@ a check can write them again and compare. They are public: they name no trigger,
 hash of an original, a surrogate or a configuration, from which a seed could be guessed.
 """
 
+import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,6 +21,7 @@ from .json_pieces import read_before
 from .ledger import INDEX_NAME, LedgerRecord, committed
 from .plan import Plan
 from .statements import TITLE, Statements
+from .urls import is_text
 
 README_NAME = "README.md"
 CROISSANT_NAME = "croissant.json"
@@ -132,6 +134,8 @@ def _read_croissant(output: str) -> tuple[dict[str, Any], str]:
         return {}, f"{url} is not JSON ({error})"
     if not isinstance(found, dict) or not isinstance(found.get("creator", {}), dict):
         return {}, f"{url} is not a description of a dataset"
+    if not is_text(json.dumps(found, ensure_ascii=False)):
+        return {}, f"{url} holds a text that UTF-8 cannot hold"
     return found, ""
 
 

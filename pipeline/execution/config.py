@@ -112,11 +112,16 @@ class FitRunConfig(FitOptions, FitSamples, DeviceOption, ReadOptions, _Input):
 class _Verified:
     output: str
     """URL of the directory that `protect` wrote and `verify` passed."""
+    destination: str | None = None
+    """Where the copy is uploaded to: hf://datasets/OWNER/NAME, or any URL that can be written."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PublishConfig(RecordOption, _Verified):
-    """Mark a verified copy as published."""
+    """Mark a verified copy as published, and upload it."""
+
+    private: bool = False
+    """Make a new repository of the Hub private."""
 
 
 @dataclass(frozen=True, kw_only=True)

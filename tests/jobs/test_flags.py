@@ -26,6 +26,10 @@ FLAGS = {
     "data flickr30k": "--out --samples-per-shard --splits --src",
     "data coco": "--out --samples-per-shard --splits --src",
     "data faces": "--out --samples-per-shard --src --template --test-per-identity",
+    "data parquet": """
+        --caption-column --drop --image-column --max-left-out --out --samples-per-shard --src
+    """,
+    "data export": "--caption-column --image-column --like --out --source",
     "data resize": "--format --out --size --source",
     "fit": """
         --again --batch-size --caption-fields --context-length --device
@@ -42,18 +46,18 @@ FLAGS = {
     "protect": """
         --again --batch-size --caption-fields --compile --device --dry-run --epsilon
         --executor --gpus-per-worker --grace-seconds --log-file --shard-timeout
-        --image-format --input --io-threads --join --max-attempts --max-pixels --max-quarantined
+        --image-format --input --io-threads --join --language --license
+        --max-attempts --max-pixels --max-quarantined
         --method --output --owner --part --pixel-budget --precision --record --seed --shuffle
         --slice --steps
-        --surrogate --torch-threads --trigger-words --views --worker-price --workers
-        --title --language --usage --license
+        --surrogate --title --torch-threads --trigger-words --usage --views --worker-price --workers
     """,
     "verify": """
         --against --executor --json --max-listed --max-pixels --output --record
         --sample-shards --seed
         --shard-timeout --threads --workers
     """,
-    "publish": "--output --record",
+    "publish": "--destination --output --private --record",
     "submit": "--address --command --runtime-env --stop-seconds --working-dir",
     "evaluate": """
         --attack --batch-size --caption-fields --clean --context-length --device --epochs
