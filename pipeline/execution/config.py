@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..method.config import FitOptions, MethodConfig
-from .options import DeviceOption, ReadOptions, RecordOption, RunOptions
+from .options import DeviceOption, LossChoice, ReadOptions, RecordOption, RunOptions
 
 ImageFormat = Literal["png", "webp", "jpeg", "same"]
 
@@ -64,6 +64,9 @@ class ProtectConfig(MethodConfig, ReadOptions, RunConfig, _InputOutput):
     """Format of published images; `same` keeps each one's own. A JPEG may exceed epsilon by 16."""
     torch_threads: int = 1
     """Threads of a worker's tensor operations; fixed, because sums depend on it."""
+    losses: LossChoice = "sample"
+    """Batches whose losses the manifest holds: sample (one in 32), all or none. Only reports need
+    them."""
     dry_run: bool = False
     """Estimate disk space, time and cost from a trial of a few batches; write nothing."""
     worker_price: float = 0.0

@@ -8,6 +8,11 @@ from typing import Any, Self
 from ..data.canonical_json import canonical_json
 from ..data.plan import config_hash
 from ..method.config import MethodConfig
+from ..seeds import derive_seed
+from .options import LossChoice
+
+# One batch in so many: two forward passes of it cost the run less than 5 %.
+_LOSS_SAMPLE = 32
 
 
 def package_version() -> str:
@@ -34,6 +39,7 @@ class RunSpec:
         max_pixels: larger images are quarantined.
         torch_threads: threads of tensor operations; floating point sums depend on it.
         version: version of this package.
+        losses: batches whose losses are measured for reports.
     """
 
     mem: MethodConfig
@@ -46,6 +52,7 @@ class RunSpec:
     max_pixels: int
     torch_threads: int
     version: str
+    losses: LossChoice = "sample"
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -64,6 +71,12 @@ class RunSpec:
         """Return the specification as plain JSON values."""
         result: dict[str, Any] = json.loads(canonical_json(asdict(self)))
         return result
+
+    def measures(self, shard: str, batch: int) -> bool:
+        """Whether the losses of batch number ``batch`` of a shard are measured."""
+        if self.losses != "sample":
+            return self.losses == "all"
+        return derive_seed(self.seed, "losses", shard, batch) % _LOSS_SAMPLE == 0
 
     @property
     def hash(self) -> str:

@@ -41,6 +41,7 @@ class Batch(Visit):
         self.captions = Captions(samples.captions, self.surrogate.tokenizer)
         self.generator = torch.Generator().manual_seed(samples.seed)
         self._protector, self._images = protector, samples.images
+        self._measured = samples.measured
         pixels = PixelBatch(
             samples.images,
             self.surrogate.spec,
@@ -105,6 +106,8 @@ class Batch(Visit):
         return seeds
 
     def _losses(self, model: "CLIP", trigger: Tensor | None) -> Tensor:
+        if not self._measured:
+            return torch.full((len(self.captions),), torch.nan)
         with torch.no_grad():
             image = self.image_features(model)
             text = self.text_features(model, self.first_bodies(), trigger)

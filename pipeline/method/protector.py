@@ -55,10 +55,11 @@ class BatchProtector:
         captions: Sequence[Sequence[str]],
         seed: int,
         lossy: Sequence[bool] = (),
+        measured: bool = True,
     ) -> ProtectedBatch:
         """Protect one batch; `Samples` describes the arguments."""
         assert len(images) == len(captions)
-        return self.method.protect(self, Samples(images, captions, seed, lossy))
+        return self.method.protect(self, Samples(images, captions, seed, lossy, measured))
 
 
 def protect_batch(

@@ -99,6 +99,7 @@ def preview(config: PreviewConfig) -> PreviewSummary:
         max_pixels=config.max_pixels,
         torch_threads=1,
         version=package_version(),
+        losses="none",
     )
     found = [pair for batch in protect_samples(chosen, spec, surrogate) for pair in batch]
     return _show(config, chosen, found)

@@ -29,8 +29,9 @@ FLAGS = {
     "protect": """
         --batch-size --caption-fields --compile --device --dry-run --epsilon
         --executor --gpus-per-worker --grace-seconds --log-file --shard-timeout
-        --image-format --input --io-threads --join --max-attempts --max-pixels --max-quarantined
-        --method --output --owner --part --pixel-budget --precision --record --seed --shuffle
+        --image-format --input --io-threads --join --losses --max-attempts --max-pixels
+        --max-quarantined --method --output --owner --part --pixel-budget --precision --record
+        --seed --shuffle
         --slice --steps
         --surrogate --torch-threads --trigger-words --views --worker-price --workers
     """,
