@@ -5,6 +5,7 @@ out again gives back the original bytes.
 """
 
 import json
+import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
@@ -13,7 +14,8 @@ from .shards import Member, Sample
 
 DEFAULT_FIELDS = ("caption", "captions")
 _BOM = "\ufeff"
-_WHITESPACE = " \t\n\r"
+_WHITESPACE = re.compile(r"[ \t\n\r]*")
+_HALF_PAIR = re.compile("[\ud800-\udfff]")
 _DECODER = json.JSONDecoder()
 
 
@@ -133,7 +135,7 @@ def _json_spans(member: Member, fields: Sequence[str]) -> list[_Span]:
             "json_invalid", f"{member.name}: not a JSON object with text captions ({error})"
         ) from error
     for span in spans:
-        if any(0xD800 <= ord(character) < 0xE000 for character in span.caption):
+        if _HALF_PAIR.search(span.caption):
             raise SampleError(
                 "caption_not_utf8", f"{member.name}: a caption holds half of a surrogate pair"
             )
@@ -189,6 +191,6 @@ def _expect(text: str, at: int, character: str) -> int:
 
 
 def _skip(text: str, at: int) -> int:
-    while at < len(text) and text[at] in _WHITESPACE:
-        at += 1
-    return at
+    found = _WHITESPACE.match(text, at)
+    assert found is not None
+    return found.end()
