@@ -125,4 +125,5 @@ def make_spec(config: ProtectConfig) -> RunSpec:
         version=package_version(),
         strength=strength,
         floor=floor,
+        losses=config.losses,
     )

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 
 import torch
 
@@ -68,7 +69,7 @@ class _Pass:
     optimise_seconds: float = 0.0
     optimise_cpu: float = 0.0
     cpu_before: float = field(default_factory=time.process_time)
-    loss: float = 0.0
+    losses: list[float] = field(default_factory=list)
     retries_before: int = field(default_factory=retries)
     repeats: int = 0
     timings: dict[str, float] = field(default_factory=dict)
@@ -242,11 +243,12 @@ class ShardWorker:
                 [content.captions for content in contents],
                 seed,
                 [stored_format(content, self._spec) == "jpeg" for content in contents],
+                self._spec.measures(shard, index),
             )
             result.optimise_seconds += time.perf_counter() - started
             result.optimise_cpu += time.thread_time() - processor
             result.passes.add(found.passes)
-            result.loss += sum(found.loss_after)
+            result.losses += [loss for loss in found.loss_after if not math.isnan(loss)]
             changes = self._changes(found, index, seed)
         for item in batch:
             yield item, next(changes) if item.content is not None else None
@@ -300,7 +302,7 @@ class ShardWorker:
             },
             queues=result.queues,
             passes={kind: count / done for kind, count in vars(result.passes).items()},
-            loss=_number(result.loss / done),
+            loss=fmean(result.losses) if result.losses else None,
         )
         write_record(task.record, record)
         return record
