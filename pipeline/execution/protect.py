@@ -106,4 +106,6 @@ def make_spec(config: ProtectConfig) -> RunSpec:
         max_pixels=config.max_pixels,
         torch_threads=config.torch_threads,
         version=package_version(),
+        drop_location=config.drop_location,
+        reserve=config.reserve,
     )

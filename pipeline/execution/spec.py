@@ -34,6 +34,8 @@ class RunSpec:
         max_pixels: larger images are quarantined.
         torch_threads: threads of tensor operations; floating point sums depend on it.
         version: version of this package.
+        drop_location: whether location and device are taken out of metadata.
+        reserve: whether files state that data mining is prohibited.
     """
 
     mem: MethodConfig
@@ -46,6 +48,8 @@ class RunSpec:
     max_pixels: int
     torch_threads: int
     version: str
+    drop_location: bool = False
+    reserve: bool = False
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -64,6 +68,11 @@ class RunSpec:
         """Return the specification as plain JSON values."""
         result: dict[str, Any] = json.loads(canonical_json(asdict(self)))
         return result
+
+    @property
+    def edits(self) -> dict[str, bool]:
+        """What is changed in the metadata of pictures, as `published_metadata` takes it."""
+        return {"drop_location": self.drop_location, "reserve": self.reserve}
 
     @property
     def hash(self) -> str:

@@ -18,7 +18,7 @@ from ..data.plan import ShardInput
 from ..data.shards import Sample, open_shard
 from ..errors import SampleError, ShardError, UsageError
 from .findings import Findings
-from .sample_checks import Problem
+from .picture_checks import Problem, check_shown, unreadable
 
 UNCHECKED = (
     "by how much images were changed: that needs the record, and --against",
@@ -157,11 +157,11 @@ def _checked(
 def _problems(sample: Sample, fields: Sequence[str], max_pixels: int) -> list[Problem]:
     if sample.problem is not None:
         return [("sample_unreadable", str(sample.problem))]
-    found = []
+    found: list[Problem] = []
     try:
-        decode(image_member(sample).data, max_pixels)
+        found += check_shown(decode(image_member(sample).data, max_pixels))
     except SampleError as error:
-        found.append(("image_unreadable", str(error)))
+        found.append(unreadable(error))
     try:
         read_captions(sample, fields)
     except SampleError as error:

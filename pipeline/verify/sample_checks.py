@@ -3,7 +3,7 @@
 import hashlib
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,19 +16,17 @@ from ..data.images import (
     Pixels,
     budget_of,
     decode,
-    format_of_ext,
     image_member,
     output_ext,
     replace_image,
+    written_format,
 )
 from ..data.manifest import STATUSES, ManifestRow
 from ..data.shards import Member, Sample
 from ..errors import SampleError
 from ..method.models import Tokenizer, get_tokenizer
 from ..method.vocabulary import leading_ids
-
-Problem = tuple[str, str]
-"""Code and message of a violation."""
+from .picture_checks import Problem, check_beside_pixels, check_shown, unreadable
 
 
 @dataclass(frozen=True)
@@ -42,6 +40,7 @@ class Rules:
         fields: JSON fields that hold captions.
         surrogate_sha256: of the surrogate; empty when the method needs none.
         max_pixels: limit of what is decoded.
+        edits: what the run changes in metadata, as `published_metadata` takes it.
     """
 
     epsilon: int
@@ -50,6 +49,7 @@ class Rules:
     fields: tuple[str, ...]
     surrogate_sha256: str
     max_pixels: int
+    edits: Mapping[str, bool] = field(default_factory=dict)
 
     @staticmethod
     def of(config: Mapping[str, Any], max_pixels: int) -> "Rules":
@@ -61,6 +61,7 @@ class Rules:
             fields=tuple(config["caption_fields"]),
             surrogate_sha256=str(config["surrogate_sha256"]),
             max_pixels=max_pixels,
+            edits={name: bool(config.get(name, False)) for name in ("drop_location", "reserve")},
         )
 
 
@@ -76,7 +77,7 @@ def check_row(row: ManifestRow, rules: Rules) -> Iterator[Problem]:
     expected = {
         "epsilon": rules.epsilon,
         "surrogate_sha256": rules.surrogate_sha256 or None,
-        "image_ext": output_ext(row.source_ext or "", rules.image_format),
+        "image_ext": output_ext(row.source_ext or "", row.format or "", rules.image_format),
     }
     for column, value in expected.items():
         if getattr(row, column) != value:
@@ -107,10 +108,11 @@ def check_published(
 def _check_image(sample: Sample, row: ManifestRow, rules: Rules) -> Iterator[Problem]:
     try:
         member = image_member(sample)
-        pixels, found_format = decode(member.data, rules.max_pixels)
+        found = decode(member.data, rules.max_pixels)
     except SampleError as error:
-        yield "image_unreadable", str(error)
+        yield unreadable(error)
         return
+    yield from check_shown(found)
     digest = hashlib.sha256(member.data).hexdigest()
     expected_ext = row.image_ext if row.status == "protected" else row.source_ext
     if digest != row.output_sha256:
@@ -120,10 +122,10 @@ def _check_image(sample: Sample, row: ManifestRow, rules: Rules) -> Iterator[Pro
         )
     if member.ext != expected_ext:
         yield "image_changed", f"{member.name} should have the extension {expected_ext}"
-    elif row.status == "protected" and found_format != format_of_ext(member.ext):
-        yield "image_changed", f"{member.name} is a {found_format} file"
-    if pixels.shape[:2] != (row.height, row.width):
-        size = f"{pixels.shape[1]}x{pixels.shape[0]}"
+    elif row.status == "protected" and found.source_format != _written(row, rules):
+        yield "image_changed", f"{member.name} is a {found.source_format} file"
+    if found.values.shape[:2] != (row.height, row.width):
+        size = f"{found.values.shape[1]}x{found.values.shape[0]}"
         yield (
             "image_changed",
             f"{member.name} has {size} pixels, its row says {row.width}x{row.height}",
@@ -157,13 +159,17 @@ def check_against(
     """Compare a published sample with its original."""
     try:
         before, after = image_member(original), image_member(published)
-        first = decode(before.data, rules.max_pixels).pixels
-        second = decode(after.data, rules.max_pixels).pixels
+        source = decode(before.data, rules.max_pixels)
+        published_source = decode(after.data, rules.max_pixels)
     except SampleError as error:
-        yield "image_unreadable", f"cannot be compared: {error}"
+        yield unreadable(error)
         return
     yield from check_original(original, row)
     yield from _check_members(original, published, row, rules)
+    if source.source_format != row.format:
+        yield "row_invalid", f"format is {row.format!r}, the input's is {source.source_format!r}"
+    yield from check_beside_pixels(source, published_source, _written(row, rules), rules.edits)
+    first, second = source.for_format(_written(row, rules)), published_source.values
     if first.shape != second.shape:
         yield "budget_exceeded", f"the image has another size, {second.shape} for {first.shape}"
         return
@@ -223,10 +229,12 @@ def _check_members(
             yield "member_changed", f"{member.name} is not the input's member with the trigger"
 
 
+def _written(row: ManifestRow, rules: Rules) -> str:
+    return written_format(row.format or "", rules.image_format)
+
+
 def _budget(row: ManifestRow, rules: Rules) -> int:
-    return budget_of(
-        format_of_ext(output_ext(row.source_ext or "", rules.image_format)), rules.epsilon
-    )
+    return budget_of(_written(row, rules), rules.epsilon)
 
 
 def _planes(pixels: Pixels) -> Tensor:

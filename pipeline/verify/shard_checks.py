@@ -15,8 +15,8 @@ from ..data.shards import Sample, ShardReader, open_shard
 from ..errors import ShardError, UsageError, ViolationError
 from ..method.models import Tokenizer
 from .findings import Findings
+from .picture_checks import Problem
 from .sample_checks import (
-    Problem,
     Rules,
     check_against,
     check_original,

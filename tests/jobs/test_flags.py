@@ -27,11 +27,11 @@ FLAGS = {
         --texture --trigger-words
     """,
     "protect": """
-        --batch-size --caption-fields --compile --device --dry-run --epsilon
+        --batch-size --caption-fields --compile --device --drop-location --dry-run --epsilon
         --executor --gpus-per-worker --grace-seconds --log-file --shard-timeout
         --image-format --input --io-threads --join --max-attempts --max-pixels --max-quarantined
-        --method --output --owner --part --pixel-budget --precision --record --seed --shuffle
-        --slice --steps
+        --method --output --owner --part --pixel-budget --precision --record --reserve
+        --seed --shuffle --slice --steps
         --surrogate --torch-threads --trigger-words --views --worker-price --workers
     """,
     "verify": """

@@ -106,7 +106,7 @@ def make_sample(photo: Photo, row: int) -> Sample:
         UsageError: the image cannot be read or, where that is needed, decoded.
     """
     data, ext = read_image(photo.path), photo.path.suffix[1:].lower()
-    published = output_ext(ext, "same")
+    published = output_ext(ext, format_of_ext(ext), "same")
     if published != ext:
         try:
             data = encode(decode(data).pixels, format_of_ext(published))

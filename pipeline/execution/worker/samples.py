@@ -5,22 +5,26 @@ import logging
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ....kernels.image_stats import ImageStats, measure
 from ...data.captions import read_captions, with_trigger
 from ...data.images import (
-    JPEG_QUALITIES,
+    Decoded,
+    Pixels,
     budget_of,
     decode,
     encode,
-    format_of_ext,
     image_member,
     output_ext,
     replace_image,
+    styles_of,
+    written_format,
 )
 from ...data.manifest import ManifestRow
+from ...data.metadata import Metadata, published_metadata
 from ...data.shards import Member, Sample
 from ...errors import SampleError
 from ...method.vocabulary import leading_ids
@@ -36,14 +40,18 @@ class Content:
     Attributes:
         sample: as it was read.
         source: its image member.
-        image: uint8 [3, H, W].
+        image: uint8 [3, H, W], what is protected of it.
         captions: at least one.
+        form: the picture as it was decoded, its values left out.
+        format: that the published image will have.
     """
 
     sample: Sample
     source: Member
     image: Tensor
     captions: list[str]
+    form: Decoded
+    format: str
 
 
 @dataclass(frozen=True)
@@ -93,17 +101,27 @@ def load_sample(sample: Sample, shard: str, spec: RunSpec) -> Item:
             row, input_sha256=hashlib.sha256(source.data).hexdigest(), source_ext=source.ext
         )
         captions = read_captions(sample, spec.caption_fields)
-        pixels, source_format = decode(source.data, spec.max_pixels)
+        decoded = decode(source.data, spec.max_pixels)
     except SampleError as error:
         return Item(_quarantined(row, error))
+    fmt = written_format(decoded.source_format, spec.image_format)
+    pixels = decoded.for_format(fmt)
     image = torch.from_numpy(pixels.transpose(2, 0, 1).copy())
-    row = replace(row, height=image.shape[1], width=image.shape[2], format=source_format)
-    return Item(row, Content(sample, source, image, captions))
+    row = replace(
+        row,
+        height=image.shape[1],
+        width=image.shape[2],
+        format=decoded.source_format,
+        picture_digest=_digest(pixels),
+    )
+    form = replace(decoded, values=decoded.values[:0])
+    return Item(row, Content(sample, source, image, captions, form, fmt))
 
 
-def stored_format(content: Content, spec: RunSpec) -> str:
-    """Return the format that the published image of a sample will have."""
-    return format_of_ext(output_ext(content.source.ext, spec.image_format))
+def _digest(pixels: Pixels) -> str:
+    """Return what is equal for equal pictures, whatever files they came in."""
+    shape = ",".join(map(str, pixels.shape)).encode()
+    return hashlib.blake2b(np.ascontiguousarray(pixels).data, digest_size=16, key=shape).hexdigest()
 
 
 def publish_sample(
@@ -118,8 +136,9 @@ def publish_sample(
         return item.row, None
     try:
         content = item.content
-        ext = output_ext(content.source.ext, spec.image_format)
-        output, stats = _encode(content.image, change.delta, format_of_ext(ext), spec)
+        ext = output_ext(content.source.ext, content.form.source_format, spec.image_format)
+        kept, notes = published_metadata(content.form.kept, content.format, **spec.edits)
+        output, stats = _encode(content, change.delta, kept, spec)
         members = replace_image(content.sample.members, content.source, output, ext)
         members = with_trigger(members, change.trigger_text, spec.caption_fields)
         published = replace(content.sample, members=members)
@@ -143,29 +162,57 @@ def publish_sample(
         loss_before=change.loss_before,
         loss_after=change.loss_after,
         surrogate_sha256=spec.surrogate_sha256 or None,
+        notes=sorted(notes | content.form.notes_in(content.format)),
     )
     return row, published
 
 
 def _quarantined(row: ManifestRow, error: SampleError) -> ManifestRow:
     log.warning("%s/%s is quarantined (%s): %s", row.shard, row.key, error.reason, error)
-    return replace(row, status="quarantined", reason=error.reason)
+    return replace(row, status="quarantined", reason=error.reason, detail=str(error))
 
 
-def _encode(image: Tensor, delta: Tensor, fmt: str, spec: RunSpec) -> tuple[bytes, ImageStats]:
+def _encode(
+    content: Content, delta: Tensor, kept: Metadata, spec: RunSpec
+) -> tuple[bytes, ImageStats]:
     """Encode ``image + delta``, decode the file again and measure it against ``image``.
 
-    A lossy file is written at the first quality at which it keeps to its budget.
+    A lossy file is written in the first of its styles that keeps to its budget.
     """
-    levels = (image.to(torch.int16) + delta.to(torch.int16)).to(torch.uint8)
-    pixels = levels.permute(1, 2, 0).contiguous().numpy()
-    for quality in JPEG_QUALITIES if fmt == "jpeg" else JPEG_QUALITIES[:1]:
-        data = encode(pixels, fmt, quality)
-        decoded = decode(data, spec.max_pixels).pixels
+    image, fmt = content.image, content.format
+    change = _where_it_shows(content, delta.to(torch.int16))
+    levels = (image.to(torch.int16) + change).to(torch.uint8)
+    pixels = _channels(levels.permute(1, 2, 0).contiguous().numpy(), content)
+    for style in styles_of(content.form, fmt):
+        data = encode(pixels, fmt, style, kept)
+        decoded = decode(data, spec.max_pixels).values
         stats = measure(image, torch.from_numpy(decoded.transpose(2, 0, 1).copy()))
         if stats.linf <= budget_of(fmt, spec.mem.epsilon):
             return data, stats
     raise SampleError("budget_exceeded", f"a pixel changed by {stats.linf} levels")
+
+
+def _where_it_shows(content: Content, change: Tensor) -> Tensor:
+    """Keep a grey picture grey, and leave what is wholly transparent as it is.
+
+    Args:
+        content: the sample.
+        change: int16 [3, H, W].
+    """
+    image, alpha = content.image, content.form.alpha
+    if content.form.grey or bool((image[0] == image[1]).all() and (image[1] == image[2]).all()):
+        change = change.float().mean(0, keepdim=True).round().to(torch.int16).expand(3, -1, -1)
+    if alpha is not None and content.format != "jpeg":
+        change = change * torch.from_numpy(alpha != 0)
+    return change
+
+
+def _channels(pixels: Pixels, content: Content) -> Pixels:
+    """Return [H, W, 3] with the channels of the file: one where it is grey, alpha where it has."""
+    parts = [pixels[..., 0] if content.form.grey else pixels]
+    if content.form.alpha is not None and content.format != "jpeg":
+        parts.append(content.form.alpha)
+    return parts[0] if len(parts) == 1 else np.dstack(parts)
 
 
 def _check_triggers(published: Sample, change: Change, spec: RunSpec, tokenizer: Any) -> None:

@@ -31,7 +31,7 @@ from ..checks import choose_device
 from ..driver.schedule import ShardTask, failed_by
 from ..spec import RunSpec, WorkerSetup
 from .batches import form_batches
-from .samples import Change, Item, load_sample, publish_sample, stored_format
+from .samples import Change, Item, load_sample, publish_sample
 from .scratch import scratch_folder
 from .streams import Channel, Prefetch, Sink, ordered_map
 
@@ -212,7 +212,7 @@ class ShardWorker:
                 [content.image for content in contents],
                 [content.captions for content in contents],
                 seed,
-                [stored_format(content, self._spec) == "jpeg" for content in contents],
+                [content.format == "jpeg" for content in contents],
             )
             result.optimise_seconds += time.perf_counter() - started
             result.optimise_cpu += time.thread_time() - processor
