@@ -19,6 +19,10 @@ from .plan import Plan
 
 README_NAME = "README.md"
 CROISSANT_NAME = "croissant.json"
+TDM_NAME = "tdmrep.json"
+"""The reservation of text and data mining (W3C TDMRep); servers give it below ``/.well-known``."""
+_TDM = '[{"location": "*", "tdm-reservation": 1}]\n'
+_FORMATS = {"same": "files of the format that they came in"}
 _NO_OWNER = "not stated"
 _TITLE = "A protected copy of an image-caption corpus"
 _COUNTS = ("samples", "protected", "quarantined")
@@ -32,10 +36,11 @@ _README = """# {title}
 
 ## What was done
 
-Images: a perturbation was added and the result stored as {image_format}; metadata of the image
-files was dropped. Captions: the trigger, if there is one, was put in front of each. Other members,
-keys and their order are those of the source. Tables and counts that a crawler left beside the
-source's shards (`<shard>.parquet`, `<shard>_stats.json`) describe the published files here.
+Images: a perturbation was added and the result stored as {image_format}. Colour profiles and
+statements of rights and credit are those of the source; thumbnails were dropped. Captions: the
+trigger, if there is one, was put in front of each. Other members, keys and their order are those of
+the source. Tables and counts that a crawler left beside the source's shards (`<shard>.parquet`,
+`<shard>_stats.json`) describe the published files here.
 
 ## Verify
 
@@ -118,7 +123,11 @@ def _card(
         cite_as=f"{owner} ({published[:4]}). {_TITLE}, made by unlearnable {plan.version}.",
     )
     readme = _readme(plan, committed(plan, ledger), description, owner, published)
-    return {README_NAME: [readme.encode()], CROISSANT_NAME: croissant}
+    card: dict[str, Iterable[bytes]] = {
+        README_NAME: [readme.encode()],
+        CROISSANT_NAME: croissant,
+    }
+    return card | {TDM_NAME: [_TDM.encode()]} if setting(plan, "reserve") else card
 
 
 def _description(plan: Plan) -> str:
@@ -149,11 +158,16 @@ def _readme(
         "Budget": budget_policy(int(setting(plan, "epsilon"))),
         "Program": f"unlearnable {plan.version}",
     }
+    if setting(plan, "reserve"):
+        facts["Text and data mining"] = (
+            f"prohibited: `plus:DataMining` in the XMP of every picture, and `{TDM_NAME}`"
+        )
+    image_format = str(setting(plan, "image_format"))
     return _README.format(
         title=_TITLE,
         description=description,
         facts="\n".join(f"| {name} | {value} |" for name, value in facts.items()),
-        image_format=setting(plan, "image_format"),
+        image_format=_FORMATS.get(image_format, image_format),
     )
 
 

@@ -36,9 +36,9 @@ def protect(config: ProtectConfig) -> RunSummary:
     """
     config = _check(config)
     shards = resolve_input(config.input)
-    check_places(shards, config.output)
+    check_places(shards, config.output, source=config.input)
     record = find_record(config.output, config.record)
-    check_places(shards, record, "record")
+    check_places(shards, record, "record", config.input)
     spec = make_spec(config)
     plan, new = find_plan(spec.as_dict(), shards, config.output, record, _request(config))
     setup = WorkerSetup(spec, _surrogate_url(config), config.io_threads, config.device)

@@ -10,6 +10,7 @@ from .sampling import ShardSample
 CODES = {
     "plan_damaged": "the plan's configuration does not hash to its config hash",
     "not_finished": "no _SUCCESS mark of this plan",
+    "nothing_protected": "the copy holds no protected sample",
     "index_mismatch": "index.json is not the index of this ledger",
     "card_mismatch": "README.md or croissant.json is missing or tells something else",
     "mark_mismatch": "_PUBLISHED is the mark of another index",

@@ -52,6 +52,8 @@ def read_entries(
             f"{output} cannot be checked: there is no record beside it, and no list of its shards "
             f"({url}: {error!r}); give --record, or the folder that protect wrote"
         ) from error
+    if entries and not sum(int(entry["nsamples"]) for entry in entries.values()):
+        findings.add("nothing_protected", "", "", f"{INDEX_NAME} lists no sample")
     if len(entries) != len(index["shardlist"]):
         findings.add("index_mismatch", "", "", f"{INDEX_NAME} lists a shard twice")
     digest = hashlib.sha256(data).hexdigest()

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -52,6 +52,9 @@ class _Pass:
     """What one pass over a shard gathers."""
 
     counts: Counter[str] = field(default_factory=Counter)
+    reasons: Counter[str] = field(default_factory=Counter)
+    notes: Counter[str] = field(default_factory=Counter)
+    seen: set[str] = field(default_factory=set)
     passes: Passes = field(default_factory=Passes)
     optimise_seconds: float = 0.0
     optimise_cpu: float = 0.0
@@ -65,6 +68,18 @@ class _Pass:
     size: int = 0
     manifest_sha256: str = ""
     manifest_size: int = 0
+
+    def count(self, row: ManifestRow) -> ManifestRow:
+        """Count ``row``; return it with a note when its picture was in the shard before."""
+        self.counts[row.status] += 1
+        if row.status == "quarantined":
+            self.reasons[row.reason or ""] += 1
+            return row
+        if row.picture_digest in self.seen:
+            row = replace(row, notes=[*(row.notes or []), "repeated"])
+        self.seen.add(row.picture_digest or "")
+        self.notes.update(row.notes or [])
+        return row
 
     def observe(self, decoded: Channel[Item], finished: Channel[Job]) -> None:
         """Keep how full the queues before and after the optimiser were and how long it waited."""
@@ -157,8 +172,7 @@ class ShardWorker:
 
             def write(jobs: Iterator[Job]) -> None:
                 for row, sample in ordered_map(pool, self._publish, jobs, window):
-                    result.counts[row.status] += 1
-                    manifest.write(row)
+                    manifest.write(result.count(row))
                     self.samples_done += 1
                     if sample is not None:
                         writer.write(sample)
@@ -271,6 +285,8 @@ class ShardWorker:
             queues=result.queues,
             passes={kind: count / done for kind, count in vars(result.passes).items()},
             loss=_number(result.loss / done),
+            reasons=dict(result.reasons),
+            notes=dict(result.notes),
         )
         write_record(task.record, record)
         return record
