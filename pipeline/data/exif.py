@@ -50,7 +50,7 @@ class _Tiff:
 
     def entries(self, ifd: int) -> list[_Entry]:
         count = self.number("H", ifd)
-        if not 0 < count <= _MOST_ENTRIES or ifd < 8:
+        if count > _MOST_ENTRIES or ifd < 8:
             raise ValueError(f"an IFD of {count} entries at {ifd}")
         self.number("I", ifd + 2 + 12 * count)
         return [self._entry(ifd + 2 + 12 * row) for row in range(count)]
@@ -117,7 +117,8 @@ def edit_exif(data: bytes, *, drop_location: bool = False) -> tuple[bytes, set[s
     try:
         tiff = _Tiff(data)
         notes = _drop_thumbnails(tiff)
-        for ifd in list(tiff.ifds()):
+        # Those that an IFD names come before it: it may take them out.
+        for ifd in reversed(list(tiff.ifds())):
             notes |= _clean(tiff, ifd, drop_location=drop_location)
         return bytes(tiff.data[: tiff.end()]), notes
     except (ValueError, struct.error):

@@ -5,6 +5,7 @@ import importlib
 import re
 
 from ..errors import UsageError
+from .jpeg_segments import jpeg_bits
 
 IMAGE_FORMATS = ("png", "webp", "jpeg")
 """What every picture can be written as."""
@@ -132,6 +133,8 @@ def why_unknown(data: bytes) -> tuple[str, str]:
     if extra is not None and fmt.upper() not in decoders():
         told = f"a {fmt.upper()} picture needs the extra: pip install 'unlearnable[{extra[0]}]'"
         return "image_unsupported", told
+    if fmt == "jpeg" and (bits := jpeg_bits(data)) not in (0, 8):
+        return "image_unsupported", f"a JPEG of {bits} bits a channel; store it with 8 bits"
     if fmt.upper() in decoders():
         return "image_undecodable", f"the {fmt.upper()} file is damaged"
     return "image_unsupported", f"{fmt.upper()} pictures are not read; store it as PNG or JPEG"

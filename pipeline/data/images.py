@@ -3,12 +3,12 @@
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
-from typing import Any, NamedTuple
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, JpegImagePlugin, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from ..errors import SampleError
 from .colour import to_rgb
@@ -21,6 +21,7 @@ from .formats import (
     why_unknown,
     written_format,
 )
+from .jpeg import JPEG_FLOOR, JpegStyle, save_jpeg, style_of, styles_of
 from .limits import LONGEST, MAX_PIXELS
 from .members import Member
 from .metadata import NOTHING, Metadata, embed, read_metadata, save_options
@@ -29,16 +30,13 @@ from .shards import Sample
 __all__ = [
     "IMAGE_FORMATS", "Decoded", "JpegStyle", "Pixels", "budget_of", "budget_policy", "decode",
     "encode", "fit_square", "format_of_ext", "image_member", "output_ext", "replace_image",
-    "styles_of", "written_format",
+    "written_format",
 ]  # fmt: skip
 
 Pixels = npt.NDArray[np.uint8]
 
 # What the decoded file of a lossy format may differ by beyond epsilon, in levels.
 JPEG_SLACK = 24
-# A JPEG's tables are never coarser than those of this quality.
-JPEG_FLOOR = 75
-_QUALITIES = (95, 98, 100)
 _LOSSY = ("jpeg", "avif")
 _MAX_SIDE = {"png": 2**31 - 1, "webp": 16383, "jpeg": 65500, "avif": 65536}
 _EXIF_ORIENTATION = 0x0112
@@ -51,22 +49,6 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-
-
-class JpegStyle(NamedTuple):
-    """How a lossy file is stored.
-
-    Attributes:
-        tables: quantisation tables, 64 values each in rows; none for those of ``quality``.
-        quality: 1 to 100, where there are no tables.
-        subsampling: 0 is 4:4:4, 1 is 4:2:2, 2 is 4:2:0.
-        progressive: whether it is.
-    """
-
-    tables: tuple[tuple[int, ...], ...] = ()
-    quality: int = _QUALITIES[0]
-    subsampling: int = 0
-    progressive: bool = False
 
 
 @dataclass(frozen=True)
@@ -99,6 +81,13 @@ class Decoded:
         above = Image.fromarray(np.dstack([self.values, self.alpha]))
         white = Image.new("RGBA", above.size, "white")
         return np.array(Image.alpha_composite(white, above).convert("RGB"))
+
+    def styles(self, fmt: str) -> Iterator[JpegStyle]:
+        """Yield the ways to store the picture as ``fmt``, the smallest file first."""
+        if fmt in _LOSSY:
+            yield from styles_of(self.jpeg if fmt == "jpeg" else None)
+        else:
+            yield JpegStyle()
 
     def notes_in(self, fmt: str) -> frozenset[str]:
         """Return what is noted of a picture that is stored as ``fmt``."""
@@ -173,49 +162,9 @@ def _decoded(image: Image.Image, data: bytes) -> Decoded:
         None if upright[1] is None else np.array(upright[1]),
         found.grey,
         replace(kept, icc=found.icc),
-        _style_of(image) if source_format == "jpeg" else None,
+        style_of(image) if source_format == "jpeg" else None,
         frozenset(notes | found.notes),
     )
-
-
-def _style_of(image: Any) -> JpegStyle:
-    """Return how a JPEG is stored, as near as the encoder can; 4:1:1 becomes 4:2:0."""
-    tables = tuple(tuple(image.quantization[key]) for key in sorted(image.quantization))
-    sampling = JpegImagePlugin.get_sampling(image)
-    if sampling < 0:
-        parts = [layer[1] * layer[2] for layer in image.layer[:3]]
-        finest = max(parts) // min(parts)
-        sampling = 0 if finest == 1 else 1 if finest == 2 else 2
-    return JpegStyle(tables, 0, sampling, bool(image.info.get("progressive")))
-
-
-def styles_of(decoded: Decoded, fmt: str) -> Iterator[JpegStyle]:
-    """Yield the ways to store a picture, the smallest file first; the bound decides among them.
-
-    A JPEG keeps its own tables and subsampling; no table is coarser than at ``JPEG_FLOOR``, for
-    what a picture of 8 levels' strength adds would be rounded away. Finer ones follow.
-    """
-    own = decoded.jpeg if fmt == "jpeg" else None
-    if own is not None and own.tables:
-        floor = _standard_tables(JPEG_FLOOR)
-        tables = [
-            tuple(map(min, table, floor[min(place, 1)])) for place, table in enumerate(own.tables)
-        ]
-        yield own._replace(tables=tuple(tables))
-        for finer in (2, 4):
-            halved = tuple(tuple(max(1, step // finer) for step in table) for table in tables)
-            yield own._replace(tables=halved, subsampling=0)
-    for quality in _QUALITIES if fmt in _LOSSY else _QUALITIES[:1]:
-        yield JpegStyle(quality=quality)
-
-
-@cache
-def _standard_tables(quality: int) -> tuple[tuple[int, ...], ...]:
-    buffer = io.BytesIO()
-    Image.new("RGB", (8, 8)).save(buffer, "JPEG", quality=quality)
-    with Image.open(buffer) as image:
-        found = image.quantization  # type: ignore[attr-defined]
-        return tuple(tuple(found[key]) for key in sorted(found))
 
 
 def encode(
@@ -247,7 +196,7 @@ def encode(
         # On photographs level 4 takes 1.6 times as long, and its files are larger.
         image.save(buffer, "PNG", compress_level=2)
     elif fmt == "jpeg":
-        _save_jpeg(image, buffer, style)
+        save_jpeg(image, buffer, style)
     else:
         options: dict[str, Any] = dict(save_options(kept))
         if fmt == "webp":
@@ -257,21 +206,6 @@ def encode(
         image.save(buffer, fmt.upper(), **options)
         return buffer.getvalue()
     return embed(buffer.getvalue(), fmt, kept)
-
-
-def _save_jpeg(image: Image.Image, buffer: io.BytesIO, style: JpegStyle) -> None:
-    options: dict[str, Any] = {"quality": style.quality}
-    if style.tables:
-        # Tables are scaled by the quality; at 100 they are taken as they are.
-        options = {"quality": 100, "qtables": [list(table) for table in style.tables]}
-    image.save(
-        buffer,
-        "JPEG",
-        subsampling=style.subsampling,
-        progressive=style.progressive,
-        optimize=bool(style.tables),
-        **options,
-    )
 
 
 def fit_square(pixels: Pixels, size: int) -> Pixels:

@@ -9,6 +9,7 @@ EXTENDED, IRB = b"http://ns.adobe.com/xmp/extension/\0", b"Photoshop 3.0\0"
 PIECE = 65_400
 """Bytes of metadata that a segment takes."""
 
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
 
 
@@ -28,6 +29,16 @@ def jpeg_end(data: bytes) -> int:
             following = _MARKER.search(data, at)
             at = following.start() if following else size
     return size
+
+
+def jpeg_bits(data: bytes) -> int:
+    """Return the bits of a channel that the header of a JPEG states; 0 where it states none."""
+    at = 2
+    while at + 5 <= len(data) and data[at] == 0xFF:
+        if data[at + 1] in _FRAMES:
+            return data[at + 4]
+        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return 0
 
 
 def insert(data: bytes, segments: Iterator[bytes]) -> bytes:

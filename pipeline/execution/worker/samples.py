@@ -20,7 +20,6 @@ from ...data.images import (
     image_member,
     output_ext,
     replace_image,
-    styles_of,
     written_format,
 )
 from ...data.manifest import ManifestRow
@@ -183,7 +182,7 @@ def _encode(
     change = _where_it_shows(content, delta.to(torch.int16))
     levels = (image.to(torch.int16) + change).to(torch.uint8)
     pixels = _channels(levels.permute(1, 2, 0).contiguous().numpy(), content)
-    for style in styles_of(content.form, fmt):
+    for style in content.form.styles(fmt):
         data = encode(pixels, fmt, style, kept)
         decoded = decode(data, spec.max_pixels).values
         stats = measure(image, torch.from_numpy(decoded.transpose(2, 0, 1).copy()))
