@@ -18,7 +18,9 @@ def new_figure(width: float, height: float) -> Any:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise UsageError("pictures need matplotlib: install unlearnable[demo]") from error
+        raise UsageError(
+            "pictures need matplotlib, which is not installed here; install it"
+        ) from error
     return Figure(figsize=(width, height), layout="constrained")
 
 

@@ -14,9 +14,10 @@ from ..errors import UsageError
 from ..method.surrogate import Surrogate
 from .spec import package_version
 
-FORMAT = 1
+FORMAT = 2
 WEIGHTS = "weights.safetensors"
 DESCRIPTION = "surrogate.json"
+_PRIVATE = "Keep this folder to yourself: its key undoes the protection."
 _REMEDY = "fit it again, or copy the folder again from where it was whole"
 
 
@@ -39,6 +40,7 @@ def save_surrogate(surrogate: Surrogate, url: str) -> str:
     description = {
         "format": FORMAT,
         "version": package_version(),
+        "private": _PRIVATE,
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
         "surrogate": meta,
     }

@@ -9,6 +9,7 @@ from ..data.record import find_record
 from ..errors import UsageError
 from ..method.config import MAX_TRIGGER_WORDS, MethodConfig
 from ..method.methods import get_method
+from ..method.protector import settled
 from ..method.surrogate import check_surrogate
 from .artifact import load_surrogate
 from .checks import check_caption_fields, check_device_name, check_least
@@ -70,7 +71,9 @@ def _surrogate_url(config: ProtectConfig) -> str | None:
 
 def _request(config: ProtectConfig) -> dict[str, Any]:
     """Return what a later `retry` needs to know beside the specification."""
-    request = {item.name: vars(config)[item.name] for item in fields(Request)}
+    values = {item.name: vars(config)[item.name] for item in fields(Request)}
+    # As a plan gives them back.
+    request = {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
     url = _surrogate_url(config)
     path = storage.local_path(url) if url is not None else None
     return {**request, "surrogate": url if path is None else str(path)}
@@ -84,19 +87,20 @@ def make_spec(config: ProtectConfig) -> RunSpec:
     """
     mem = part_of(MethodConfig, config)
     mem.validate()
-    sha256, trigger_words = "", 0
+    surrogate, sha256, trigger_words, strength, floor = None, "", 0, "", 1.0
     url = _surrogate_url(config)
     if url is not None:
         surrogate, sha256 = load_surrogate(url)
         check_surrogate(surrogate, mem.method)
         trigger_words = surrogate.trigger_words
+        strength, floor = surrogate.strength, surrogate.floor
         if config.trigger_words not in (None, trigger_words):
             raise UsageError(
                 f"trigger-words is {config.trigger_words}, but surrogate {url} was fitted with "
                 f"{trigger_words}; leave the option out, or fit another with that many"
             )
     return RunSpec(
-        mem=mem,
+        mem=settled(mem, surrogate),
         batch_size=config.batch_size,
         trigger_words=0 if mem.part == "image" else trigger_words,
         surrogate_sha256=sha256,
@@ -108,4 +112,6 @@ def make_spec(config: ProtectConfig) -> RunSpec:
         version=package_version(),
         drop_location=config.drop_location,
         reserve=config.reserve,
+        strength=strength,
+        floor=floor,
     )

@@ -8,6 +8,7 @@ from typing import Any, Self
 from ..data.canonical_json import canonical_json
 from ..data.plan import config_hash
 from ..method.config import MethodConfig
+from ..method.methods import CODE, get_method
 
 
 def package_version() -> str:
@@ -24,7 +25,7 @@ class RunSpec:
     Neither the executor nor the number of workers is here: the output may not depend on them.
 
     Attributes:
-        mem: the method and its settings.
+        mem: the method and its settings, settled.
         batch_size: samples optimised together.
         trigger_words: words of a trigger; 0 when the method sets none.
         surrogate_sha256: of the surrogate artifact; empty when the method needs none.
@@ -36,6 +37,8 @@ class RunSpec:
         version: version of this package.
         drop_location: whether location and device are taken out of metadata.
         reserve: whether files state that data mining is prohibited.
+        strength: name of the patterns' strength; empty where there are none.
+        floor: share of epsilon that smooth ground gets; 1 where every pixel gets all of it.
     """
 
     mem: MethodConfig
@@ -50,6 +53,8 @@ class RunSpec:
     version: str
     drop_location: bool = False
     reserve: bool = False
+    strength: str = ""
+    floor: float = 1.0
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -60,13 +65,16 @@ class RunSpec:
         """
         fields = dict(values)
         mem = dict(fields["mem"])
+        if mem["method"] == CODE:
+            mem["method"] = "mem"
         fields["mem"] = MethodConfig(**mem | {"views": tuple(mem.get("views", ()))})
         fields["caption_fields"] = tuple(fields["caption_fields"])
         return cls(**fields)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the specification as plain JSON values."""
+        """Return the specification as plain JSON values, with the method's published name."""
         result: dict[str, Any] = json.loads(canonical_json(asdict(self)))
+        result["mem"]["method"] = get_method(self.mem.method).published_name(self.mem)
         return result
 
     @property

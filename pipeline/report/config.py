@@ -25,8 +25,8 @@ class PreviewConfig(Bound, ReadOptions, _Input):
     output: str = "preview.png"
     """URL of the PNG that is written."""
     surrogate: str | None = None
-    """URL of the folder that `fit` wrote; when unset, words and casts come from a few captions."""
-    trigger_words: int = 7
+    """URL of the folder that `fit` wrote; when unset, a brief trial chooses the casts."""
+    trigger_words: int = 3
     """Words put in front of each caption, 1 to 16; a surrogate brings its own number."""
     texture: float | None = None
     """Share of a period in which a cast is inverted, 0 to 1; chosen by a brief trial when unset."""

@@ -67,8 +67,8 @@ class PreviewSummary:
 def preview(config: PreviewConfig) -> PreviewSummary:
     """Protect ``config.n`` samples and write their contact sheet.
 
-    Without a surrogate the trigger words come from a few captions, and a brief trial chooses
-    between plain casts and gratings; the longer trial of `fit` may choose the others.
+    Without a surrogate a brief trial chooses between plain casts and gratings; the longer trial of
+    `fit` may choose the others.
 
     Raises:
         UsageError: the request cannot be carried out as written, or no sample can be protected.
@@ -99,6 +99,8 @@ def preview(config: PreviewConfig) -> PreviewSummary:
         max_pixels=config.max_pixels,
         torch_threads=1,
         version=package_version(),
+        strength=surrogate.strength,
+        floor=surrogate.floor,
     )
     found = [pair for batch in protect_samples(chosen, spec, surrogate) for pair in batch]
     return _show(config, chosen, found)

@@ -25,6 +25,7 @@ from ..data.manifest import STATUSES, ManifestRow
 from ..data.shards import Member, Sample
 from ..errors import SampleError
 from ..method.models import Tokenizer, get_tokenizer
+from ..method.perceptual import excess
 from ..method.vocabulary import leading_ids
 from .picture_checks import Problem, check_beside_pixels, check_shown, unreadable
 
@@ -41,6 +42,7 @@ class Rules:
         surrogate_sha256: of the surrogate; empty when the method needs none.
         max_pixels: limit of what is decoded.
         edits: what the run changes in metadata, as `published_metadata` takes it.
+        floor: share of epsilon that smooth ground gets; 1 where every pixel gets all of it.
     """
 
     epsilon: int
@@ -50,6 +52,7 @@ class Rules:
     surrogate_sha256: str
     max_pixels: int
     edits: Mapping[str, bool] = field(default_factory=dict)
+    floor: float = 1.0
 
     @staticmethod
     def of(config: Mapping[str, Any], max_pixels: int) -> "Rules":
@@ -62,6 +65,7 @@ class Rules:
             surrogate_sha256=str(config["surrogate_sha256"]),
             max_pixels=max_pixels,
             edits={name: bool(config.get(name, False)) for name in ("drop_location", "reserve")},
+            floor=float(config.get("floor", 1.0)),
         )
 
 
@@ -173,15 +177,27 @@ def check_against(
     if first.shape != second.shape:
         yield "budget_exceeded", f"the image has another size, {second.shape} for {first.shape}"
         return
-    stats = measure(_planes(first), _planes(second))
-    if stats.linf > _budget(row, rules):
-        yield (
-            "budget_exceeded",
-            f"a pixel changed by {stats.linf} levels, {_budget(row, rules)} are allowed",
-        )
+    clean, changed = _planes(first), _planes(second)
+    stats = measure(clean, changed)
+    yield from _check_bound(clean, changed, stats.linf, row, rules)
     for column, value in stats._asdict().items():
         if not _same(getattr(row, column), value):
             yield "measure_mismatch", f"{column} is {value}, its row says {getattr(row, column)}"
+
+
+def _check_bound(
+    clean: Tensor, changed: Tensor, linf: int, row: ManifestRow, rules: Rules
+) -> Iterator[Problem]:
+    """Hold a picture (uint8 [3, H, W]) to its bound map, and to what its file format adds."""
+    budget = _budget(row, rules)
+    if linf > budget:
+        yield "budget_exceeded", f"a pixel changed by {linf} levels, {budget} are allowed"
+    elif rules.floor < 1 and row.status == "protected":
+        over = excess(clean, changed, rules.epsilon, rules.floor, budget - rules.epsilon)
+        if over.max() > 0:
+            values, most = int((over > 0).sum()), int(over.max())
+            message = f"{values} values exceed the bound map, by up to {most} levels"
+            yield "budget_exceeded", message
 
 
 def check_original(original: Sample, row: ManifestRow) -> Iterator[Problem]:

@@ -26,6 +26,7 @@ from ...data.manifest import ManifestRow
 from ...data.metadata import Metadata, published_metadata
 from ...data.shards import Member, Sample
 from ...errors import SampleError
+from ...method.perceptual import excess, is_grey
 from ...method.vocabulary import leading_ids
 from ..spec import RunSpec
 
@@ -133,6 +134,8 @@ def publish_sample(
     """
     if item.content is None or change is None:
         return item.row, None
+    # A sample that is quarantined only now was part of its batch: who makes that again needs it.
+    begun = replace(item.row, batch=change.batch, batch_seed=change.batch_seed)
     try:
         content = item.content
         ext = output_ext(content.source.ext, content.form.source_format, spec.image_format)
@@ -143,9 +146,9 @@ def publish_sample(
         published = replace(content.sample, members=members)
         _check_triggers(published, change, spec, tokenizer)
     except SampleError as error:
-        return _quarantined(item.row, error), None
+        return _quarantined(begun, error), None
     row = replace(
-        item.row,
+        begun,
         output_sha256=hashlib.sha256(output).hexdigest(),
         image_ext=ext,
         trigger_tokens=change.trigger_ids,
@@ -155,8 +158,6 @@ def publish_sample(
         l2=stats.l2,
         psnr=stats.psnr,
         ssim=stats.ssim,
-        batch=change.batch,
-        batch_seed=change.batch_seed,
         shuffle_seeds=change.shuffle_seeds,
         loss_before=change.loss_before,
         loss_after=change.loss_after,
@@ -179,16 +180,25 @@ def _encode(
     A lossy file is written in the first of its styles that keeps to its budget.
     """
     image, fmt = content.image, content.format
+    budget = budget_of(fmt, spec.mem.epsilon)
     change = _where_it_shows(content, delta.to(torch.int16))
     levels = (image.to(torch.int16) + change).to(torch.uint8)
     pixels = _channels(levels.permute(1, 2, 0).contiguous().numpy(), content)
     for style in content.form.styles(fmt):
         data = encode(pixels, fmt, style, kept)
         decoded = decode(data, spec.max_pixels).values
-        stats = measure(image, torch.from_numpy(decoded.transpose(2, 0, 1).copy()))
-        if stats.linf <= budget_of(fmt, spec.mem.epsilon):
+        changed = torch.from_numpy(decoded.transpose(2, 0, 1).copy())
+        stats = measure(image, changed)
+        if stats.linf <= budget and _keeps_to_map(image, changed, budget, spec):
             return data, stats
     raise SampleError("budget_exceeded", f"a pixel changed by {stats.linf} levels")
+
+
+def _keeps_to_map(image: Tensor, changed: Tensor, budget: int, spec: RunSpec) -> bool:
+    epsilon = spec.mem.epsilon
+    if spec.floor >= 1:
+        return True
+    return bool(excess(image, changed, epsilon, spec.floor, budget - epsilon).max() <= 0)
 
 
 def _where_it_shows(content: Content, change: Tensor) -> Tensor:
@@ -199,7 +209,7 @@ def _where_it_shows(content: Content, change: Tensor) -> Tensor:
         change: int16 [3, H, W].
     """
     image, alpha = content.image, content.form.alpha
-    if content.form.grey or bool((image[0] == image[1]).all() and (image[1] == image[2]).all()):
+    if is_grey(image):
         change = change.float().mean(0, keepdim=True).round().to(torch.int16).expand(3, -1, -1)
     if alpha is not None and content.format != "jpeg":
         change = change * torch.from_numpy(alpha != 0)

@@ -121,6 +121,12 @@ class ShardWorker:
         self._io_threads = io_threads
         self.samples_done = 0
 
+    @property
+    def model_bytes(self) -> int:
+        """Bytes of the surrogate's models on the device."""
+        models = self._protect.models
+        return sum(value.nbytes for model in models for value in model.state_dict().values())
+
     def run(self, task: ShardTask) -> LedgerRecord:
         """Protect and commit one shard.
 
@@ -303,7 +309,9 @@ class ShardWorker:
             "context_length": str(model.context_length) if model is not None else "",
             "trigger_words": str(spec.trigger_words),
             "epsilon": str(spec.mem.epsilon),
-            "budget": budget_policy(spec.mem.epsilon),
+            "strength": spec.strength,
+            "floor": str(spec.floor),
+            "budget": budget_policy(spec.mem.epsilon, spec.floor),
             "surrogate_sha256": spec.surrogate_sha256,
         }
 

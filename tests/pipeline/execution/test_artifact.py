@@ -56,15 +56,27 @@ def test_changed_words_give_another_sha256(copy: Path, surrogate: str) -> None:
     [
         (lambda d: (d / "surrogate.json").unlink(), "is no surrogate"),
         (lambda d: (d / "weights.safetensors").unlink(), r"weights\.safetensors is missing"),
-        (lambda d: (d / "surrogate.json").write_text('{"format": 1'), "is damaged"),
+        (lambda d: (d / "surrogate.json").write_text('{"format": 2'), "is damaged"),
         (lambda d: (d / "surrogate.json").write_text("[]"), "is damaged"),
-        (lambda d: (d / "surrogate.json").write_text('{"format": 1}'), "lacks fields"),
+        (lambda d: (d / "surrogate.json").write_text('{"format": 2}'), "lacks fields"),
         (
             lambda d: (d / "surrogate.json").write_text('{"format": 99, "version": "9.0"}'),
             "format 99, written by unlearnable '9.0'",
         ),
+        (
+            lambda d: (d / "surrogate.json").write_text('{"format": 1, "version": "0.1.0"}'),
+            r"format 1, written by unlearnable '0.1.0'.*fit it again with this version",
+        ),
     ],
-    ids=["no description", "no weights", "cut", "a list", "fields missing", "other format"],
+    ids=[
+        "no description",
+        "no weights",
+        "cut",
+        "a list",
+        "fields missing",
+        "other format",
+        "old format",
+    ],
 )
 def test_what_is_no_whole_artifact_is_refused(copy: Path, change: object, message: str) -> None:
     change(copy)  # type: ignore[operator]

@@ -94,7 +94,7 @@ def test_topics_survive_the_artifact(topics: Topics) -> None:
 
 
 SETTINGS = FitConfig(
-    image_size=32, coded_words=2, vocabulary=4, batch_size=16, steps_per_round=60, texture=0.0
+    image_size=32, trigger_words=2, vocabulary=4, batch_size=16, steps_per_round=60, texture=0.0
 )
 
 
