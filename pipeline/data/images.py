@@ -29,7 +29,8 @@ from .shards import Sample
 
 __all__ = [
     "IMAGE_FORMATS", "Decoded", "JpegStyle", "Pixels", "budget_of", "budget_policy", "decode",
-    "encode", "fit_square", "format_of_ext", "image_member", "output_ext", "replace_image",
+    "encode", "fit_square", "format_of_ext", "image_member",
+    "image_members", "output_ext", "replace_image",
     "written_format",
 ]  # fmt: skip
 
@@ -99,22 +100,34 @@ class Decoded:
         return self.pixels if fmt == "jpeg" else self.values
 
 
-def image_member(sample: Sample) -> Member:
-    """Return the one image of a sample.
+def image_members(sample: Sample) -> list[Member]:
+    """Return the images of a sample, told by names and by bytes; at least one.
 
     Raises:
-        SampleError: ``missing_image``, ``several_images`` (only one could be protected, and the
-            others would be published as they are), or the sample's own ``problem``.
+        SampleError: ``missing_image``, or the sample's own ``problem``.
     """
     sample.check()
     images = [member for member in sample.members if member.is_picture]
     if not images:
         exts = ", ".join(member.ext for member in sample.members) or "nothing"
         raise SampleError("missing_image", f"{sample.key}: no image among its members ({exts})")
-    if len(images) > 1:
+    return images
+
+
+def image_member(sample: Sample, *, several: bool = False) -> Member:
+    """Return the one image of a sample, or with ``several`` the first.
+
+    Raises:
+        SampleError: as :func:`image_members`, and ``several_images`` (only one would be protected,
+            and the others would be published as they are).
+    """
+    images = image_members(sample)
+    if len(images) > 1 and not several:
         names = ", ".join(member.name for member in images)
         raise SampleError(
-            "several_images", f"{sample.key}: {len(images)} images ({names}); a sample may hold one"
+            "several_images",
+            f"{sample.key}: {len(images)} images ({names}); a sample may hold one, or use "
+            f"--images all",
         )
     return images[0]
 

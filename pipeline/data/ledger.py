@@ -211,6 +211,7 @@ def _index_head(plan: Plan, ledger: Mapping[str, LedgerRecord]) -> dict[str, Any
         "samples": samples,
         "quarantined": quarantined,
         "caption_fields": plan.config.get("caption_fields"),
+        **({"images": "all"} if plan.config.get("images") == "all" else {}),
         "version": plan.version,
     }
 

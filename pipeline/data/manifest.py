@@ -97,6 +97,9 @@ class ManifestRow:
         float | None, _Is(_FLOAT, "surrogate loss of the sample as published")
     ] = None
     surrogate_sha256: Annotated[str | None, _Is(_TEXT, "sha256 of the surrogate's weights")] = None
+    pictures: Annotated[
+        int | None, _Is(_INT, "pictures of the sample; the row's figures are those of the first")
+    ] = None
     notes: Annotated[
         list[str] | None, _Is(_NOTES, "what was converted or left out, and that it is repeated")
     ] = None

@@ -63,6 +63,8 @@ class ProtectConfig(MethodConfig, ReadOptions, RunConfig, InputOutput):
     """Seed of the run; with a shard's name and a batch's number it fixes every random choice."""
     image_format: ImageFormat = "same"
     """Format of published images; `same` keeps each one's own. A JPEG may exceed epsilon by 24."""
+    images: Literal["one", "all"] = "one"
+    """Pictures of a sample: one, and samples with more are quarantined, or all, each protected."""
     drop_location: bool = False
     """Take GPS, places and what names the device out of the pictures' metadata."""
     reserve: bool = False

@@ -112,6 +112,7 @@ def make_spec(config: ProtectConfig) -> RunSpec:
         version=package_version(),
         drop_location=config.drop_location,
         reserve=config.reserve,
+        images=config.images,
         strength=strength,
         floor=floor,
     )

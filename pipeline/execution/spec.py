@@ -36,6 +36,7 @@ class RunSpec:
         torch_threads: threads of tensor operations; floating point sums depend on it.
         version: version of this package.
         drop_location: whether location and device are taken out of metadata.
+        images: ``one`` a sample, or ``all`` of them.
         reserve: whether files state that data mining is prohibited.
         strength: name of the patterns' strength; empty where there are none.
         floor: share of epsilon that smooth ground gets; 1 where every pixel gets all of it.
@@ -53,6 +54,7 @@ class RunSpec:
     version: str
     drop_location: bool = False
     reserve: bool = False
+    images: str = "one"
     strength: str = ""
     floor: float = 1.0
 

@@ -13,10 +13,12 @@ from torch import Tensor
 from ...kernels.image_stats import measure
 from ..data.captions import read_captions, with_trigger
 from ..data.images import (
+    Decoded,
     Pixels,
     budget_of,
     decode,
     image_member,
+    image_members,
     output_ext,
     replace_image,
     written_format,
@@ -42,6 +44,7 @@ class Rules:
         surrogate_sha256: of the surrogate; empty when the method needs none.
         max_pixels: limit of what is decoded.
         edits: what the run changes in metadata, as `published_metadata` takes it.
+        several: whether a sample may hold several pictures, each protected.
         floor: share of epsilon that smooth ground gets; 1 where every pixel gets all of it.
     """
 
@@ -53,6 +56,7 @@ class Rules:
     max_pixels: int
     edits: Mapping[str, bool] = field(default_factory=dict)
     floor: float = 1.0
+    several: bool = False
 
     @staticmethod
     def of(config: Mapping[str, Any], max_pixels: int) -> "Rules":
@@ -66,6 +70,7 @@ class Rules:
             max_pixels=max_pixels,
             edits={name: bool(config.get(name, False)) for name in ("drop_location", "reserve")},
             floor=float(config.get("floor", 1.0)),
+            several=config.get("images") == "all",
         )
 
 
@@ -111,8 +116,13 @@ def check_published(
 
 def _check_image(sample: Sample, row: ManifestRow, rules: Rules) -> Iterator[Problem]:
     try:
-        member = image_member(sample)
+        member = image_member(sample, several=rules.several)
         found = decode(member.data, rules.max_pixels)
+        others = image_members(sample)[1:]
+        if row.pictures is not None and row.pictures != 1 + len(others):
+            yield "image_unprotected", f"{1 + len(others)} pictures, its row says {row.pictures}"
+        for other in others:
+            yield from check_shown(decode(other.data, rules.max_pixels))
     except SampleError as error:
         yield unreadable(error)
         return
@@ -161,35 +171,48 @@ def check_against(
     original: Sample, published: Sample, row: ManifestRow, rules: Rules
 ) -> Iterator[Problem]:
     """Compare a published sample with its original."""
+    yield from check_original(original, row, rules)
+    yield from _check_members(original, published, row, rules)
     try:
-        before, after = image_member(original), image_member(published)
-        source = decode(before.data, rules.max_pixels)
-        published_source = decode(after.data, rules.max_pixels)
+        befores, afters = image_members(original), image_members(published)
+        for place, (before, after) in enumerate(zip(befores, afters, strict=False)):
+            source = decode(before.data, rules.max_pixels)
+            found = decode(after.data, rules.max_pixels)
+            yield from _check_picture(source, found, row, rules, first=not place)
     except SampleError as error:
         yield unreadable(error)
-        return
-    yield from check_original(original, row)
-    yield from _check_members(original, published, row, rules)
-    if source.source_format != row.format:
+
+
+def _check_picture(
+    source: Decoded, found: Decoded, row: ManifestRow, rules: Rules, *, first: bool
+) -> Iterator[Problem]:
+    """Compare a published picture with its original; the row is that of a sample's first."""
+    if first and source.source_format != row.format:
         yield "row_invalid", f"format is {row.format!r}, the input's is {source.source_format!r}"
-    yield from check_beside_pixels(source, published_source, _written(row, rules), rules.edits)
-    first, second = source.for_format(_written(row, rules)), published_source.values
-    if first.shape != second.shape:
-        yield "budget_exceeded", f"the image has another size, {second.shape} for {first.shape}"
+    fmt = written_format(source.source_format, rules.image_format)
+    if found.source_format != fmt:
+        yield "image_changed", f"a {found.source_format} file, where a {fmt} file was promised"
         return
-    clean, changed = _planes(first), _planes(second)
+    yield from check_beside_pixels(source, found, fmt, rules.edits)
+    clean, changed = _planes(source.for_format(fmt)), _planes(found.values)
+    if clean.shape != changed.shape:
+        shapes = f"{tuple(changed.shape)} for {tuple(clean.shape)}"
+        yield "budget_exceeded", f"the image has another size, {shapes}"
+        return
     stats = measure(clean, changed)
-    yield from _check_bound(clean, changed, stats.linf, row, rules)
-    for column, value in stats._asdict().items():
+    yield from _check_bound(clean, changed, stats.linf, fmt, row, rules)
+    for column, value in stats._asdict().items() if first else ():
         if not _same(getattr(row, column), value):
             yield "measure_mismatch", f"{column} is {value}, its row says {getattr(row, column)}"
 
 
 def _check_bound(
-    clean: Tensor, changed: Tensor, linf: int, row: ManifestRow, rules: Rules
+    clean: Tensor, changed: Tensor, linf: int, fmt: str, row: ManifestRow, rules: Rules
 ) -> Iterator[Problem]:
     """Hold a picture (uint8 [3, H, W]) to its bound map, and to what its file format adds."""
-    budget = _budget(row, rules)
+    budget = budget_of(fmt, rules.epsilon)
+    if not linf and rules.several:
+        yield "image_unprotected", "a picture of the sample is the original's, pixel for pixel"
     if linf > budget:
         yield "budget_exceeded", f"a pixel changed by {linf} levels, {budget} are allowed"
     elif rules.floor < 1 and row.status == "protected":
@@ -200,14 +223,14 @@ def _check_bound(
             yield "budget_exceeded", message
 
 
-def check_original(original: Sample, row: ManifestRow) -> Iterator[Problem]:
+def check_original(original: Sample, row: ManifestRow, rules: Rules) -> Iterator[Problem]:
     """Compare an input sample with what its row says of it."""
     if original.row != row.row:
         yield "row_without_input", f"row {row.row} is at place {original.row} of the input"
     if row.input_sha256 is None:
         return
     try:
-        digest = hashlib.sha256(image_member(original).data).hexdigest()
+        digest = hashlib.sha256(image_member(original, several=rules.several).data).hexdigest()
     except SampleError as error:
         yield "input_image_changed", str(error)
         return
@@ -227,10 +250,15 @@ def _check_members(
     original: Sample, published: Sample, row: ManifestRow, rules: Rules
 ) -> Iterator[Problem]:
     """The published members are the original's, in order, but for the pixels and the triggers."""
-    source, output = image_member(original), image_member(published)
     expected: tuple[Member, ...] = original.members
     if row.status == "protected":
-        expected = replace_image(expected, source, output.data, row.image_ext or source.ext)
+        try:
+            pairs = list(zip(image_members(original), image_members(published), strict=False))
+        except SampleError:
+            return  # reported with the pictures
+        for place, (source, output) in enumerate(pairs):
+            ext = output.ext if place else row.image_ext or source.ext
+            expected = replace_image(expected, source, output.data, ext)
         try:
             expected = with_trigger(expected, row.trigger_text or "", rules.fields)
         except SampleError as error:

@@ -10,7 +10,8 @@ from unlearnable.jobs.cli import build_app
 FLAGS = {
     "run": """
         --batch-size --caption-fields --captions --compile
-        --context-length --device --dry-run --epsilon --executor --gpus-per-worker
+        --context-length --device --drop-location --dry-run --epsilon --executor
+        --gpus-per-worker --images --reserve
         --grace-seconds --hotflip-rounds --html --image-format --image-size --input --io-threads
         --join --key --log-file --max-attempts --max-left-out --max-pixels --max-quarantined
         --max-samples --method --model --output --owner --part --pgd-steps --pixel-budget
@@ -42,8 +43,9 @@ FLAGS = {
     "protect": """
         --batch-size --caption-fields --compile --device --drop-location --dry-run --epsilon
         --executor --gpus-per-worker --grace-seconds --log-file --shard-timeout
-        --image-format --input --io-threads --join --max-attempts --max-pixels --max-quarantined
-        --method --output --owner --part --pixel-budget --precision --record --reserve
+        --image-format --images --input --io-threads --join --max-attempts --max-pixels
+        --max-quarantined --method --output --owner --part --pixel-budget --precision --record
+        --reserve
         --seed --shuffle --slice --steps
         --surrogate --torch-threads --trigger-words --views --worker-price --workers
         --title --language --usage --license

@@ -3,11 +3,12 @@
 import hashlib
 import logging
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from ....kernels.image_stats import ImageStats, measure
 from ...data.captions import read_captions, with_trigger
@@ -18,6 +19,7 @@ from ...data.images import (
     decode,
     encode,
     image_member,
+    image_members,
     output_ext,
     replace_image,
     written_format,
@@ -26,7 +28,7 @@ from ...data.manifest import ManifestRow
 from ...data.metadata import Metadata, published_metadata
 from ...data.shards import Member, Sample
 from ...errors import SampleError
-from ...method.perceptual import excess, is_grey
+from ...method.perceptual import bound_map, excess, is_grey
 from ...method.vocabulary import leading_ids
 from ..spec import RunSpec
 
@@ -44,6 +46,7 @@ class Content:
         captions: at least one.
         form: the picture as it was decoded, its values left out.
         format: that the published image will have.
+        others: further pictures of the sample, each as if it were the only one.
     """
 
     sample: Sample
@@ -52,6 +55,7 @@ class Content:
     captions: list[str]
     form: Decoded
     format: str
+    others: "tuple[Content, ...]" = ()
 
 
 @dataclass(frozen=True)
@@ -96,26 +100,33 @@ def load_sample(sample: Sample, shard: str, spec: RunSpec) -> Item:
     """Decode ``sample``; one that cannot be protected becomes a quarantined row."""
     row = ManifestRow(key=sample.key, shard=shard, row=sample.row, status="protected")
     try:
-        source = image_member(sample)
+        source = image_member(sample, several=spec.images == "all")
         row = replace(
             row, input_sha256=hashlib.sha256(source.data).hexdigest(), source_ext=source.ext
         )
         captions = read_captions(sample, spec.caption_fields)
-        decoded = decode(source.data, spec.max_pixels)
+        first, *others = (
+            _content(sample, picture, captions, spec) for picture in image_members(sample)
+        )
     except SampleError as error:
         return Item(_quarantined(row, error))
-    fmt = written_format(decoded.source_format, spec.image_format)
-    pixels = decoded.for_format(fmt)
-    image = torch.from_numpy(pixels.transpose(2, 0, 1).copy())
     row = replace(
         row,
-        height=image.shape[1],
-        width=image.shape[2],
-        format=decoded.source_format,
-        picture_digest=_digest(pixels),
+        height=first.image.shape[1],
+        width=first.image.shape[2],
+        format=first.form.source_format,
+        picture_digest=_digest(first.image.numpy()),
+        pictures=1 + len(others),
     )
+    return Item(row, replace(first, others=tuple(others)))
+
+
+def _content(sample: Sample, source: Member, captions: list[str], spec: RunSpec) -> Content:
+    decoded = decode(source.data, spec.max_pixels)
+    fmt = written_format(decoded.source_format, spec.image_format)
+    image = torch.from_numpy(decoded.for_format(fmt).transpose(2, 0, 1).copy())
     form = replace(decoded, values=decoded.values[:0])
-    return Item(row, Content(sample, source, image, captions, form, fmt))
+    return Content(sample, source, image, captions, form, fmt)
 
 
 def _digest(pixels: Pixels) -> str:
@@ -138,10 +149,12 @@ def publish_sample(
     begun = replace(item.row, batch=change.batch, batch_seed=change.batch_seed)
     try:
         content = item.content
-        ext = output_ext(content.source.ext, content.form.source_format, spec.image_format)
-        kept, notes = published_metadata(content.form.kept, content.format, **spec.edits)
-        output, stats = _encode(content, change.delta, kept, spec)
-        members = replace_image(content.sample.members, content.source, output, ext)
+        written = _write(content, change.delta, spec)
+        members = _replaced(content.sample.members, content, written)
+        notes = set(written.notes)
+        for other in content.others:
+            more = _write(other, _fitted(change.delta, other.image, spec), spec)
+            members, notes = _replaced(members, other, more), notes | more.notes
         members = with_trigger(members, change.trigger_text, spec.caption_fields)
         published = replace(content.sample, members=members)
         _check_triggers(published, change, spec, tokenizer)
@@ -149,20 +162,20 @@ def publish_sample(
         return _quarantined(begun, error), None
     row = replace(
         begun,
-        output_sha256=hashlib.sha256(output).hexdigest(),
-        image_ext=ext,
+        output_sha256=hashlib.sha256(written.data).hexdigest(),
+        image_ext=written.ext,
         trigger_tokens=change.trigger_ids,
         trigger_text=change.trigger_text,
         epsilon=spec.mem.epsilon,
-        linf=stats.linf,
-        l2=stats.l2,
-        psnr=stats.psnr,
-        ssim=stats.ssim,
+        linf=written.stats.linf,
+        l2=written.stats.l2,
+        psnr=written.stats.psnr,
+        ssim=written.stats.ssim,
         shuffle_seeds=change.shuffle_seeds,
         loss_before=change.loss_before,
         loss_after=change.loss_after,
         surrogate_sha256=spec.surrogate_sha256 or None,
-        notes=sorted(notes | content.form.notes_in(content.format)),
+        notes=sorted(notes),
     )
     return row, published
 
@@ -170,6 +183,51 @@ def publish_sample(
 def _quarantined(row: ManifestRow, error: SampleError) -> ManifestRow:
     log.warning("%s/%s is quarantined (%s): %s", row.shard, row.key, error.reason, error)
     return replace(row, status="quarantined", reason=error.reason, detail=str(error))
+
+
+class _Written(NamedTuple):
+    """A published picture: file, extension, how far it is from the input's, and what is noted."""
+
+    data: bytes
+    ext: str
+    stats: ImageStats
+    notes: frozenset[str]
+
+
+def _write(content: Content, delta: Tensor, spec: RunSpec) -> _Written:
+    ext = output_ext(content.source.ext, content.form.source_format, spec.image_format)
+    kept, notes = published_metadata(content.form.kept, content.format, **spec.edits)
+    data, stats = _encode(content, delta, kept, spec)
+    return _Written(data, ext, stats, content.form.notes_in(content.format) | notes)
+
+
+def _replaced(
+    members: tuple[Member, ...], content: Content, written: _Written
+) -> tuple[Member, ...]:
+    found = replace_image(members, content.source, written.data, written.ext)
+    if len({member.name for member in found}) < len(found):
+        names = f"two members would be named alike in the format of {content.source.name}"
+        raise SampleError("several_images", f"{content.sample.key}: {names}")
+    return found
+
+
+def _fitted(delta: Tensor, image: Tensor, spec: RunSpec) -> Tensor:
+    """Return the perturbation of a sample's first picture on another picture of it.
+
+    A trigger stands for patterns in shares of a picture's sides, so they are scaled with it.
+
+    Args:
+        delta: int8 [3, H, W].
+        image: uint8 [3, h, w].
+        spec: its budget.
+
+    Returns:
+        int8 [3, h, w] inside the bound map of ``image``; ``image`` plus it lies in 0..255.
+    """
+    bound = bound_map(image[None], spec.mem.epsilon, spec.floor)[0].float()
+    scaled = interpolate(delta[None].float(), tuple(image.shape[1:]), mode="bilinear")[0].round()
+    scaled = scaled.clamp(-bound, bound)
+    return ((image + scaled).clamp(0, 255) - image).to(torch.int8)
 
 
 def _encode(

@@ -209,7 +209,8 @@ class ShardWorker:
         size = self._spec.batch_size
         members = item.content.sample.members
         held = sum(len(member.data) for member in members)
-        pixels = item.content.image.shape[1] * item.content.image.shape[2]
+        pictures = (item.content, *item.content.others)
+        pixels = sum(one.image.shape[1] * one.image.shape[2] for one in pictures)
         loads = (
             pixels / max(1, _BATCH_BUDGETS * self._spec.mem.pixel_budget // size),
             held / _UNIT_BYTES,
