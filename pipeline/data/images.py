@@ -24,11 +24,12 @@ from .formats import (
 from .jpeg import JPEG_FLOOR, JpegStyle, save_jpeg, style_of, styles_of
 from .limits import LONGEST, MAX_PIXELS
 from .members import Member
-from .metadata import NOTHING, Metadata, embed, read_metadata, save_options
+from .metadata import NOTHING, Metadata, embed, published_metadata, read_metadata, save_options
 from .shards import Sample
 
 __all__ = [
-    "IMAGE_FORMATS", "Decoded", "JpegStyle", "Pixels", "budget_of", "budget_policy", "decode",
+    "IMAGE_FORMATS", "Decoded", "JpegStyle", "Pixels", "budget_of", "budget_policy",
+    "converted", "decode",
     "encode", "fit_square", "format_of_ext", "image_member",
     "image_members", "output_ext", "replace_image",
     "written_format",
@@ -94,6 +95,13 @@ class Decoded:
         """Return what is noted of a picture that is stored as ``fmt``."""
         flat = fmt == "jpeg" and self.alpha is not None and bool(self.alpha.min() < 255)
         return self.notes | {"alpha_flattened"} if flat else self.notes
+
+    def in_channels(self, pixels: Pixels, fmt: str) -> Pixels:
+        """Return values [H, W, 3] in the channels of a ``fmt`` file: grey as one, alpha behind."""
+        colour = pixels[..., 0] if self.grey else pixels
+        if self.alpha is None or fmt == "jpeg":
+            return colour
+        return np.dstack([colour, self.alpha])
 
     def for_format(self, fmt: str) -> Pixels:
         """Return what is protected of a picture that is stored as ``fmt``, uint8 [H, W, 3]."""
@@ -219,6 +227,16 @@ def encode(
         image.save(buffer, fmt.upper(), **options)
         return buffer.getvalue()
     return embed(buffer.getvalue(), fmt, kept)
+
+
+def converted(found: Decoded, fmt: str) -> bytes:
+    """Return a picture as a file of another format, with colours, rights and transparency.
+
+    Raises:
+        SampleError: the format has no place for it.
+    """
+    kept, _ = published_metadata(found.kept, fmt)
+    return encode(found.in_channels(found.for_format(fmt), fmt), fmt, None, kept)
 
 
 def fit_square(pixels: Pixels, size: int) -> Pixels:

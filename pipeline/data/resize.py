@@ -22,6 +22,7 @@ from .images import (
     replace_image,
     written_format,
 )
+from .metadata import Metadata
 from .plan import ShardInput, resolve_input
 from .shards import Sample, ShardReader, ShardWriter, open_shard
 
@@ -87,7 +88,7 @@ def _resize(sample: Sample, shard: ShardInput, size: int, image_format: str) -> 
         raise UsageError(
             f"{shard.url}: {sample.key}: {told}; mend the sample or take it out"
         ) from error
-    data = encode(small, fmt)
+    data = encode(small, fmt, None, Metadata(icc=found.kept.icc))
     return replace(sample, members=replace_image(sample.members, source, data, ext))
 
 

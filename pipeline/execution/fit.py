@@ -286,8 +286,8 @@ def choose_samples(
             try:
                 image, captions = _load(sample, config, side)
             except SampleError as error:
-                place = "" if sample.key in str(error) else f"{sample.key}: "
-                log.warning("passed over: %s: %s%s", shard.url, place, error)
+                told = str(error).removeprefix(f"{sample.key}: ")
+                log.warning("passed over: %s: %s: %s", shard.url, sample.key, told)
                 choice.passed_over += 1
                 continue
             pick = _Pick(minus_hash, shard.name, sample.row, image, captions)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
@@ -14,7 +15,6 @@ from ....kernels.image_stats import ImageStats, measure
 from ...data.captions import read_captions, with_trigger
 from ...data.images import (
     Decoded,
-    Pixels,
     budget_of,
     decode,
     encode,
@@ -129,7 +129,7 @@ def _content(sample: Sample, source: Member, captions: list[str], spec: RunSpec)
     return Content(sample, source, image, captions, form, fmt)
 
 
-def _digest(pixels: Pixels) -> str:
+def _digest(pixels: npt.NDArray[np.uint8]) -> str:
     """Return what is equal for equal pictures, whatever files they came in."""
     shape = ",".join(map(str, pixels.shape)).encode()
     return hashlib.blake2b(np.ascontiguousarray(pixels).data, digest_size=16, key=shape).hexdigest()
@@ -241,7 +241,8 @@ def _encode(
     budget = budget_of(fmt, spec.mem.epsilon)
     change = _where_it_shows(content, delta.to(torch.int16))
     levels = (image.to(torch.int16) + change).to(torch.uint8)
-    pixels = _channels(levels.permute(1, 2, 0).contiguous().numpy(), content)
+    values = levels.permute(1, 2, 0).contiguous().numpy()
+    pixels = content.form.in_channels(values, fmt)
     for style in content.form.styles(fmt):
         data = encode(pixels, fmt, style, kept)
         decoded = decode(data, spec.max_pixels).values
@@ -272,14 +273,6 @@ def _where_it_shows(content: Content, change: Tensor) -> Tensor:
     if alpha is not None and content.format != "jpeg":
         change = change * torch.from_numpy(alpha != 0)
     return change
-
-
-def _channels(pixels: Pixels, content: Content) -> Pixels:
-    """Return [H, W, 3] with the channels of the file: one where it is grey, alpha where it has."""
-    parts = [pixels[..., 0] if content.form.grey else pixels]
-    if content.form.alpha is not None and content.format != "jpeg":
-        parts.append(content.form.alpha)
-    return parts[0] if len(parts) == 1 else np.dstack(parts)
 
 
 def _check_triggers(published: Sample, change: Change, spec: RunSpec, tokenizer: Any) -> None:
