@@ -1,6 +1,7 @@
 """Pixels of any mode to 8-bit RGB, by what the file says that its values mean."""
 
 import io
+import re
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +12,11 @@ from ..errors import SampleError
 _GREY = frozenset({"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N"})
 _SPACES = {"CMYK": b"CMYK", "LAB": b"Lab "}
 _BITS_PER_SAMPLE = 258
+# Where boxes of colour stand: in front of the picture's data.
+_HEADERS = 1 << 18
+_NAMED = re.compile(rb"colrnclx(..)", re.DOTALL)
+# BT.709, which is sRGB's, and unspecified (ITU-T H.273).
+_SRGB_PRIMARIES = (1, 2)
 
 
 class Converted(NamedTuple):
@@ -24,6 +30,27 @@ class Converted(NamedTuple):
     grey: bool
     icc: bytes
     notes: set[str]
+
+
+def boxed_profile(fmt: str, data: bytes) -> bytes:
+    """Return the ICC profile in a colour box that Pillow passes over; empty for none.
+
+    Raises:
+        SampleError: ``colour_unsupported``, for primaries that a box names by number: the encoders
+            have no place for them, and the colours would change.
+    """
+    if fmt == "JPEG2000":
+        at = data.find(b"colr", 0, _HEADERS)
+        size = int.from_bytes(data[max(at - 4, 0) : max(at, 0)], "big")
+        return data[at + 7 : at - 4 + size] if at > 0 and data[at + 4 : at + 5] == b"\2" else b""
+    named = _NAMED.search(data, 0, _HEADERS) if fmt in ("AVIF", "HEIF") else None
+    if named and int.from_bytes(named[1], "big") not in _SRGB_PRIMARIES:
+        raise SampleError(
+            "colour_unsupported",
+            f"colour primaries {int.from_bytes(named[1], 'big')} without an ICC profile; "
+            f"embed a profile",
+        )
+    return b""
 
 
 def to_rgb(image: Image.Image, data: bytes, icc: bytes) -> Converted:

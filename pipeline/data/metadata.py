@@ -12,6 +12,7 @@ from PIL import Image
 
 from ..errors import SampleError
 from . import jpeg_segments, photoshop, png_chunks
+from .colour import boxed_profile
 from .exif import EMBEDDED, edit_exif
 from .xmp import edit_xmp
 
@@ -69,7 +70,7 @@ def read_metadata(image: Image.Image, data: bytes) -> tuple[Metadata, set[str]]:
         data: the whole file.
     """
     info = image.info
-    found = Metadata(icc=info.get("icc_profile") or b"")
+    found = Metadata(icc=info.get("icc_profile") or boxed_profile(image.format or "", data))
     if image.format in ("JPEG", "MPO"):
         return _read_jpeg(image, data, found)
     if image.format == "PNG":

@@ -25,7 +25,7 @@ from ...data.images import (
     written_format,
 )
 from ...data.manifest import ManifestRow
-from ...data.metadata import Metadata, published_metadata
+from ...data.metadata import NOTES, Metadata, published_metadata
 from ...data.shards import Member, Sample
 from ...errors import SampleError
 from ...method.perceptual import bound_map, excess, is_grey
@@ -160,6 +160,7 @@ def publish_sample(
         _check_triggers(published, change, spec, tokenizer)
     except SampleError as error:
         return _quarantined(begun, error), None
+    _warn(begun, notes)
     row = replace(
         begun,
         output_sha256=hashlib.sha256(written.data).hexdigest(),
@@ -199,6 +200,11 @@ def _write(content: Content, delta: Tensor, spec: RunSpec) -> _Written:
     kept, notes = published_metadata(content.form.kept, content.format, **spec.edits)
     data, stats = _encode(content, delta, kept, spec)
     return _Written(data, ext, stats, content.form.notes_in(content.format) | notes)
+
+
+def _warn(row: ManifestRow, notes: set[str]) -> None:
+    for note in sorted(notes & {"gain_map_dropped", "second_picture_dropped"}):
+        log.warning("%s/%s: %s", row.shard, row.key, NOTES[note])
 
 
 def _replaced(

@@ -51,6 +51,27 @@ def test_colour_chunks_stay_and_where_they_cannot_the_sample_is_refused(chunk) -
     assert caught.value.reason == "colour_unsupported"
 
 
+def test_the_profile_of_a_jpeg_2000_is_read() -> None:
+    data = saved(Image.fromarray(RED), "JPEG2000")
+    at = data.index(b"colr")
+    box = struct.pack(">I", 11 + len(p3_profile())) + b"colr\2\0\0" + p3_profile()
+    grown = data[: at - 4] + box + data[at + 11 :]
+    head = grown.index(b"jp2h") - 4
+    size = int.from_bytes(data[head : head + 4], "big") + len(box) - 15
+    found = decode(grown[:head] + struct.pack(">I", size) + grown[head + 4 :])
+    assert found.kept.icc == p3_profile()
+
+
+def test_primaries_by_number_are_refused_where_they_would_be_lost() -> None:
+    data = saved(Image.fromarray(RED), "AVIF")
+    at = data.index(b"colrnclx")
+    p3 = data[: at + 8] + b"\0\x0c" + data[at + 10 :]
+    with pytest.raises(SampleError) as caught:
+        decode(p3)
+    assert caught.value.reason == "colour_unsupported"
+    assert decode(data).kept.icc == b""
+
+
 def test_cmyk_is_converted_by_its_own_profile() -> None:
     """The profile's inks are swapped: only who reads it gets the colours right."""
     values = np.zeros((8, 8, 4), np.uint8)
