@@ -97,6 +97,16 @@ class RunSummary:
                 f"names all"
             )
         lines += [f"{count} x {NOTES.get(note, note)}" for note, count in self.notes.items()]
+        lines += self._quarantined()
+        left = self.shards - self.committed - len(self.failed)
+        if left and self.exit_code == 3:
+            lines.append(f"{left} shards were never begun; run the protect command again")
+        if self.exit_code in (130, 143):
+            lines.append("interrupted; run the same command to resume")
+        return "\n".join(lines)
+
+    def _quarantined(self) -> list[str]:
+        lines = []
         if self.reasons:
             told = ", ".join(f"{reason} {count}" for reason, count in self.reasons.items())
             lines.append(f"quarantined: {told}")
@@ -112,12 +122,7 @@ class RunSummary:
                 f"column `reason` of {storage.join(self.record, MANIFEST_DIR)} tells why; mend "
                 f"the samples and protect them to a new output, or raise --max-quarantined"
             )
-        left = self.shards - self.committed - len(self.failed)
-        if left and self.exit_code == 3:
-            lines.append(f"{left} shards were never begun; run the protect command again")
-        if self.exit_code in (130, 143):
-            lines.append("interrupted; run the same command to resume")
-        return "\n".join(lines)
+        return lines
 
     def _estimate(self, size: int) -> str:
         rate = self.samples / self.estimated_worker_seconds if self.estimated_worker_seconds else 0

@@ -43,7 +43,8 @@ class ShardPass:
     manifest_size: int = 0
 
     def tell(self, shard: str) -> None:
-        """Log what was done beside pictures and captions."""
+        """Log what was left out, and what was done beside pictures and captions."""
+        self.told.tell()
         if self.repeats:
             log.info("%s: %d texts that repeat a caption have its trigger", shard, self.repeats)
         for note in ("gain_map_dropped", "second_picture_dropped"):

@@ -131,11 +131,10 @@ class ShardWorker:
         ):
             load = partial(load_sample, shard=shard.name, spec=spec, told=result.told)
             loaded = ordered_map(pool, load, reader, window)
+            publish = partial(self._publish, told=result.told)
 
             def write(jobs: Iterator[Job]) -> None:
-                for row, sample in ordered_map(
-                    pool, partial(self._publish, told=result.told), jobs, window
-                ):
+                for row, sample in ordered_map(pool, publish, jobs, window):
                     manifest.write(result.count(row))
                     self.samples_done += 1
                     if sample is not None:
@@ -143,15 +142,13 @@ class ShardWorker:
                         writer.write(sample)
 
             prefetch = Prefetch(loaded, spec.batch_size, self._weight)
-            with (
-                prefetch as items,
-                Sink(write, spec.batch_size, lambda job: self._weight(job[0])) as sink,
-            ):
+            sunk = Sink(write, spec.batch_size, lambda job: self._weight(job[0]))
+            with prefetch as items, sunk as sink:
                 for index, batch in enumerate(form_batches(items, self._weight, spec.batch_size)):
                     for job in self._optimise(shard.name, index, batch, result):
                         sink.put(job)
             result.observe(prefetch.channel, sink.channel)
-            result.told.tell()
+            result.tell(shard.name)
             if shard.size is not None and reader.size != shard.size:
                 raise ShardError(
                     f"{shard.url}: {reader.size} bytes came, {shard.size} were expected"
