@@ -20,12 +20,13 @@ from .options import FileOptions, split_numbers, whole_numbers
 
 # Named as strings: a command's module is imported when the command runs, `--help` stays fast.
 _COMMANDS = {
+    "run": ("commands:run", "Fit, protect, verify and report in one; the same again resumes."),
     "data": ("data:app", "Make shards from a corpus as its owner distributes it."),
     "fit": ("commands:fit", "Fit a surrogate on a bounded part of a corpus."),
     "preview": ("commands:preview", "Show a few samples before and after, within a minute."),
     "protect": ("commands:protect", "Write a protected copy of a corpus, shard by shard."),
     "verify": ("commands:verify", "Check a protected copy, with its record or as any reader can."),
-    "publish": ("commands:publish", "Mark a verified copy as published."),
+    "publish": ("commands:publish", "Mark a verified copy as published, and upload it."),
     "evaluate": ("commands:evaluate", "Train victims on corpora and compare what they learn."),
     "submit": ("submit:submit", "Run a command on a Ray cluster and wait for its end."),
     "status": ("commands:status", "Tell how far a run is, from its ledger alone."),

@@ -23,6 +23,7 @@ from .pipeline.execution.spec import RunSpec, package_version
 from .pipeline.execution.worker.in_memory import Protected, protect_samples
 from .pipeline.method.config import MethodConfig
 from .pipeline.method.methods import get_method
+from .pipeline.method.protector import settled
 from .pipeline.method.surrogate import Surrogate
 from .pipeline.plotting import require_matplotlib
 from .pipeline.report.figures import GAIN, Comparison, sheet_png
@@ -34,6 +35,7 @@ Captions = str | Sequence[str]
 _FIELD = "captions"
 _SHOWN = 6
 # What the PNG format holds as it is; the reader of shards knows how to make RGB of these.
+_TIFF_MODES = frozenset({"CMYK", "LAB"})
 _PNG_MODES = frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "I;16", "I"})
 
 
@@ -118,7 +120,7 @@ def protect_batch(
             None for method ``random``.
         method: ``mem``, or ``random`` noise without triggers as a control.
         epsilon: largest change of a pixel, 8-bit levels, 1 to 64.
-        steps: gradient steps against each replayed surrogate; the method's own when None.
+        steps: gradient steps in each round of the surrogate; the method's own when None.
         seed: of every random choice; equal input gives equal output.
         batch_size: samples optimised together.
         device: ``auto`` (a GPU where there is one), ``cpu`` or a torch device.
@@ -162,7 +164,7 @@ def _prepare(
         found = surrogate if isinstance(surrogate, tuple) else load_surrogate(os.fspath(surrogate))
         loaded, sha256 = found
     return loaded, RunSpec(
-        mem=mem,
+        mem=settled(mem, loaded),
         batch_size=batch_size,
         trigger_words=loaded.trigger_words if loaded is not None else 0,
         surrogate_sha256=sha256,
@@ -172,6 +174,8 @@ def _prepare(
         max_pixels=MAX_PIXELS,
         torch_threads=1,
         version=package_version(),
+        strength=loaded.strength if loaded is not None else "",
+        floor=loaded.floor if loaded is not None else 1.0,
     )
 
 
@@ -230,10 +234,18 @@ def _png(image: ImageLike, name: str) -> bytes:
 def _png_of_pil(image: Image.Image, name: str) -> bytes:
     if image.mode == "F":
         raise UsageError(f"{name} has float pixels, which have no fixed range; give 8-bit ones")
-    upright = ImageOps.exif_transpose(image)
+    try:
+        upright = ImageOps.exif_transpose(image)
+    # Pillow reads pixels only now, and raises many types on a damaged file: the sample is
+    # quarantined as one whose file cannot be decoded.
+    except Exception:  # noqa: BLE001
+        return b""
     buffer = io.BytesIO()
-    rgb = upright if upright.mode in _PNG_MODES else upright.convert("RGB")
-    rgb.save(buffer, "PNG", compress_level=1)
+    if upright.mode in _TIFF_MODES:
+        upright.save(buffer, "TIFF")
+    else:
+        rgb = upright if upright.mode in _PNG_MODES else upright.convert("RGB")
+        rgb.save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()
 
 

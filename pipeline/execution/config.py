@@ -8,14 +8,17 @@ base that comes last, because the fields of the last base come first.
 from dataclasses import dataclass
 from typing import Literal
 
+from ..data.statements import Statements
 from ..method.config import FitOptions, MethodConfig
-from .options import DeviceOption, ReadOptions, RecordOption, RunOptions
+from .options import DeviceOption, LossChoice, ReadOptions, RecordOption, RunOptions
 
 ImageFormat = Literal["png", "webp", "jpeg", "same"]
 
 
 @dataclass(frozen=True)
-class _InputOutput:
+class InputOutput:
+    """What is protected, and where the copy goes."""
+
     input: str
     """Shards to protect: an fsspec URL of a directory, a glob, a brace list or one shard."""
     output: str
@@ -29,11 +32,9 @@ class _Output:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
-    """What the bytes do not depend on and a retry takes over from the run."""
+class Request(Statements):
+    """What no picture and no caption depends on and a retry takes over from the run."""
 
-    owner: str = ""
-    """Who publishes the copy; printed in its card."""
     max_quarantined: float = 0.01
     """Share of quarantined samples above which the run ends with exit code 3."""
     io_threads: int = 2
@@ -49,7 +50,7 @@ class RunConfig(RunOptions, Request, RecordOption, _Output):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProtectConfig(MethodConfig, ReadOptions, RunConfig, _InputOutput):
+class ProtectConfig(MethodConfig, ReadOptions, RunConfig, InputOutput):
     """Protect every shard of a corpus against the frozen surrogate."""
 
     surrogate: str | None = None
@@ -60,10 +61,21 @@ class ProtectConfig(MethodConfig, ReadOptions, RunConfig, _InputOutput):
     """Samples optimised together; part of what determines the output."""
     seed: int = 0
     """Seed of the run; with a shard's name and a batch's number it fixes every random choice."""
-    image_format: ImageFormat = "png"
-    """Format of published images; `same` keeps each one's own. A JPEG may exceed epsilon by 16."""
+    image_format: ImageFormat = "same"
+    """Format of published images; `same` keeps each one's own. A JPEG may exceed epsilon by 24."""
+    images: Literal["one", "all"] = "one"
+    """Pictures of a sample: one, and samples with more are quarantined, or all, each protected."""
+    drop_location: bool = False
+    """Take GPS, places and what names the device out of the pictures' metadata."""
+    reserve: bool = False
+    """State in every picture, in tdmrep.json and in the card that data mining is prohibited."""
     torch_threads: int = 1
     """Threads of a worker's tensor operations; fixed, because sums depend on it."""
+    again: bool = False
+    """Go on where the input is a protected copy already."""
+    losses: LossChoice = "sample"
+    """Batches whose losses the manifest holds: sample (one in 32), all or none. Only reports need
+    them."""
     dry_run: bool = False
     """Estimate disk space, time and cost from a trial of a few batches; write nothing."""
     worker_price: float = 0.0
@@ -77,18 +89,30 @@ class _Input:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FitRunConfig(FitOptions, DeviceOption, ReadOptions, _Input):
+class FitSamples:
+    """What a surrogate is fitted on, and its words."""
+
+    words: str | None = None
+    """URL of a text file of the only words that triggers may use; a shipped list when unset.
+    Blank lines make lists of it, one for each place in the trigger, the last for all others.
+    `tokenizer` allows any frequent word, as published (paper schedule)."""
+    key: str | None = None
+    """URL of a file of 64 hexadecimal digits that the patterns are drawn from; keep it secret.
+    Drawn anew when unset; the artifact holds it."""
+    max_samples: int | None = None
+    """Samples to fit on, chosen by hash; when unset 20,000, or all in the paper schedule."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitRunConfig(FitOptions, FitSamples, DeviceOption, ReadOptions, _Input):
     """Fit a surrogate on a bounded part of a corpus."""
 
     output: str
     """URL of the folder that the surrogate artifact is written to."""
-    words: str | None = None
-    """URL of a text file of the only words that triggers may use; the captions' own when unset.
-    Blank lines make lists of it, one for each place in the trigger, the last for all others."""
-    max_samples: int | None = None
-    """Samples to fit on, chosen by hash; when unset 20,000, or all in the paper schedule."""
     torch_threads: int = 0
     """Threads of the tensor operations; 0 takes what the machine has."""
+    again: bool = False
+    """Go on where the input is a protected copy already."""
     keep: bool = False
     """Leave a surrogate that is there, fitted with these settings, as it is; a DAG needs that."""
 
@@ -97,11 +121,16 @@ class FitRunConfig(FitOptions, DeviceOption, ReadOptions, _Input):
 class _Verified:
     output: str
     """URL of the directory that `protect` wrote and `verify` passed."""
+    destination: str | None = None
+    """Where the copy is uploaded to: hf://datasets/OWNER/NAME, or any URL that can be written."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PublishConfig(RecordOption, _Verified):
-    """Mark a verified copy as published."""
+    """Mark a verified copy as published, and upload it."""
+
+    private: bool = False
+    """Make a new repository of the Hub private."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +141,8 @@ class StatusConfig(RecordOption, _Output):
     """Tell of this shard alone: outcome, reason, traceback, attempts, node."""
     json: bool = False
     """Print JSON for machines."""
+    watch: bool = False
+    """Wait for the end of the runs at work; a terminal is redrawn until then, a pipe is quiet."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,5 +1,6 @@
 """`protect`: from the request to the committed output."""
 
+import logging
 from dataclasses import fields
 from typing import Any
 
@@ -9,7 +10,9 @@ from ..data.record import find_record
 from ..errors import UsageError
 from ..method.config import MAX_TRIGGER_WORDS, MethodConfig
 from ..method.methods import get_method
+from ..method.protector import settled
 from ..method.surrogate import check_surrogate
+from .again import refuse_protected
 from .artifact import load_surrogate
 from .checks import check_caption_fields, check_device_name, check_least
 from .config import ProtectConfig, Request
@@ -20,6 +23,8 @@ from .driver.summary import RunSummary
 from .estimate import estimate
 from .options import part_of
 from .spec import RunSpec, WorkerSetup, package_version
+
+log = logging.getLogger(__name__)
 
 
 def protect(config: ProtectConfig) -> RunSummary:
@@ -36,11 +41,20 @@ def protect(config: ProtectConfig) -> RunSummary:
     """
     config = _check(config)
     shards = resolve_input(config.input)
-    check_places(shards, config.output)
+    check_places(shards, config.output, source=config.input)
+    if config.workers > len(shards):
+        log.warning(
+            "%d workers, but %d shards: a shard has one worker, the others stand idle; make "
+            "smaller shards (`unlearnable data folder --samples-per-shard`)",
+            config.workers,
+            len(shards),
+        )
     record = find_record(config.output, config.record)
-    check_places(shards, record, "record")
+    check_places(shards, record, "record", config.input)
     spec = make_spec(config)
     plan, new = find_plan(spec.as_dict(), shards, config.output, record, _request(config))
+    if new:
+        refuse_protected(config.input, shards, config.caption_fields, again=config.again)
     setup = WorkerSetup(spec, _surrogate_url(config), config.io_threads, config.device)
     if config.dry_run:
         return estimate(config, setup, take_slice(plan, config.slice), shards)
@@ -70,7 +84,9 @@ def _surrogate_url(config: ProtectConfig) -> str | None:
 
 def _request(config: ProtectConfig) -> dict[str, Any]:
     """Return what a later `retry` needs to know beside the specification."""
-    request = {item.name: vars(config)[item.name] for item in fields(Request)}
+    values = {item.name: vars(config)[item.name] for item in fields(Request)}
+    # As a plan gives them back.
+    request = {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
     url = _surrogate_url(config)
     path = storage.local_path(url) if url is not None else None
     return {**request, "surrogate": url if path is None else str(path)}
@@ -84,19 +100,20 @@ def make_spec(config: ProtectConfig) -> RunSpec:
     """
     mem = part_of(MethodConfig, config)
     mem.validate()
-    sha256, trigger_words = "", 0
+    surrogate, sha256, trigger_words, strength, floor = None, "", 0, "", 1.0
     url = _surrogate_url(config)
     if url is not None:
         surrogate, sha256 = load_surrogate(url)
         check_surrogate(surrogate, mem.method)
         trigger_words = surrogate.trigger_words
+        strength, floor = surrogate.strength, surrogate.floor
         if config.trigger_words not in (None, trigger_words):
             raise UsageError(
                 f"trigger-words is {config.trigger_words}, but surrogate {url} was fitted with "
                 f"{trigger_words}; leave the option out, or fit another with that many"
             )
     return RunSpec(
-        mem=mem,
+        mem=settled(mem, surrogate),
         batch_size=config.batch_size,
         trigger_words=0 if mem.part == "image" else trigger_words,
         surrogate_sha256=sha256,
@@ -106,4 +123,10 @@ def make_spec(config: ProtectConfig) -> RunSpec:
         max_pixels=config.max_pixels,
         torch_threads=config.torch_threads,
         version=package_version(),
+        drop_location=config.drop_location,
+        reserve=config.reserve,
+        images=config.images,
+        strength=strength,
+        floor=floor,
+        losses=config.losses,
     )

@@ -8,6 +8,12 @@ from typing import Any, Self
 from ..data.canonical_json import canonical_json
 from ..data.plan import config_hash
 from ..method.config import MethodConfig
+from ..method.methods import CODE, get_method
+from ..seeds import derive_seed
+from .options import LossChoice
+
+# One batch in so many: two forward passes of it cost the run less than 5 %.
+_LOSS_SAMPLE = 32
 
 
 def package_version() -> str:
@@ -24,7 +30,7 @@ class RunSpec:
     Neither the executor nor the number of workers is here: the output may not depend on them.
 
     Attributes:
-        mem: the method and its settings.
+        mem: the method and its settings, settled.
         batch_size: samples optimised together.
         trigger_words: words of a trigger; 0 when the method sets none.
         surrogate_sha256: of the surrogate artifact; empty when the method needs none.
@@ -34,6 +40,12 @@ class RunSpec:
         max_pixels: larger images are quarantined.
         torch_threads: threads of tensor operations; floating point sums depend on it.
         version: version of this package.
+        drop_location: whether location and device are taken out of metadata.
+        images: ``one`` a sample, or ``all`` of them.
+        reserve: whether files state that data mining is prohibited.
+        strength: name of the patterns' strength; empty where there are none.
+        floor: share of epsilon that smooth ground gets; 1 where every pixel gets all of it.
+        losses: batches whose losses are measured for reports.
     """
 
     mem: MethodConfig
@@ -46,6 +58,12 @@ class RunSpec:
     max_pixels: int
     torch_threads: int
     version: str
+    drop_location: bool = False
+    reserve: bool = False
+    images: str = "one"
+    strength: str = ""
+    floor: float = 1.0
+    losses: LossChoice = "sample"
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -56,14 +74,28 @@ class RunSpec:
         """
         fields = dict(values)
         mem = dict(fields["mem"])
+        if mem["method"] == CODE:
+            mem["method"] = "mem"
         fields["mem"] = MethodConfig(**mem | {"views": tuple(mem.get("views", ()))})
         fields["caption_fields"] = tuple(fields["caption_fields"])
         return cls(**fields)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the specification as plain JSON values."""
+        """Return the specification as plain JSON values, with the method's published name."""
         result: dict[str, Any] = json.loads(canonical_json(asdict(self)))
+        result["mem"]["method"] = get_method(self.mem.method).published_name(self.mem)
         return result
+
+    def measures(self, shard: str, batch: int) -> bool:
+        """Whether the losses of batch number ``batch`` of a shard are measured."""
+        if self.losses != "sample":
+            return self.losses == "all"
+        return derive_seed(self.seed, "losses", shard, batch) % _LOSS_SAMPLE == 0
+
+    @property
+    def edits(self) -> dict[str, bool]:
+        """What is changed in the metadata of pictures, as `published_metadata` takes it."""
+        return {"drop_location": self.drop_location, "reserve": self.reserve}
 
     @property
     def hash(self) -> str:
