@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..data import storage
-from ..data.captions import DEFAULT_FIELDS, read_captions
+from ..data.captions import DEFAULT_FIELDS, read_captions, without_trigger
 from ..data.images import Pixels, decode, image_member
 from ..data.manifest import ManifestRow, manifest_url, read_manifest
 from ..data.plan import ShardInput, resolve_input
@@ -122,8 +122,8 @@ def compare(
 ) -> Comparison:
     """Decode a sample and its published copy; ``fields`` hold captions in a .json member."""
     return Comparison(
-        before=decode(image_member(before).data).pixels,
-        after=decode(image_member(after).data).pixels,
+        before=decode(image_member(before, several=True).data).pixels,
+        after=decode(image_member(after, several=True).data).pixels,
         caption=read_captions(after, fields)[0],
         trigger=row.trigger_text or "",
     )
@@ -144,9 +144,7 @@ def _write_caption(axis: Any, sample: Comparison) -> None:
         spine.set_visible(False)
     axis.set_xticks([])
     axis.set_yticks([])
-    content = sample.caption
-    if sample.trigger and content.startswith(sample.trigger):
-        content = content[len(sample.trigger) :].strip()
+    content = without_trigger(sample.caption, sample.trigger)
     trigger = textwrap.wrap(sample.trigger, 20)[:4]
     rest = textwrap.shorten(content, 72, placeholder=" …")
     # Captions are text: a dollar sign in one begins no formula.
