@@ -71,6 +71,8 @@ class ProtectConfig(MethodConfig, ReadOptions, RunConfig, InputOutput):
     """State in every picture, in tdmrep.json and in the card that data mining is prohibited."""
     torch_threads: int = 1
     """Threads of a worker's tensor operations; fixed, because sums depend on it."""
+    again: bool = False
+    """Go on where the input is a protected copy already."""
     dry_run: bool = False
     """Estimate disk space, time and cost from a trial of a few batches; write nothing."""
     worker_price: float = 0.0
@@ -106,6 +108,8 @@ class FitRunConfig(FitOptions, FitSamples, DeviceOption, ReadOptions, _Input):
     """URL of the folder that the surrogate artifact is written to."""
     torch_threads: int = 0
     """Threads of the tensor operations; 0 takes what the machine has."""
+    again: bool = False
+    """Go on where the input is a protected copy already."""
     keep: bool = False
     """Leave a surrogate that is there, fitted with these settings, as it is; a DAG needs that."""
 
@@ -114,11 +118,16 @@ class FitRunConfig(FitOptions, FitSamples, DeviceOption, ReadOptions, _Input):
 class _Verified:
     output: str
     """URL of the directory that `protect` wrote and `verify` passed."""
+    destination: str | None = None
+    """Where the copy is uploaded to: hf://datasets/OWNER/NAME, or any URL that can be written."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PublishConfig(RecordOption, _Verified):
-    """Mark a verified copy as published."""
+    """Mark a verified copy as published, and upload it."""
+
+    private: bool = False
+    """Make a new repository of the Hub private."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,6 +138,8 @@ class StatusConfig(RecordOption, _Output):
     """Tell of this shard alone: outcome, reason, traceback, attempts, node."""
     json: bool = False
     """Print JSON for machines."""
+    watch: bool = False
+    """Wait for the end of the runs at work; a terminal is redrawn until then, a pipe is quiet."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -80,9 +80,12 @@ def content_words(text: str) -> set[str]:
     Entities are read as what they stand for. Words end where Unicode says (UAX 29); of a script
     without spaces every two neighbouring characters count as a word.
     """
-    plain = unicodedata.normalize("NFC", html.unescape(text)).casefold().replace("\u2019", "'")
-    plain = _AFFIX.sub(" ", plain)
-    pairs = _PAIR.findall(plain, overlapped=True)
+    plain, pairs = html.unescape(text).casefold(), []
+    if not plain.isascii():
+        plain = unicodedata.normalize("NFC", plain).replace("\u2019", "'")
+        pairs = _PAIR.findall(plain, overlapped=True)
+    if "'" in plain:
+        plain = _AFFIX.sub(" ", plain)
     return {*_SPACED.findall(plain), *pairs} - _function_words()
 
 

@@ -9,7 +9,7 @@ from unlearnable.jobs.cli import build_app
 
 FLAGS = {
     "run": """
-        --batch-size --caption-fields --captions --compile
+        --again --batch-size --caption-fields --captions --compile
         --context-length --device --drop-location --dry-run --epsilon --executor
         --gpus-per-worker --images --reserve
         --grace-seconds --hotflip-rounds --html --image-format --image-size --input --io-threads
@@ -27,9 +27,13 @@ FLAGS = {
     "data flickr30k": "--out --samples-per-shard --splits --src",
     "data coco": "--out --samples-per-shard --splits --src",
     "data faces": "--out --samples-per-shard --src --template --test-per-identity",
+    "data parquet": """
+        --caption-column --drop --image-column --max-left-out --out --samples-per-shard --src
+    """,
+    "data export": "--caption-column --image-column --like --out --source",
     "data resize": "--format --out --size --source",
     "fit": """
-        --batch-size --caption-fields --context-length --device
+        --again --batch-size --caption-fields --context-length --device
         --epsilon --hotflip-rounds --image-size --input --keep --key --max-pixels --max-samples
         --method --model --output
         --pgd-steps --rounds --schedule --seed --shuffle --steps-per-round --strength
@@ -41,7 +45,7 @@ FLAGS = {
         --texture --trigger-words
     """,
     "protect": """
-        --batch-size --caption-fields --compile --device --drop-location --dry-run --epsilon
+        --again --batch-size --caption-fields --compile --device --drop-location --dry-run --epsilon
         --executor --gpus-per-worker --grace-seconds --log-file --shard-timeout
         --image-format --images --input --io-threads --join --max-attempts --max-pixels
         --max-quarantined --method --output --owner --part --pixel-budget --precision --record
@@ -55,7 +59,7 @@ FLAGS = {
         --sample-shards --seed
         --shard-timeout --threads --workers
     """,
-    "publish": "--output --record",
+    "publish": "--destination --output --private --record",
     "submit": "--address --command --runtime-env --stop-seconds --working-dir",
     "evaluate": """
         --attack --batch-size --caption-fields --clean --context-length --device --epochs
@@ -63,7 +67,7 @@ FLAGS = {
         --plot-attacks
         --precision --seeds --test --threads --train --weight-decay --weights --workers
     """,
-    "status": "--json --output --record --shard",
+    "status": "--json --output --record --shard --watch",
     "report": "--against --html --output --record --results --samples --seed",
     "retry": """
         --device --executor --gpus-per-worker --grace-seconds --join --log-file --max-attempts

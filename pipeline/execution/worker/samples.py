@@ -1,7 +1,6 @@
 """What happens to one sample before and after the optimisation: pure functions, run on threads."""
 
 import hashlib
-import logging
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -12,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from ....kernels.image_stats import ImageStats, measure
-from ...data.captions import read_captions, with_trigger
+from ...data.captions import from_trigger, read_captions, repeats, with_trigger
 from ...data.images import (
     Decoded,
     budget_of,
@@ -25,14 +24,13 @@ from ...data.images import (
     written_format,
 )
 from ...data.manifest import ManifestRow
-from ...data.metadata import NOTES, Metadata, published_metadata
+from ...data.metadata import Metadata, published_metadata
 from ...data.shards import Member, Sample
 from ...errors import SampleError
-from ...method.perceptual import bound_map, excess, is_grey
+from ...method.perceptual import bound_map, is_grey
 from ...method.vocabulary import leading_ids
 from ..spec import RunSpec
-
-log = logging.getLogger(__name__)
+from .told_once import ToldOnce
 
 
 @dataclass(frozen=True)
@@ -96,8 +94,8 @@ class Change:
     loss_after: float | None
 
 
-def load_sample(sample: Sample, shard: str, spec: RunSpec) -> Item:
-    """Decode ``sample``; one that cannot be protected becomes a quarantined row."""
+def load_sample(sample: Sample, shard: str, spec: RunSpec, told: ToldOnce) -> Item:
+    """Decode ``sample``; one that cannot be protected is quarantined, and ``told``."""
     row = ManifestRow(key=sample.key, shard=shard, row=sample.row, status="protected")
     try:
         source = image_member(sample, several=spec.images == "all")
@@ -109,7 +107,7 @@ def load_sample(sample: Sample, shard: str, spec: RunSpec) -> Item:
             _content(sample, picture, captions, spec) for picture in image_members(sample)
         )
     except SampleError as error:
-        return Item(_quarantined(row, error))
+        return Item(_quarantined(row, error, told))
     row = replace(
         row,
         height=first.image.shape[1],
@@ -136,7 +134,7 @@ def _digest(pixels: npt.NDArray[np.uint8]) -> str:
 
 
 def publish_sample(
-    item: Item, change: Change | None, spec: RunSpec, tokenizer: Any
+    item: Item, change: Change | None, spec: RunSpec, tokenizer: Any, told: ToldOnce
 ) -> tuple[ManifestRow, Sample | None]:
     """Write the protected sample, then read it again and measure what was written.
 
@@ -159,8 +157,7 @@ def publish_sample(
         published = replace(content.sample, members=members)
         _check_triggers(published, change, spec, tokenizer)
     except SampleError as error:
-        return _quarantined(begun, error), None
-    _warn(begun, notes)
+        return _quarantined(begun, error, told), None
     row = replace(
         begun,
         output_sha256=hashlib.sha256(written.data).hexdigest(),
@@ -181,8 +178,16 @@ def publish_sample(
     return row, published
 
 
-def _quarantined(row: ManifestRow, error: SampleError) -> ManifestRow:
-    log.warning("%s/%s is quarantined (%s): %s", row.shard, row.key, error.reason, error)
+def count_repeats(published: Sample, spec: RunSpec) -> int:
+    """Count the texts beside the captions that repeat one, trigger included."""
+    if not spec.trigger_words:
+        return 0
+    fields = spec.caption_fields
+    return len(repeats(published.members, read_captions(published, fields), fields))
+
+
+def _quarantined(row: ManifestRow, error: SampleError, told: ToldOnce) -> ManifestRow:
+    told.add(row.key, error)
     return replace(row, status="quarantined", reason=error.reason, detail=str(error))
 
 
@@ -200,11 +205,6 @@ def _write(content: Content, delta: Tensor, spec: RunSpec) -> _Written:
     kept, notes = published_metadata(content.form.kept, content.format, **spec.edits)
     data, stats = _encode(content, delta, kept, spec)
     return _Written(data, ext, stats, content.form.notes_in(content.format) | notes)
-
-
-def _warn(row: ManifestRow, notes: set[str]) -> None:
-    for note in sorted(notes & {"gain_map_dropped", "second_picture_dropped"}):
-        log.warning("%s/%s: %s", row.shard, row.key, NOTES[note])
 
 
 def _replaced(
@@ -254,16 +254,9 @@ def _encode(
         decoded = decode(data, spec.max_pixels).values
         changed = torch.from_numpy(decoded.transpose(2, 0, 1).copy())
         stats = measure(image, changed)
-        if stats.linf <= budget and _keeps_to_map(image, changed, budget, spec):
+        if stats.linf <= budget:
             return data, stats
     raise SampleError("budget_exceeded", f"a pixel changed by {stats.linf} levels")
-
-
-def _keeps_to_map(image: Tensor, changed: Tensor, budget: int, spec: RunSpec) -> bool:
-    epsilon = spec.mem.epsilon
-    if spec.floor >= 1:
-        return True
-    return bool(excess(image, changed, epsilon, spec.floor, budget - epsilon).max() <= 0)
 
 
 def _where_it_shows(content: Content, change: Tensor) -> Tensor:
@@ -286,6 +279,7 @@ def _check_triggers(published: Sample, change: Change, spec: RunSpec, tokenizer:
     if not change.trigger_ids:
         return
     for caption in read_captions(published, spec.caption_fields):
-        found = leading_ids(tokenizer, caption, len(change.trigger_ids))
+        text = from_trigger(caption, change.trigger_text) or ""
+        found = leading_ids(tokenizer, text, len(change.trigger_ids))
         if found != change.trigger_ids:
             raise SampleError("trigger_lost", f"{published.key}: trigger ids {found} after writing")

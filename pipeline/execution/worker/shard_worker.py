@@ -2,11 +2,9 @@
 
 import math
 import time
-from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -21,7 +19,6 @@ from ...data.shards import Sample, ShardWriter, open_shard
 from ...data.sidecars import publish_sidecars
 from ...data.transient import retries
 from ...errors import ShardError, UsageError
-from ...method.passes import Passes
 from ...method.protected import ProtectedBatch
 from ...method.protector import BatchProtector
 from ...method.surrogate import Surrogate
@@ -31,9 +28,11 @@ from ..checks import choose_device
 from ..driver.schedule import ShardTask, failed_by
 from ..spec import RunSpec, WorkerSetup
 from .batches import form_batches
-from .samples import Change, Item, load_sample, publish_sample
+from .gathered import Gathered, Job
+from .samples import Change, Item, count_repeats, load_sample, publish_sample
 from .scratch import scratch_folder
-from .streams import Channel, Prefetch, Sink, ordered_map
+from .streams import Prefetch, Sink, ordered_map
+from .told_once import ToldOnce
 
 # A batch holds the pixels of this many budgets; a larger image weighs as much as several.
 _BATCH_BUDGETS = 4
@@ -43,51 +42,6 @@ _UNIT_BYTES = 3 << 22
 _UNIT_PASSED = 1 << 25
 
 _SHARD, _MANIFEST = "shard.tar", "manifest.parquet"
-
-Job = tuple[Item, Change | None]
-
-
-@dataclass
-class _Pass:
-    """What one pass over a shard gathers."""
-
-    counts: Counter[str] = field(default_factory=Counter)
-    reasons: Counter[str] = field(default_factory=Counter)
-    notes: Counter[str] = field(default_factory=Counter)
-    seen: set[str] = field(default_factory=set)
-    passes: Passes = field(default_factory=Passes)
-    optimise_seconds: float = 0.0
-    optimise_cpu: float = 0.0
-    cpu_before: float = field(default_factory=time.process_time)
-    loss: float = 0.0
-    retries_before: int = field(default_factory=retries)
-    timings: dict[str, float] = field(default_factory=dict)
-    queues: dict[str, float] = field(default_factory=dict)
-    input: dict[str, object] = field(default_factory=dict)
-    sha256: str = ""
-    size: int = 0
-    manifest_sha256: str = ""
-    manifest_size: int = 0
-
-    def count(self, row: ManifestRow) -> ManifestRow:
-        """Count ``row``; return it with a note when its picture was in the shard before."""
-        self.counts[row.status] += 1
-        if row.status == "quarantined":
-            self.reasons[row.reason or ""] += 1
-            return row
-        if row.picture_digest in self.seen:
-            row = replace(row, notes=[*(row.notes or []), "repeated"])
-        self.seen.add(row.picture_digest or "")
-        self.notes.update(row.notes or [])
-        return row
-
-    def observe(self, decoded: Channel[Item], finished: Channel[Job]) -> None:
-        """Keep how full the queues before and after the optimiser were and how long it waited."""
-        self.queues = {"decoded": decoded.mean_load, "optimised": finished.mean_load}
-        self.timings = {
-            "wait_input": decoded.reader_waited,
-            "wait_output": finished.writer_waited,
-        }
 
 
 class ShardWorker:
@@ -143,6 +97,7 @@ class ShardWorker:
         try:
             with scratch_folder() as folder, fixed_threads(self._spec.torch_threads):
                 result = self._transform(task, folder)
+                result.tell(task.shard.name)
                 publish_sidecars(
                     task.shard.url,
                     task.output,
@@ -161,10 +116,10 @@ class ShardWorker:
             return None
         return record
 
-    def _transform(self, task: ShardTask, folder: Path) -> _Pass:
+    def _transform(self, task: ShardTask, folder: Path) -> Gathered:
         """Read the shard, write the protected one and its manifest into ``folder``."""
         spec, shard = self._spec, task.shard
-        result = _Pass()
+        result = Gathered(ToldOnce(shard.name, "quarantined"))
         self.samples_done = 0
         window = 2 * self._io_threads
         with (
@@ -173,14 +128,17 @@ class ShardWorker:
             ShardWriter(folder / _SHARD) as writer,
             ManifestWriter(folder / _MANIFEST, self._metadata(shard.name)) as manifest,
         ):
-            load = partial(load_sample, shard=shard.name, spec=spec)
+            load = partial(load_sample, shard=shard.name, spec=spec, told=result.told)
             loaded = ordered_map(pool, load, reader, window)
 
             def write(jobs: Iterator[Job]) -> None:
-                for row, sample in ordered_map(pool, self._publish, jobs, window):
+                for row, sample in ordered_map(
+                    pool, partial(self._publish, told=result.told), jobs, window
+                ):
                     manifest.write(result.count(row))
                     self.samples_done += 1
                     if sample is not None:
+                        result.repeats += count_repeats(sample, spec)
                         writer.write(sample)
 
             prefetch = Prefetch(loaded, spec.batch_size, self._weight)
@@ -192,6 +150,7 @@ class ShardWorker:
                     for job in self._optimise(shard.name, index, batch, result):
                         sink.put(job)
             result.observe(prefetch.channel, sink.channel)
+            result.told.tell()
             if shard.size is not None and reader.size != shard.size:
                 raise ShardError(
                     f"{shard.url}: {reader.size} bytes came, {shard.size} were expected"
@@ -218,11 +177,13 @@ class ShardWorker:
         )
         return min(size, math.ceil(max(loads)))
 
-    def _publish(self, job: Job) -> tuple[ManifestRow, Sample | None]:
+    def _publish(self, job: Job, told: ToldOnce) -> tuple[ManifestRow, Sample | None]:
         tokenizer = self._surrogate.tokenizer if self._surrogate is not None else None
-        return publish_sample(*job, self._spec, tokenizer)
+        return publish_sample(*job, self._spec, tokenizer, told)
 
-    def _optimise(self, shard: str, index: int, batch: list[Item], result: _Pass) -> Iterator[Job]:
+    def _optimise(
+        self, shard: str, index: int, batch: list[Item], result: Gathered
+    ) -> Iterator[Job]:
         """Yield every item of ``batch`` with what the method found for it."""
         contents = [item.content for item in batch if item.content is not None]
         changes: Iterator[Change] = iter(())
@@ -256,7 +217,9 @@ class ShardWorker:
                 loss_after=_number(found.loss_after[row]),
             )
 
-    def _commit(self, task: ShardTask, folder: Path, result: _Pass, started: float) -> LedgerRecord:
+    def _commit(
+        self, task: ShardTask, folder: Path, result: Gathered, started: float
+    ) -> LedgerRecord:
         """Upload shard and manifest, then the record that makes them exist."""
         name = task.shard.name
         uploading = time.time()
@@ -279,6 +242,7 @@ class ShardWorker:
             input={**result.input, "etag": task.shard.etag},
             attempts=task.attempt,
             retries=retries() - result.retries_before,
+            repeats=result.repeats,
             timings={
                 "started": started,
                 "finished": now,
