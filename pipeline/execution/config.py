@@ -10,7 +10,7 @@ from typing import Literal
 
 from ..data.statements import Statements
 from ..method.config import FitOptions, MethodConfig
-from .options import DeviceOption, ReadOptions, RecordOption, RunOptions
+from .options import DeviceOption, LossChoice, ReadOptions, RecordOption, RunOptions
 
 ImageFormat = Literal["png", "webp", "jpeg", "same"]
 
@@ -73,6 +73,9 @@ class ProtectConfig(MethodConfig, ReadOptions, RunConfig, InputOutput):
     """Threads of a worker's tensor operations; fixed, because sums depend on it."""
     again: bool = False
     """Go on where the input is a protected copy already."""
+    losses: LossChoice = "sample"
+    """Batches whose losses the manifest holds: sample (one in 32), all or none. Only reports need
+    them."""
     dry_run: bool = False
     """Estimate disk space, time and cost from a trial of a few batches; write nothing."""
     worker_price: float = 0.0

@@ -128,4 +128,5 @@ def make_spec(config: ProtectConfig) -> RunSpec:
         images=config.images,
         strength=strength,
         floor=floor,
+        losses=config.losses,
     )

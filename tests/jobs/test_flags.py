@@ -13,7 +13,8 @@ FLAGS = {
         --context-length --device --drop-location --dry-run --epsilon --executor
         --gpus-per-worker --images --reserve
         --grace-seconds --hotflip-rounds --html --image-format --image-size --input --io-threads
-        --join --key --log-file --max-attempts --max-left-out --max-pixels --max-quarantined
+        --join --key --log-file --losses --max-attempts --max-left-out --max-pixels
+        --max-quarantined
         --max-samples --method --model --output --owner --part --pgd-steps --pixel-budget
         --precision --record --rounds --samples-per-shard --schedule --seed --shard-timeout
         --shuffle --slice --strength --steps --steps-per-round --surrogate --texture --topics
@@ -47,7 +48,7 @@ FLAGS = {
     "protect": """
         --again --batch-size --caption-fields --compile --device --drop-location --dry-run --epsilon
         --executor --gpus-per-worker --grace-seconds --log-file --shard-timeout
-        --image-format --images --input --io-threads --join --max-attempts --max-pixels
+        --image-format --images --input --io-threads --join --losses --max-attempts --max-pixels
         --max-quarantined --method --output --owner --part --pixel-budget --precision --record
         --reserve
         --seed --shuffle --slice --steps

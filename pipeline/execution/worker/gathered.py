@@ -31,7 +31,7 @@ class Gathered:
     optimise_seconds: float = 0.0
     optimise_cpu: float = 0.0
     cpu_before: float = field(default_factory=time.process_time)
-    loss: float = 0.0
+    losses: list[float] = field(default_factory=list)
     retries_before: int = field(default_factory=retries)
     repeats: int = 0
     timings: dict[str, float] = field(default_factory=dict)

@@ -80,7 +80,7 @@ class Change:
         batch: index of its batch in the shard.
         batch_seed: what all that is random in the batch derives from.
         shuffle_seeds: of the caption order in each step.
-        loss_before: of the sample as it came; None where the method has none.
+        loss_before: of the sample as it came; None where it was not measured.
         loss_after: of the sample as it is published.
     """
 

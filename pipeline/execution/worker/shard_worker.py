@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 
 import torch
 
@@ -132,9 +133,8 @@ class ShardWorker:
             loaded = ordered_map(pool, load, reader, window)
 
             def write(jobs: Iterator[Job]) -> None:
-                for row, sample in ordered_map(
-                    pool, partial(self._publish, told=result.told), jobs, window
-                ):
+                publish = partial(self._publish, told=result.told)
+                for row, sample in ordered_map(pool, publish, jobs, window):
                     manifest.write(result.count(row))
                     self.samples_done += 1
                     if sample is not None:
@@ -152,9 +152,8 @@ class ShardWorker:
             result.observe(prefetch.channel, sink.channel)
             result.told.tell()
             if shard.size is not None and reader.size != shard.size:
-                raise ShardError(
-                    f"{shard.url}: {reader.size} bytes came, {shard.size} were expected"
-                )
+                came = f"{reader.size} bytes came, {shard.size} were expected"
+                raise ShardError(f"{shard.url}: {came}")
             result.input = {"url": shard.url, "sha256": reader.sha256, "size": reader.size}
             result.sha256, result.size = writer.close()
             manifest.add_metadata({"passes": canonical_json(result.passes.as_dict())})
@@ -195,11 +194,12 @@ class ShardWorker:
                 [content.captions for content in contents],
                 seed,
                 [content.format == "jpeg" for content in contents],
+                self._spec.measures(shard, index),
             )
             result.optimise_seconds += time.perf_counter() - started
             result.optimise_cpu += time.thread_time() - processor
             result.passes.add(found.passes)
-            result.loss += sum(found.loss_after)
+            result.losses += [loss for loss in found.loss_after if not math.isnan(loss)]
             changes = self._changes(found, index, seed)
         for item in batch:
             yield item, next(changes) if item.content is not None else None
@@ -255,7 +255,7 @@ class ShardWorker:
             },
             queues=result.queues,
             passes={kind: count / done for kind, count in vars(result.passes).items()},
-            loss=_number(result.loss / done),
+            loss=fmean(result.losses) if result.losses else None,
             reasons=dict(result.reasons),
             notes=dict(result.notes),
         )
