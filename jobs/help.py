@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 FIRST = {
     "run": (
         "owner", "strength", "model", "trigger-words", "epsilon", "image-format", "workers",
-        "device", "seed", "surrogate", "captions", "html", "record",
+        "device", "seed", "surrogate", "captions",
     ),
     "fit": (
-        "model", "strength", "trigger-words", "epsilon", "schedule", "max-samples", "device",
+        "model", "strength", "key", "trigger-words", "epsilon", "schedule", "max-samples", "device",
         "seed",
     ),
     "protect": (

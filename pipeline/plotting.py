@@ -5,7 +5,7 @@ from typing import Any
 
 from .errors import UsageError
 
-INK, SOFT = "#1d1d1f", "#6e6e73"
+INK, SOFT, TRIGGER = "#1d1d1f", "#6e6e73", "#b3261e"
 
 
 def require_matplotlib() -> None:

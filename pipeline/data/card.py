@@ -18,13 +18,20 @@ from . import storage
 from .croissant import FILES, croissant_pieces
 from .images import budget_policy
 from .json_pieces import read_before
-from .ledger import LedgerRecord, committed
+from .ledger import INDEX_NAME, LedgerRecord, committed
 from .plan import Plan
 from .statements import TITLE, Statements
 from .urls import is_text
 
 README_NAME = "README.md"
 CROISSANT_NAME = "croissant.json"
+# What the head of a file of ours holds.
+_HEAD = 1 << 14
+_MARKS = {
+    README_NAME: (b"Images: a perturbation was added",),
+    CROISSANT_NAME: (b"ade by unlearnable",),
+    INDEX_NAME: (b'"wids_version"', b'"quarantined"'),
+}
 # A dataset of the Hub, with its shards in its folder or below.
 _HUB_SOURCE = re.compile(r"hf://datasets/([^/@]+/[^/@]+)")
 _SPLIT = re.compile(r"(train|validation|val|dev|test)-")
@@ -56,6 +63,19 @@ unlearnable verify <this folder>
 It compares every shard with `index.json` and decodes every sample. What was done to each sample is
 in a record that only the owner keeps.
 """
+
+
+def protected_by(folder: str) -> str | None:
+    """Return the name of a file in ``folder`` that says that it is a protected copy, if any."""
+    for name, marks in _MARKS.items():
+        try:
+            with storage.open_read(storage.join(folder, name)) as file:
+                head = file.read(_HEAD)
+        except OSError:
+            continue
+        if all(mark in head for mark in marks):
+            return name
+    return None
 
 
 def write_card(

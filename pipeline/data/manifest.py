@@ -85,11 +85,11 @@ class ManifestRow:
     shuffle_seeds: Annotated[
         list[int] | None, _Is(_SEEDS, "seed of each step's caption order; empty without a shuffle")
     ] = None
-    loss_before: Annotated[float | None, _Is(_FLOAT, "surrogate loss of the sample as it came")] = (
-        None
-    )
+    loss_before: Annotated[
+        float | None, _Is(_FLOAT, "surrogate loss of the sample as it came, where measured")
+    ] = None
     loss_after: Annotated[
-        float | None, _Is(_FLOAT, "surrogate loss of the sample as published")
+        float | None, _Is(_FLOAT, "surrogate loss of the sample as published, where measured")
     ] = None
     surrogate_sha256: Annotated[str | None, _Is(_TEXT, "sha256 of the surrogate's weights")] = None
 

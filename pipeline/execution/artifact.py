@@ -28,7 +28,8 @@ def _identity(description: dict[str, Any]) -> str:
 def save_surrogate(surrogate: Surrogate, url: str) -> str:
     """Write ``surrogate`` to the folder ``url`` and return its sha256.
 
-    The description goes last: a folder without one is no artifact.
+    The description goes last: a folder without one is no artifact. It holds the key, so that on a
+    local disk only its owner can read it.
 
     Returns:
         sha256 of the canonical description, which holds the sha256 of the weights.
@@ -49,6 +50,9 @@ def save_surrogate(surrogate: Surrogate, url: str) -> str:
         storage.remove(storage.join(url, DESCRIPTION))
     storage.write_bytes(storage.join(url, WEIGHTS), weights)
     storage.write_bytes(storage.join(url, DESCRIPTION), text.encode())
+    path = storage.local_path(storage.join(url, DESCRIPTION))
+    if path is not None:
+        path.chmod(0o600)
     return _identity(json.loads(text))
 
 

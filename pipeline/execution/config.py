@@ -10,7 +10,7 @@ from typing import Literal
 
 from ..data.statements import Statements
 from ..method.config import FitOptions, MethodConfig
-from .options import DeviceOption, ReadOptions, RecordOption, RunOptions
+from .options import DeviceOption, LossChoice, ReadOptions, RecordOption, RunOptions
 
 ImageFormat = Literal["png", "webp", "jpeg", "same"]
 
@@ -65,6 +65,11 @@ class ProtectConfig(MethodConfig, ReadOptions, RunConfig, InputOutput):
     """Format of published images; `same` keeps each one's own. A JPEG may exceed epsilon by 16."""
     torch_threads: int = 1
     """Threads of a worker's tensor operations; fixed, because sums depend on it."""
+    again: bool = False
+    """Go on where the input is a protected copy already."""
+    losses: LossChoice = "sample"
+    """Batches whose losses the manifest holds: sample (one in 32), all or none. Only reports need
+    them."""
     dry_run: bool = False
     """Estimate disk space, time and cost from a trial of a few batches; write nothing."""
     worker_price: float = 0.0
@@ -100,6 +105,8 @@ class FitRunConfig(FitOptions, FitSamples, DeviceOption, ReadOptions, _Input):
     """URL of the folder that the surrogate artifact is written to."""
     torch_threads: int = 0
     """Threads of the tensor operations; 0 takes what the machine has."""
+    again: bool = False
+    """Go on where the input is a protected copy already."""
     keep: bool = False
     """Leave a surrogate that is there, fitted with these settings, as it is; a DAG needs that."""
 
@@ -128,6 +135,8 @@ class StatusConfig(RecordOption, _Output):
     """Tell of this shard alone: outcome, reason, traceback, attempts, node."""
     json: bool = False
     """Print JSON for machines."""
+    watch: bool = False
+    """Wait for the end of the runs at work; a terminal is redrawn until then, a pipe is quiet."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,13 +25,16 @@ from ..method.methods import get_method
 from ..method.passes import Passes
 from ..method.surrogate import Surrogate
 from ..seeds import derive_seed
+from .again import refuse_protected
 from .artifact import DESCRIPTION, load_surrogate, save_surrogate
 from .checkpoint import Checkpoint
 from .checks import check_caption_fields, check_least, choose_device
 from .config import FitRunConfig
+from .driver.progress import Progress
 from .driver.stop import stop_on_signals
 from .options import part_of
 from .worker.shard_worker import fixed_threads
+from .worker.told_once import ToldOnce
 
 log = logging.getLogger(__name__)
 
@@ -94,6 +97,7 @@ def fit(config: FitRunConfig) -> FitSummary:
     if config.keep and storage.exists(storage.join(config.output, DESCRIPTION)):
         return _kept(config, settings)
     shards = resolve_input(config.input)
+    refuse_protected(config.input, shards, config.caption_fields, again=config.again)
     wanted = config.max_samples
     if wanted is None and config.schedule == "default":
         wanted = DEFAULT_SAMPLES
@@ -109,9 +113,9 @@ def fit(config: FitRunConfig) -> FitSummary:
         log.info("fitting on %d samples", len(images))
         threads = config.torch_threads or torch.get_num_threads()
         kept = Checkpoint(config.output, images, captions, {**vars(settings), "threads": threads})
-        with fixed_threads(threads):
+        with fixed_threads(threads), Progress(1, unit="step") as shown:
             surrogate = fit_surrogate(
-                images, captions, settings, _log_progress, state=kept.load(), keep=kept.save
+                images, captions, settings, shown.reach, state=kept.load(), keep=kept.save
             )
         surrogate.meta |= _choice_settings(config)
         sha256 = save_surrogate(surrogate, config.output)
@@ -214,12 +218,15 @@ def _kept(config: FitRunConfig, settings: FitConfig) -> FitSummary:
     Raises:
         UsageError: it is damaged, or was fitted with other settings.
     """
+    return check_fitted(config.output, asked_settings(config, settings))
+
+
+def asked_settings(config: FitRunConfig, settings: FitConfig) -> dict[str, object]:
+    """Return the settings that a surrogate must have been fitted with to be the one asked for."""
     asked = _choice_settings(config) | vars(settings)
     # Where it is fitted is no setting of what is fitted; what is unset is chosen by the fit.
     chosen = {name for name in ("texture", "topics", "key") if vars(settings)[name] is None}
-    return check_fitted(
-        config.output, {name: asked[name] for name in asked.keys() - chosen - {"device"}}
-    )
+    return {name: asked[name] for name in asked.keys() - chosen - {"device"}}
 
 
 def check_fitted(url: str, asked: Mapping[str, object]) -> FitSummary:
@@ -236,9 +243,11 @@ def check_fitted(url: str, asked: Mapping[str, object]) -> FitSummary:
     found = surrogate.meta | surrogate.meta["fit"]
     for name in sorted(asked):
         if name in found and json.dumps(found[name]) != json.dumps(asked[name]):
+            # A key is secret, and a log is not.
+            then, now = ("another one",) * 2 if name == "key" else (found[name], asked[name])
             raise UsageError(
-                f"{url} holds a surrogate that was fitted with {name} {found[name]!r}, this run "
-                f"has {asked[name]!r}; fit to another folder, or leave --keep out to replace it"
+                f"{url} holds a surrogate that was fitted with {name} {then!r}, this run has "
+                f"{now!r}; fit to another folder, or leave --keep out to replace it"
             )
     return FitSummary(url, sha256, int(found["samples"]), 0, kept=True)
 
@@ -278,6 +287,7 @@ def choose_samples(
     for shard in sorted(shards, key=lambda s: derive_seed(config.seed, "shard", s.name)):
         if wanted is not None and seen >= _OVERSAMPLE * wanted:
             break
+        told = ToldOnce(shard.name, "passed over")
         for sample in _samples(shard):
             seen += 1
             minus_hash = -derive_seed(config.seed, "sample", shard.name, sample.key)
@@ -286,12 +296,13 @@ def choose_samples(
             try:
                 image, captions = _load(sample, config, side)
             except SampleError as error:
-                log.warning("passed over: %s", error)
+                told.add(sample.key, error)
                 choice.passed_over += 1
                 continue
             pick = _Pick(minus_hash, shard.name, sample.row, image, captions)
             push = heapq.heappush if len(choice.picks) != wanted else heapq.heapreplace
             push(choice.picks, pick)
+        told.tell()
     choice.picks.sort(key=lambda pick: (pick.shard, pick.row))
     return choice
 
@@ -309,7 +320,3 @@ def _load(sample: Sample, config: FitRunConfig, side: int) -> tuple[Tensor, list
     captions = read_captions(sample, config.caption_fields)
     pixels = fit_square(decode(image_member(sample).data, config.max_pixels).pixels, side)
     return torch.from_numpy(pixels.transpose(2, 0, 1).copy()), captions
-
-
-def _log_progress(phase: str, done: int, total: int) -> None:
-    log.info("%s: round %d of %d", phase, done, total)

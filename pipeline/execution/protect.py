@@ -1,5 +1,6 @@
 """`protect`: from the request to the committed output."""
 
+import logging
 from dataclasses import fields
 from typing import Any
 
@@ -11,6 +12,7 @@ from ..method.config import MAX_TRIGGER_WORDS, MethodConfig
 from ..method.methods import get_method
 from ..method.protector import settled
 from ..method.surrogate import check_surrogate
+from .again import refuse_protected
 from .artifact import load_surrogate
 from .checks import check_caption_fields, check_device_name, check_least
 from .config import ProtectConfig, Request
@@ -21,6 +23,8 @@ from .driver.summary import RunSummary
 from .estimate import estimate
 from .options import part_of
 from .spec import RunSpec, WorkerSetup, package_version
+
+log = logging.getLogger(__name__)
 
 
 def protect(config: ProtectConfig) -> RunSummary:
@@ -38,10 +42,19 @@ def protect(config: ProtectConfig) -> RunSummary:
     config = _check(config)
     shards = resolve_input(config.input)
     check_places(shards, config.output)
+    if config.workers > len(shards):
+        log.warning(
+            "%d workers, but %d shards: a shard has one worker, the others stand idle; make "
+            "smaller shards (`unlearnable data folder --samples-per-shard`)",
+            config.workers,
+            len(shards),
+        )
     record = find_record(config.output, config.record)
     check_places(shards, record, "record")
     spec = make_spec(config)
     plan, new = find_plan(spec.as_dict(), shards, config.output, record, _request(config))
+    if new:
+        refuse_protected(config.input, shards, config.caption_fields, again=config.again)
     setup = WorkerSetup(spec, _surrogate_url(config), config.io_threads, config.device)
     if config.dry_run:
         return estimate(config, setup, take_slice(plan, config.slice), shards)
@@ -112,4 +125,5 @@ def make_spec(config: ProtectConfig) -> RunSpec:
         version=package_version(),
         strength=strength,
         floor=floor,
+        losses=config.losses,
     )

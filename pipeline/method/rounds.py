@@ -29,7 +29,7 @@ from .vocabulary import full_vocabulary, trigger_vocabulary
 if TYPE_CHECKING:
     from open_clip import CLIP
 
-Progress = Callable[[str, int, int], None]
+Progress = Callable[[int, int], None]
 
 State = dict[str, Any]
 """Where a fit stands after a round: tensors, numbers, lists and dicts of them."""
@@ -105,13 +105,11 @@ class Rounds:
         if state is not None:
             curve = self._restore(state)
         for round_index in range(len(curve), config.round_count):
-            curve.append(self._train())
+            curve.append(self._train(progress, round_index))
             self._keep_weights()
             search = round_index < config.search_rounds
             if config.visit_steps or search:
                 self._visit(search)
-            if progress is not None:
-                progress("fit", round_index + 1, config.round_count)
             if keep is not None and config.published and round_index + 1 < config.round_count:
                 keep(self._state(curve))
         return self._surrogate(curve)
@@ -180,13 +178,15 @@ class Rounds:
         bodies = self.captions.draw(captions_from.tolist(), self.generator)
         return insert_trigger(bodies, self.triggers[index]).to(self.config.device)
 
-    def _train(self) -> float:
+    def _train(self, progress: Progress | None, round_index: int) -> float:
         """Take a round's AdamW steps on the data as now protected; return the mean loss."""
-        learners, total = self.ensemble.training(), 0.0
-        for _ in range(self.config.round_steps):
+        learners, total, steps = self.ensemble.training(), 0.0, self.config.round_steps
+        for step in range(steps):
             for model, optimizer in learners:
                 total += self._train_on_batch(model, optimizer)
-        return total / max(1, self.config.round_steps) / len(learners)
+            if progress is not None:
+                progress(round_index * steps + step + 1, self.config.round_count * steps)
+        return total / max(1, steps) / len(learners)
 
     def _train_on_batch(self, model: "CLIP", optimizer: torch.optim.Optimizer) -> float:
         count = min(self.config.batch_size, len(self.images))

@@ -18,9 +18,9 @@ class _Input:
 
 @dataclass(frozen=True, kw_only=True)
 class PreviewConfig(Bound, ReadOptions, _Input):
-    """Protect a few samples and write them before, after and their difference as a picture."""
+    """Protect a few samples and write them beside their originals as a picture."""
 
-    n: int = 16
+    n: int = 6
     """Samples shown, 1 to 64."""
     output: str = "preview.png"
     """URL of the PNG that is written."""

@@ -11,7 +11,13 @@ import torch
 from torch import Tensor
 
 from ...kernels.image_stats import measure
-from ..data.captions import read_captions, with_trigger
+from ..data.captions import (
+    from_trigger,
+    read_captions,
+    repeats,
+    with_trigger,
+    without_trigger,
+)
 from ..data.images import (
     Pixels,
     budget_of,
@@ -147,12 +153,16 @@ def _check_captions(
         return
     ids = list(row.trigger_tokens or [])
     for caption in captions:
-        if not caption.startswith(f"{trigger} "):
+        text = from_trigger(caption, trigger)
+        if text is None:
             yield "trigger_missing", f"{caption[:60]!r} does not start with {trigger!r}"
         elif tokenizer is not None:
-            found = leading_ids(tokenizer, caption, len(ids))
+            found = leading_ids(tokenizer, text, len(ids))
             if found != ids:
                 yield "trigger_ids", f"{caption[:60]!r} starts with the tokens {found}, not {ids}"
+    bare = [without_trigger(caption, trigger) for caption in captions]
+    for name in repeats(sample.members, bare, rules.fields):
+        yield "trigger_missing", f"{name} repeats a caption without its trigger"
 
 
 def check_against(
@@ -182,14 +192,12 @@ def check_against(
 def _check_bound(
     clean: Tensor, changed: Tensor, linf: int, row: ManifestRow, rules: Rules
 ) -> Iterator[Problem]:
-    """Hold a picture (uint8 [3, H, W]) to its bound map, and to what its file format adds."""
+    """Hold a picture (uint8 [3, H, W]) to what its format may add, and without loss to its map."""
     budget = _budget(row, rules)
     if linf > budget:
         yield "budget_exceeded", f"a pixel changed by {linf} levels, {budget} are allowed"
-    elif rules.floor < 1 and row.status == "protected":
-        # A lossy file rounds in blocks, so what it adds is added to every pixel's bound.
-        bound = bound_map(clean[None], rules.epsilon, rules.floor)[0].to(torch.int16)
-        bound += budget - rules.epsilon
+    elif budget == rules.epsilon and rules.floor < 1:
+        bound = bound_map(clean[None], rules.epsilon, rules.floor)[0]
         over = (changed.to(torch.int16) - clean.to(torch.int16)).abs() - bound
         if over.max() > 0:
             values, most = int((over > 0).sum()), int(over.max())

@@ -9,10 +9,11 @@ from unlearnable.jobs.cli import build_app
 
 FLAGS = {
     "run": """
-        --batch-size --caption-fields --captions --compile
+        --again --batch-size --caption-fields --captions --compile
         --context-length --device --dry-run --epsilon --executor --gpus-per-worker
         --grace-seconds --hotflip-rounds --html --image-format --image-size --input --io-threads
-        --join --key --log-file --max-attempts --max-left-out --max-pixels --max-quarantined
+        --join --key --log-file --losses --max-attempts --max-left-out --max-pixels
+        --max-quarantined
         --max-samples --method --model --output --owner --part --pgd-steps --pixel-budget
         --precision --record --rounds --samples-per-shard --schedule --seed --shard-timeout
         --shuffle --slice --strength --steps --steps-per-round --surrogate --texture --topics
@@ -32,7 +33,7 @@ FLAGS = {
     "data export": "--caption-column --image-column --like --out --source",
     "data resize": "--format --out --size --source",
     "fit": """
-        --batch-size --caption-fields --context-length --device
+        --again --batch-size --caption-fields --context-length --device
         --epsilon --hotflip-rounds --image-size --input --keep --key --max-pixels --max-samples
         --method --model --output
         --pgd-steps --rounds --schedule --seed --shuffle --steps-per-round --strength
@@ -44,9 +45,9 @@ FLAGS = {
         --texture --trigger-words
     """,
     "protect": """
-        --batch-size --caption-fields --compile --device --dry-run --epsilon
+        --again --batch-size --caption-fields --compile --device --dry-run --epsilon
         --executor --gpus-per-worker --grace-seconds --log-file --shard-timeout
-        --image-format --input --io-threads --join --language --license
+        --image-format --input --io-threads --join --losses --language --license
         --max-attempts --max-pixels --max-quarantined
         --method --output --owner --part --pixel-budget --precision --record --seed --shuffle
         --slice --steps
@@ -65,7 +66,7 @@ FLAGS = {
         --plot-attacks
         --precision --seeds --test --threads --train --weight-decay --weights --workers
     """,
-    "status": "--json --output --record --shard",
+    "status": "--json --output --record --shard --watch",
     "report": "--against --html --output --record --results --samples --seed",
     "retry": """
         --device --executor --gpus-per-worker --grace-seconds --join --log-file --max-attempts

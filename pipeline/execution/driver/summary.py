@@ -9,6 +9,7 @@ from ...data.manifest import MANIFEST_DIR
 from ...data.plan import Plan, read_plan
 from ...data.record import find_record
 from ...method.passes import Passes
+from .progress import duration
 
 # Failed shards that are named: a task's log is read by people.
 _SHOWN = 20
@@ -36,6 +37,7 @@ class RunSummary:
         estimated_passes: dry run only: forward+backward passes of a sample through each tower.
         estimated_model_bytes: dry run only: memory of the surrogate's models in each worker.
         estimated_cost: dry run only: worker hours times the price of one; None without a price.
+        restored: whether the samples were restored, not protected.
     """
 
     output: str
@@ -55,6 +57,7 @@ class RunSummary:
     estimated_passes: dict[str, float] = field(default_factory=dict)
     estimated_model_bytes: int = 0
     estimated_cost: float | None = None
+    restored: bool = False
 
     @property
     def too_many_quarantined(self) -> bool:
@@ -64,9 +67,14 @@ class RunSummary:
     def __str__(self) -> str:
         if self.estimated_bytes is not None:
             return self._estimate(self.estimated_bytes)
+        samples = (
+            f"{self.samples} samples restored (captions as they were, images still protected)"
+            if self.restored
+            else f"{self.protected} of {self.samples} samples protected, {self.quarantined} "
+            "quarantined"
+        )
         done = (
-            f"{self.output}: {self.committed} of {self.shards} shards, {self.protected} of "
-            f"{self.samples} samples protected, {self.quarantined} quarantined, "
+            f"{self.output}: {self.committed} of {self.shards} shards, {samples}, "
             f"{self.seconds:.1f} s"
         )
         lines = [done]
@@ -97,8 +105,8 @@ class RunSummary:
             f"{self.output}: {self.committed} of {self.shards} shards are done; the others hold "
             f"about {self.samples} samples and need about {size / 1e6:.1f} MB. A trial of a few "
             f"batches on this machine ran at {rate:.1f} samples/s, so this takes about "
-            f"{self.estimated_worker_seconds / 3600:.3g} worker hours{cost}; the end comes after "
-            f"about {self.estimated_seconds / 3600:.3g} hours. A sample takes "
+            f"{duration(self.estimated_worker_seconds)} of one worker{cost}; the end comes after "
+            f"about {duration(self.estimated_seconds)}. A sample takes "
             f"{Passes.told(self.estimated_passes)}; the surrogate's models hold "
             f"{self.estimated_model_bytes / 1e6:,.0f} MB in each worker. Nothing was written."
         )

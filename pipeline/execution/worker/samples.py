@@ -1,7 +1,6 @@
 """What happens to one sample before and after the optimisation: pure functions, run on threads."""
 
 import hashlib
-import logging
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ....kernels.image_stats import ImageStats, measure
-from ...data.captions import read_captions, with_trigger
+from ...data.captions import from_trigger, read_captions, repeats, with_trigger
 from ...data.images import (
     JPEG_QUALITIES,
     budget_of,
@@ -25,8 +24,7 @@ from ...data.shards import Member, Sample
 from ...errors import SampleError
 from ...method.vocabulary import leading_ids
 from ..spec import RunSpec
-
-log = logging.getLogger(__name__)
+from .told_once import ToldOnce
 
 
 @dataclass(frozen=True)
@@ -70,7 +68,7 @@ class Change:
         batch: index of its batch in the shard.
         batch_seed: what all that is random in the batch derives from.
         shuffle_seeds: of the caption order in each step.
-        loss_before: of the sample as it came; None where the method has none.
+        loss_before: of the sample as it came; None where it was not measured.
         loss_after: of the sample as it is published.
     """
 
@@ -84,8 +82,8 @@ class Change:
     loss_after: float | None
 
 
-def load_sample(sample: Sample, shard: str, spec: RunSpec) -> Item:
-    """Decode ``sample``; one that cannot be protected becomes a quarantined row."""
+def load_sample(sample: Sample, shard: str, spec: RunSpec, told: ToldOnce) -> Item:
+    """Decode ``sample``; one that cannot be protected is quarantined, and ``told``."""
     row = ManifestRow(key=sample.key, shard=shard, row=sample.row, status="protected")
     try:
         source = image_member(sample)
@@ -95,7 +93,7 @@ def load_sample(sample: Sample, shard: str, spec: RunSpec) -> Item:
         captions = read_captions(sample, spec.caption_fields)
         pixels, source_format = decode(source.data, spec.max_pixels)
     except SampleError as error:
-        return Item(_quarantined(row, error))
+        return Item(_quarantined(row, error, told))
     image = torch.from_numpy(pixels.transpose(2, 0, 1).copy())
     row = replace(row, height=image.shape[1], width=image.shape[2], format=source_format)
     return Item(row, Content(sample, source, image, captions))
@@ -107,7 +105,7 @@ def stored_format(content: Content, spec: RunSpec) -> str:
 
 
 def publish_sample(
-    item: Item, change: Change | None, spec: RunSpec, tokenizer: Any
+    item: Item, change: Change | None, spec: RunSpec, tokenizer: Any, told: ToldOnce
 ) -> tuple[ManifestRow, Sample | None]:
     """Write the protected sample, then read it again and measure what was written.
 
@@ -127,7 +125,7 @@ def publish_sample(
         published = replace(content.sample, members=members)
         _check_triggers(published, change, spec, tokenizer)
     except SampleError as error:
-        return _quarantined(begun, error), None
+        return _quarantined(begun, error, told), None
     row = replace(
         begun,
         output_sha256=hashlib.sha256(output).hexdigest(),
@@ -147,8 +145,16 @@ def publish_sample(
     return row, published
 
 
-def _quarantined(row: ManifestRow, error: SampleError) -> ManifestRow:
-    log.warning("%s/%s is quarantined (%s): %s", row.shard, row.key, error.reason, error)
+def count_repeats(published: Sample, spec: RunSpec) -> int:
+    """Count the texts beside the captions that repeat one, trigger included."""
+    if not spec.trigger_words:
+        return 0
+    fields = spec.caption_fields
+    return len(repeats(published.members, read_captions(published, fields), fields))
+
+
+def _quarantined(row: ManifestRow, error: SampleError, told: ToldOnce) -> ManifestRow:
+    told.add(row.key, error)
     return replace(row, status="quarantined", reason=error.reason)
 
 
@@ -173,6 +179,7 @@ def _check_triggers(published: Sample, change: Change, spec: RunSpec, tokenizer:
     if not change.trigger_ids:
         return
     for caption in read_captions(published, spec.caption_fields):
-        found = leading_ids(tokenizer, caption, len(change.trigger_ids))
+        text = from_trigger(caption, change.trigger_text) or ""
+        found = leading_ids(tokenizer, text, len(change.trigger_ids))
         if found != change.trigger_ids:
             raise SampleError("trigger_lost", f"{published.key}: trigger ids {found} after writing")

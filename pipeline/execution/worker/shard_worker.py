@@ -1,5 +1,6 @@
 """The worker: protects one shard and commits it. It knows of no other shard and of no scheduler."""
 
+import logging
 import math
 import time
 from collections import Counter
@@ -9,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 
 import torch
 
@@ -31,9 +33,19 @@ from ..checks import choose_device
 from ..driver.schedule import ShardTask, failed_by
 from ..spec import RunSpec, WorkerSetup
 from .batches import form_batches
-from .samples import Change, Item, load_sample, publish_sample, stored_format
+from .samples import (
+    Change,
+    Item,
+    count_repeats,
+    load_sample,
+    publish_sample,
+    stored_format,
+)
 from .scratch import scratch_folder
 from .streams import Channel, Prefetch, Sink, ordered_map
+from .told_once import ToldOnce
+
+log = logging.getLogger(__name__)
 
 # A batch holds the pixels of this many budgets; a larger image weighs as much as several.
 _BATCH_BUDGETS = 4
@@ -51,13 +63,15 @@ Job = tuple[Item, Change | None]
 class _Pass:
     """What one pass over a shard gathers."""
 
+    told: ToldOnce
     counts: Counter[str] = field(default_factory=Counter)
     passes: Passes = field(default_factory=Passes)
     optimise_seconds: float = 0.0
     optimise_cpu: float = 0.0
     cpu_before: float = field(default_factory=time.process_time)
-    loss: float = 0.0
+    losses: list[float] = field(default_factory=list)
     retries_before: int = field(default_factory=retries)
+    repeats: int = 0
     timings: dict[str, float] = field(default_factory=dict)
     queues: dict[str, float] = field(default_factory=dict)
     input: dict[str, object] = field(default_factory=dict)
@@ -65,6 +79,11 @@ class _Pass:
     size: int = 0
     manifest_sha256: str = ""
     manifest_size: int = 0
+
+    def tell(self, shard: str) -> None:
+        """Log what was done beside pictures and captions."""
+        if self.repeats:
+            log.info("%s: %d texts that repeat a caption have its trigger", shard, self.repeats)
 
     def observe(self, decoded: Channel[Item], finished: Channel[Job]) -> None:
         """Keep how full the queues before and after the optimiser were and how long it waited."""
@@ -128,6 +147,7 @@ class ShardWorker:
         try:
             with scratch_folder() as folder, fixed_threads(self._spec.torch_threads):
                 result = self._transform(task, folder)
+                result.tell(task.shard.name)
                 publish_sidecars(
                     task.shard.url,
                     task.output,
@@ -149,7 +169,7 @@ class ShardWorker:
     def _transform(self, task: ShardTask, folder: Path) -> _Pass:
         """Read the shard, write the protected one and its manifest into ``folder``."""
         spec, shard = self._spec, task.shard
-        result = _Pass()
+        result = _Pass(ToldOnce(shard.name, "quarantined"))
         self.samples_done = 0
         window = 2 * self._io_threads
         with (
@@ -158,15 +178,18 @@ class ShardWorker:
             ShardWriter(folder / _SHARD) as writer,
             ManifestWriter(folder / _MANIFEST, self._metadata(shard.name)) as manifest,
         ):
-            load = partial(load_sample, shard=shard.name, spec=spec)
+            load = partial(load_sample, shard=shard.name, spec=spec, told=result.told)
             loaded = ordered_map(pool, load, reader, window)
 
             def write(jobs: Iterator[Job]) -> None:
-                for row, sample in ordered_map(pool, self._publish, jobs, window):
+                for row, sample in ordered_map(
+                    pool, partial(self._publish, told=result.told), jobs, window
+                ):
                     result.counts[row.status] += 1
                     manifest.write(row)
                     self.samples_done += 1
                     if sample is not None:
+                        result.repeats += count_repeats(sample, spec)
                         writer.write(sample)
 
             prefetch = Prefetch(loaded, spec.batch_size, self._weight)
@@ -178,6 +201,7 @@ class ShardWorker:
                     for job in self._optimise(shard.name, index, batch, result):
                         sink.put(job)
             result.observe(prefetch.channel, sink.channel)
+            result.told.tell()
             if shard.size is not None and reader.size != shard.size:
                 raise ShardError(
                     f"{shard.url}: {reader.size} bytes came, {shard.size} were expected"
@@ -203,9 +227,9 @@ class ShardWorker:
         )
         return min(size, math.ceil(max(loads)))
 
-    def _publish(self, job: Job) -> tuple[ManifestRow, Sample | None]:
+    def _publish(self, job: Job, told: ToldOnce) -> tuple[ManifestRow, Sample | None]:
         tokenizer = self._surrogate.tokenizer if self._surrogate is not None else None
-        return publish_sample(*job, self._spec, tokenizer)
+        return publish_sample(*job, self._spec, tokenizer, told)
 
     def _optimise(self, shard: str, index: int, batch: list[Item], result: _Pass) -> Iterator[Job]:
         """Yield every item of ``batch`` with what the method found for it."""
@@ -219,11 +243,12 @@ class ShardWorker:
                 [content.captions for content in contents],
                 seed,
                 [stored_format(content, self._spec) == "jpeg" for content in contents],
+                self._spec.measures(shard, index),
             )
             result.optimise_seconds += time.perf_counter() - started
             result.optimise_cpu += time.thread_time() - processor
             result.passes.add(found.passes)
-            result.loss += sum(found.loss_after)
+            result.losses += [loss for loss in found.loss_after if not math.isnan(loss)]
             changes = self._changes(found, index, seed)
         for item in batch:
             yield item, next(changes) if item.content is not None else None
@@ -264,6 +289,7 @@ class ShardWorker:
             input={**result.input, "etag": task.shard.etag},
             attempts=task.attempt,
             retries=retries() - result.retries_before,
+            repeats=result.repeats,
             timings={
                 "started": started,
                 "finished": now,
@@ -276,7 +302,7 @@ class ShardWorker:
             },
             queues=result.queues,
             passes={kind: count / done for kind, count in vars(result.passes).items()},
-            loss=_number(result.loss / done),
+            loss=fmean(result.losses) if result.losses else None,
         )
         write_record(task.record, record)
         return record

@@ -38,7 +38,7 @@ WORDS = [
 CAPTIONS = [
     [f"a {WORDS[i % 12]} {WORDS[(5 * i + 1) % 12]}", f"the {WORDS[i % 12]}"] for i in range(24)
 ]
-GOLDEN = "8f02c561aad26e6a0c83217916b58438f55519fc2bf5232780d4c1493d15f60b"
+GOLDEN = "78ae6d7913b8a39a85a39217e2968c53b3c4519fe1f28ea09fe7ab00ad34ff6e"
 
 
 def noise(sizes: Sequence[tuple[int, int]]) -> list[Tensor]:
