@@ -61,8 +61,14 @@ class ProtectConfig(MethodConfig, ReadOptions, RunConfig, InputOutput):
     """Samples optimised together; part of what determines the output."""
     seed: int = 0
     """Seed of the run; with a shard's name and a batch's number it fixes every random choice."""
-    image_format: ImageFormat = "png"
-    """Format of published images; `same` keeps each one's own. A JPEG may exceed epsilon by 16."""
+    image_format: ImageFormat = "same"
+    """Format of published images; `same` keeps each one's own. A JPEG may exceed epsilon by 24."""
+    images: Literal["one", "all"] = "one"
+    """Pictures of a sample: one, and samples with more are quarantined, or all, each protected."""
+    drop_location: bool = False
+    """Take GPS, places and what names the device out of the pictures' metadata."""
+    reserve: bool = False
+    """State in every picture, in tdmrep.json and in the card that data mining is prohibited."""
     torch_threads: int = 1
     """Threads of a worker's tensor operations; fixed, because sums depend on it."""
     again: bool = False

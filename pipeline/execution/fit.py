@@ -318,5 +318,7 @@ def _samples(shard: ShardInput) -> Iterator[Sample]:
 
 def _load(sample: Sample, config: FitRunConfig, side: int) -> tuple[Tensor, list[str]]:
     captions = read_captions(sample, config.caption_fields)
-    pixels = fit_square(decode(image_member(sample).data, config.max_pixels).pixels, side)
+    pixels = fit_square(
+        decode(image_member(sample, several=True).data, config.max_pixels).pixels, side
+    )
     return torch.from_numpy(pixels.transpose(2, 0, 1).copy()), captions

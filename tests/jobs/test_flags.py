@@ -10,7 +10,8 @@ from unlearnable.jobs.cli import build_app
 FLAGS = {
     "run": """
         --again --batch-size --caption-fields --captions --compile
-        --context-length --device --dry-run --epsilon --executor --gpus-per-worker
+        --context-length --device --drop-location --dry-run --epsilon --executor
+        --gpus-per-worker --images --reserve
         --grace-seconds --hotflip-rounds --html --image-format --image-size --input --io-threads
         --join --key --log-file --losses --max-attempts --max-left-out --max-pixels
         --max-quarantined
@@ -45,13 +46,14 @@ FLAGS = {
         --texture --trigger-words
     """,
     "protect": """
-        --again --batch-size --caption-fields --compile --device --dry-run --epsilon
+        --again --batch-size --caption-fields --compile --device --drop-location --dry-run --epsilon
         --executor --gpus-per-worker --grace-seconds --log-file --shard-timeout
-        --image-format --input --io-threads --join --losses --language --license
-        --max-attempts --max-pixels --max-quarantined
-        --method --output --owner --part --pixel-budget --precision --record --seed --shuffle
-        --slice --steps
-        --surrogate --title --torch-threads --trigger-words --usage --views --worker-price --workers
+        --image-format --images --input --io-threads --join --losses --max-attempts --max-pixels
+        --max-quarantined --method --output --owner --part --pixel-budget --precision --record
+        --reserve
+        --seed --shuffle --slice --steps
+        --surrogate --torch-threads --trigger-words --views --worker-price --workers
+        --title --language --usage --license
     """,
     "verify": """
         --against --executor --json --max-listed --max-pixels --output --record
