@@ -65,7 +65,8 @@ FLAGS = {
     "evaluate": """
         --attack --batch-size --caption-fields --captions --clean --context-length --device --epochs
         --eval-every --identities --image-size --init --lr --max-pixels --model --output --own
-        --plot --plot-attacks --precision --seeds --test --threads --train --weight-decay --weights --workers
+        --plot --plot-attacks --precision --seeds --test --threads --train --weight-decay --weights
+        --workers
     """,
     "status": "--json --output --record --shard --watch",
     "report": "--against --html --output --record --results --samples --seed",
