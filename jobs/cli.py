@@ -20,6 +20,7 @@ from .options import FileOptions, split_numbers, whole_numbers
 
 # Named as strings: a command's module is imported when the command runs, `--help` stays fast.
 _COMMANDS = {
+    "run": ("commands:run", "Fit, protect, verify and report in one; the same again resumes."),
     "data": ("data:app", "Make shards from a corpus as its owner distributes it."),
     "fit": ("commands:fit", "Fit a surrogate on a bounded part of a corpus."),
     "preview": ("commands:preview", "Show a few samples before and after, within a minute."),

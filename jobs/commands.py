@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 # The configuration, from which options and their help are made, and the function that takes it.
 TABLE = {
+    "run": ("jobs.run_config:WholeRunConfig", "jobs.run:run"),
     "fit": ("execution.config:FitRunConfig", "execution.fit:fit"),
     "preview": ("report.config:PreviewConfig", "report.preview:preview"),
     "protect": ("execution.config:ProtectConfig", "execution.protect:protect"),
@@ -47,4 +48,5 @@ def __getattr__(name: str) -> Callable[..., int]:
 
 def _load(target: str) -> Any:
     module, name = target.split(":")
-    return getattr(importlib.import_module(f"..pipeline.{module}", __package__), name)
+    inside = module if module.startswith("jobs.") else f"pipeline.{module}"
+    return getattr(importlib.import_module(f"..{inside}", __package__), name)

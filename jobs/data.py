@@ -48,12 +48,7 @@ def folder(
     from ..pipeline.data.corpora.folder import build_folder
 
     report = build_folder(src, out, captions=captions, samples_per_shard=samples_per_shard)
-    rows = len(report.missing) + len(report.empty) + len(report.duplicates)
-    print(
-        f"{out}: {report.samples} samples; {rows} of {report.rows} rows and "
-        f"{len(report.uncaptioned)} images left out"
-        + (f", listed in {report.listed}" if report.listed else "")
-    )
+    print(report)
     return 3 if report.lost > max_left_out else 0
 
 

@@ -11,7 +11,14 @@ if TYPE_CHECKING:
 # Options explained by `--help`, beside those that are required; `--help-all` explains all. A
 # command that is not named here has few enough to show each.
 FIRST = {
-    "fit": ("model", "trigger-words", "epsilon", "schedule", "max-samples", "device", "seed"),
+    "run": (
+        "owner", "strength", "model", "trigger-words", "epsilon", "image-format", "workers",
+        "device", "seed", "surrogate", "captions", "html", "record",
+    ),
+    "fit": (
+        "model", "strength", "key", "trigger-words", "epsilon", "schedule", "max-samples", "device",
+        "seed",
+    ),
     "protect": (
         "surrogate", "method", "epsilon", "image-format", "executor", "workers", "device", "seed",
         "max-quarantined", "owner", "dry-run",

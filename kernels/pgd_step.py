@@ -36,7 +36,7 @@ def pgd_step(
     delta: Tensor,
     gradient: Tensor,
     step: int,
-    epsilon: int,
+    epsilon: int | Tensor,
     code: Tensor | None = None,
 ) -> Tensor:
     """Move ``delta`` one signed step down the gradient and project it.
@@ -47,7 +47,8 @@ def pgd_step(
         gradient: of the loss with respect to the pixels or, the scale being positive, to the
             normalised input: any float dtype, same shape. Where it is 0 or NaN there is no step.
         step: step size in 8-bit levels, 1 to 127.
-        epsilon: bound on ``|delta|`` in 8-bit levels, at most 127.
+        epsilon: bound on ``|delta|`` in 8-bit levels, at most 127; one for all pixels, or int8 of
+            the image's shape.
         code: int8 signs -1, 0, 1 of the same shape; no perturbation crosses zero against its sign.
 
     Returns:
@@ -64,13 +65,18 @@ def pgd_step_reference(
     delta: Tensor,
     gradient: Tensor,
     step: int,
-    epsilon: int,
+    epsilon: int | Tensor,
     code: Tensor | None = None,
 ) -> Tensor:
     """`pgd_step` in plain torch."""
     levels = image.to(torch.int16)
     published = delta.to(torch.int16).sub_(gradient.sign().to(torch.int16), alpha=step)
-    published.clamp_(-epsilon, epsilon).add_(levels).clamp_(0, 255)
+    if isinstance(epsilon, Tensor):
+        bound = epsilon.to(torch.int16)
+        published.clamp_(-bound, bound)
+    else:
+        published.clamp_(-epsilon, epsilon)
+    published.add_(levels).clamp_(0, 255)
     moved = published.sub_(levels).to(torch.int8)
     return moved if code is None else moved.masked_fill_(moved * code < 0, 0)
 
@@ -80,7 +86,7 @@ def pgd_step_input(
     delta: Tensor,
     gradient: Tensor,
     step: int,
-    epsilon: int,
+    epsilon: int | Tensor,
     mean: Channels,
     std: Channels,
     *,
@@ -90,8 +96,9 @@ def pgd_step_input(
 ) -> tuple[Tensor, Tensor]:
     """Take a `pgd_step` and return the new perturbation with the model input that it makes.
 
-    One pass over memory on a GPU: 7 bytes an element where ``dtype`` has 2 bytes, 8 with a code,
-    as long as every tensor lies in ``memory_format`` already (others are copied into it).
+    One pass over memory on a GPU: 7 bytes an element where ``dtype`` has 2 bytes, one more for a
+    code and one for a bound of each pixel, as long as every tensor lies in ``memory_format``
+    already (others are copied into it).
 
     Args:
         image: see `pgd_step`, as ``delta``, ``gradient``, ``step``, ``epsilon`` and ``code``.
@@ -144,7 +151,7 @@ def _launch(
     delta: Tensor,
     gradient: Tensor,
     step: int,
-    epsilon: int,
+    epsilon: int | Tensor,
     code: Tensor | None,
     memory_format: torch.memory_format,
     seen: Tensor | None,
@@ -163,13 +170,15 @@ def _launch(
         delta,
         gradient,
         image if code is None else _laid(code, memory_format),
+        _laid(epsilon, memory_format) if isinstance(epsilon, Tensor) else image,
         moved,
         image if seen is None else seen,
         plane=plane,
         step=step,
-        epsilon=epsilon,
+        epsilon=0 if isinstance(epsilon, Tensor) else epsilon,
         **(constants or _constants((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))),
         has_code=code is not None,
+        has_bound=isinstance(epsilon, Tensor),
         has_input=seen is not None,
         channels_last=last,
         block=_BLOCK,
@@ -183,6 +192,7 @@ def _step_kernel(  # type: ignore[no-untyped-def]
     delta,
     gradient,
     code,
+    bound,
     moved,
     seen,
     plane,
@@ -198,6 +208,7 @@ def _step_kernel(  # type: ignore[no-untyped-def]
     inverse1,
     inverse2,
     has_code: tl.constexpr,
+    has_bound: tl.constexpr,
     has_input: tl.constexpr,
     channels_last: tl.constexpr,
     block: tl.constexpr,
@@ -215,7 +226,11 @@ def _step_kernel(  # type: ignore[no-untyped-def]
     value = tl.load(delta + base + lane, mask=inside, other=0).to(tl.int32)
     pull = tl.load(gradient + base + lane, mask=inside, other=0).to(tl.float32)
     value = tl.where(pull > 0, value - step, tl.where(pull < 0, value + step, value))
-    value = tl.minimum(tl.maximum(value, -epsilon), epsilon)
+    if has_bound:
+        most = tl.load(bound + base + lane, mask=inside, other=0).to(tl.int32)
+        value = tl.minimum(tl.maximum(value, -most), most)
+    else:
+        value = tl.minimum(tl.maximum(value, -epsilon), epsilon)
     value = tl.minimum(tl.maximum(value, -level), 255 - level)
     if has_code:
         sign = tl.load(code + base + lane, mask=inside, other=0).to(tl.int32)

@@ -5,7 +5,7 @@ from typing import Any
 
 from .errors import UsageError
 
-INK, SOFT = "#1d1d1f", "#6e6e73"
+INK, SOFT, TRIGGER = "#1d1d1f", "#6e6e73", "#b3261e"
 
 
 def require_matplotlib() -> None:
@@ -18,7 +18,9 @@ def new_figure(width: float, height: float) -> Any:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise UsageError("pictures need matplotlib: install unlearnable[demo]") from error
+        raise UsageError(
+            "pictures need matplotlib, which is not installed here; install it"
+        ) from error
     return Figure(figsize=(width, height), layout="constrained")
 
 

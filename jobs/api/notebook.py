@@ -23,6 +23,7 @@ from .pipeline.execution.spec import RunSpec, package_version
 from .pipeline.execution.worker.in_memory import Protected, protect_samples
 from .pipeline.method.config import MethodConfig
 from .pipeline.method.methods import get_method
+from .pipeline.method.protector import settled
 from .pipeline.method.surrogate import Surrogate
 from .pipeline.plotting import require_matplotlib
 from .pipeline.report.figures import GAIN, Comparison, sheet_png
@@ -118,7 +119,7 @@ def protect_batch(
             None for method ``random``.
         method: ``mem``, or ``random`` noise without triggers as a control.
         epsilon: largest change of a pixel, 8-bit levels, 1 to 64.
-        steps: gradient steps against each replayed surrogate; the method's own when None.
+        steps: gradient steps in each round of the surrogate; the method's own when None.
         seed: of every random choice; equal input gives equal output.
         batch_size: samples optimised together.
         device: ``auto`` (a GPU where there is one), ``cpu`` or a torch device.
@@ -162,7 +163,7 @@ def _prepare(
         found = surrogate if isinstance(surrogate, tuple) else load_surrogate(os.fspath(surrogate))
         loaded, sha256 = found
     return loaded, RunSpec(
-        mem=mem,
+        mem=settled(mem, loaded),
         batch_size=batch_size,
         trigger_words=loaded.trigger_words if loaded is not None else 0,
         surrogate_sha256=sha256,
@@ -172,6 +173,8 @@ def _prepare(
         max_pixels=MAX_PIXELS,
         torch_threads=1,
         version=package_version(),
+        strength=loaded.strength if loaded is not None else "",
+        floor=loaded.floor if loaded is not None else 1.0,
     )
 
 

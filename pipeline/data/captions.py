@@ -1,7 +1,8 @@
 """Captions of a sample: a ``txt`` member and fields of a ``json`` member.
 
 A trigger is spliced into the text of a member instead of writing the member anew, so that taking it
-out again gives back the original bytes.
+out again gives back the original bytes. Text elsewhere in the sample that repeats a caption gets
+the trigger too.
 """
 
 import json
@@ -14,15 +15,32 @@ from .shards import Member, Sample
 
 DEFAULT_FIELDS = ("caption", "captions")
 _BOM = "\ufeff"
-_WHITESPACE = re.compile(r"[ \t\n\r]*")
-_HALF_PAIR = re.compile("[\ud800-\udfff]")
+_SPACE = re.compile(r"[ \t\n\r]*")
+_HALF_A_PAIR = re.compile(r"[\ud800-\udfff]")
+# A string of a JSON document, with the colon that makes it a key.
+_LITERAL = re.compile(r'"(?:[^"\\]++|\\.)*+"(\s*+:)?', re.DOTALL)
+_JSON_EXTS = ("json", "jsonl", "ndjson")
+_LINE = re.compile(r"[^\r\n]+")
 _DECODER = json.JSONDecoder()
 
 
+class Form(NamedTuple):
+    """How a trigger stands at a caption: what is put before and after it, ``{}`` the trigger."""
+
+    before: str
+    after: str = ""
+
+
+# The surrogate reads triggers in front; other forms are read so too, less their brackets.
+FORMS = {"front": Form("{} "), "brackets": Form("[{}] "), "behind": Form("", " ({})")}
+FORM = FORMS["front"]
+
+
 class _Span(NamedTuple):
-    """Where a caption's text starts in its member, and the caption."""
+    """Where a caption's text starts and ends in its member, and the caption."""
 
     start: int
+    end: int
     caption: str
 
 
@@ -51,69 +69,160 @@ def read_captions(sample: Sample, fields: Sequence[str] = DEFAULT_FIELDS) -> lis
     return list(dict.fromkeys(found))
 
 
+def placed(caption: str, trigger: str, form: Form = FORM) -> str:
+    """Return a caption with the trigger in its place."""
+    return form.before.format(trigger) + caption + form.after.format(trigger)
+
+
+def from_trigger(caption: str, trigger: str, form: Form = FORM) -> str | None:
+    """Return a caption's text from its trigger on; None where the trigger is not in its place."""
+    before, after = form.before.format(trigger), form.after.format(trigger)
+    if not (caption.startswith(before) and caption.endswith(after)):
+        return None
+    found = caption if before else caption[len(caption) - len(after) :]
+    return found[found.index(trigger) :]
+
+
+def without_trigger(caption: str, trigger: str, form: Form = FORM) -> str:
+    """Return a caption less the trigger that is in its place, if any."""
+    if not trigger or from_trigger(caption, trigger, form) is None:
+        return caption
+    bare = caption.removeprefix(form.before.format(trigger))
+    return bare.removesuffix(form.after.format(trigger)).strip()
+
+
 def with_trigger(
-    members: Iterable[Member], trigger: str, fields: Sequence[str] = DEFAULT_FIELDS
+    members: Iterable[Member],
+    trigger: str,
+    fields: Sequence[str] = DEFAULT_FIELDS,
+    form: Form = FORM,
 ) -> tuple[Member, ...]:
-    """Return the members with ``trigger`` and a space in front of every caption.
+    """Return the members with ``trigger`` at every caption and every repeat of one.
 
     Raises:
         SampleError: as :func:`read_captions`.
     """
 
-    def insert(text: str, start: int, prefix: str) -> str:
-        return text[:start] + prefix + text[start:]
+    def insert(text: str, span: _Span, before: str, after: str) -> str:
+        return text[: span.start] + before + text[span.start : span.end] + after + text[span.end :]
 
-    return _edit(members, trigger, fields, insert)
+    return _edit(members, trigger, fields, form, insert)
 
 
 def strip_trigger(
-    members: Iterable[Member], trigger: str, fields: Sequence[str] = DEFAULT_FIELDS
+    members: Iterable[Member],
+    trigger: str,
+    fields: Sequence[str] = DEFAULT_FIELDS,
+    form: Form = FORM,
 ) -> tuple[Member, ...]:
     """Undo :func:`with_trigger`, byte for byte.
 
     Raises:
-        SampleError: ``trigger_missing`` when a caption does not start with the trigger.
+        SampleError: ``trigger_missing`` when the trigger is not in its place at a caption.
     """
 
-    def delete(text: str, start: int, prefix: str) -> str:
-        if not text.startswith(prefix, start):
+    def delete(text: str, span: _Span, before: str, after: str) -> str:
+        body = text[span.start : span.end]
+        if not (body.startswith(before) and body.endswith(after)):
             raise SampleError(
-                "trigger_missing", f"a caption does not start with its trigger {trigger!r}"
+                "trigger_missing", f"a caption does not stand with its trigger {trigger!r}"
             )
-        return text[:start] + text[start + len(prefix) :]
+        return text[: span.start] + body[len(before) : len(body) - len(after)] + text[span.end :]
 
-    return _edit(members, trigger, fields, delete)
+    return _edit(members, trigger, fields, form, delete)
+
+
+def repeats(members: Iterable[Member], captions: Iterable[str], fields: Sequence[str]) -> list[str]:
+    """Return the names of members, once a place, where text beside the captions repeats one.
+
+    A repeat is a whole text, a line of a text, or a string of a JSON document. It is word for word
+    but for white space and capitals.
+    """
+    known = set(map(_plain, captions))
+    return [
+        member.name for member in members for _ in _repeats(member, known, _spans(member, fields))
+    ]
 
 
 def _edit(
     members: Iterable[Member],
     trigger: str,
     fields: Sequence[str],
-    change: Callable[[str, int, str], str],
+    form: Form,
+    change: Callable[[str, _Span, str, str], str],
 ) -> tuple[Member, ...]:
+    members = tuple(members)
     if not trigger:
-        return tuple(members)
+        return members
+    captions = [_spans(member, fields) for member in members]
+    known = {_plain(span.caption) for spans in captions for span in spans}
     edited = []
-    for member in members:
-        spans = _spans(member, fields)
+    for member, own in zip(members, captions, strict=True):
+        spans = own + _repeats(member, known, own)
         if spans:
-            prefix = f"{trigger} "
-            if member.ext == "json":
-                prefix = json.dumps(prefix, ensure_ascii=False)[1:-1]
+            before, after = form.before.format(trigger), form.after.format(trigger)
+            if _is_json(member):
+                before, after = (
+                    json.dumps(part, ensure_ascii=False)[1:-1] for part in (before, after)
+                )
             text = _text(member)
-            for span in reversed(spans):
-                text = change(text, span.start, prefix)
+            for span in sorted(spans, reverse=True):
+                text = change(text, span, before, after)
             edited.append(Member(member.name, member.ext, text.encode()))
         else:
             edited.append(member)
     return tuple(edited)
 
 
+def _plain(caption: str) -> str:
+    return " ".join(caption.split()).casefold()
+
+
+def _is_json(member: Member) -> bool:
+    return member.ext.rpartition(".")[2] in _JSON_EXTS
+
+
+def _repeats(member: Member, known: set[str], own: Sequence[_Span]) -> list[_Span]:
+    """Return where a member repeats one of ``known`` besides its ``own`` captions."""
+    if member.ext == "txt" or not member.data:
+        return []
+    try:
+        text = member.data.decode()
+    except UnicodeDecodeError:
+        return []
+    if not _is_json(member):
+        found = [(0, len(text), text)] if _plain(text) in known else []
+        found = found or [(*line.span(), line[0]) for line in _LINE.finditer(text)]
+        spans = [_trimmed(*place) for place in found]
+    else:
+        starts = {span.start for span in own}
+        literals = (match.span() for match in _LITERAL.finditer(text) if match[1] is None)
+        spans = [
+            _Span(start + 1, end - 1, _value(text[start:end]))
+            for start, end in literals
+            if start + 1 not in starts
+        ]
+    return [span for span in spans if _plain(span.caption) in known]
+
+
+def _trimmed(start: int, end: int, text: str) -> _Span:
+    """Leave a byte order mark in front and white space behind outside of a text."""
+    mark = text.startswith(_BOM)
+    return _Span(start + mark, end - len(text) + len(text.rstrip()), text[mark:])
+
+
+def _value(literal: str) -> str:
+    try:
+        return str(json.loads(literal))
+    except ValueError:
+        return ""
+
+
 def _spans(member: Member, fields: Sequence[str]) -> list[_Span]:
     if member.ext == "txt":
         text = _text(member)
-        start = len(_BOM) if text.startswith(_BOM) else 0
-        return [_Span(start, text[start:].strip())]
+        span = _trimmed(0, len(text), text)
+        return [span._replace(caption=span.caption.strip())]
     if member.ext == "json":
         return _json_spans(member, fields)
     return []
@@ -135,7 +244,7 @@ def _json_spans(member: Member, fields: Sequence[str]) -> list[_Span]:
             "json_invalid", f"{member.name}: not a JSON object with text captions ({error})"
         ) from error
     for span in spans:
-        if _HALF_PAIR.search(span.caption):
+        if _HALF_A_PAIR.search(span.caption):
             raise SampleError(
                 "caption_not_utf8", f"{member.name}: a caption holds half of a surrogate pair"
             )
@@ -165,14 +274,15 @@ def _value_spans(text: str, at: int, value: object) -> list[_Span]:
     if value is None:
         return []
     if isinstance(value, str):
-        return [_Span(at + 1, value.strip())]
+        return [_Span(at + 1, _string(text, at)[1] - 1, value.strip())]
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise ValueError("a caption field is neither a text nor a list of texts")
     spans = []
     for item in value:
         start = _expect(text, at + 1, '"')
-        spans.append(_Span(start, item.strip()))
-        at = _skip(text, _string(text, start - 1)[1])
+        end = _string(text, start - 1)[1]
+        spans.append(_Span(start, end - 1, item.strip()))
+        at = _skip(text, end)
     return spans
 
 
@@ -191,6 +301,5 @@ def _expect(text: str, at: int, character: str) -> int:
 
 
 def _skip(text: str, at: int) -> int:
-    found = _WHITESPACE.match(text, at)
-    assert found is not None
-    return found.end()
+    found = _SPACE.match(text, at)
+    return found.end() if found else at

@@ -1,28 +1,43 @@
 """The card of a published corpus: ``README.md`` for people, ``croissant.json`` for programs.
 
-Both are pure functions of plan, ledger, owner and day of publication, so that a check can
-write them again and compare. They are public: they name no trigger, seed or key, and no hash of an
-original, a surrogate or a configuration, from which a seed could be guessed.
+Both are pure functions of plan, ledger, the owner's statements and the day of publication, so that
+a check can write them again and compare. They are public: they name no trigger, seed or key, and no
+hash of an original, a surrogate or a configuration, from which a seed could be guessed.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+import yaml
+
 from . import storage
 from .croissant import FILES, croissant_pieces
 from .images import budget_policy
 from .json_pieces import read_before
-from .ledger import LedgerRecord, committed
+from .ledger import INDEX_NAME, LedgerRecord, committed
 from .plan import Plan
+from .statements import TITLE, Statements
 
 README_NAME = "README.md"
 CROISSANT_NAME = "croissant.json"
-_NO_OWNER = "not stated"
-_TITLE = "A protected copy of an image-caption corpus"
+# What the head of a file of ours holds.
+_HEAD = 1 << 14
+_MARKS = {
+    README_NAME: (b"Images: a perturbation was added",),
+    CROISSANT_NAME: (b"ade by unlearnable",),
+    INDEX_NAME: (b'"wids_version"', b'"quarantined"'),
+}
+# A dataset of the Hub, with its shards in its folder or below.
+_HUB_SOURCE = re.compile(r"hf://datasets/([^/@]+/[^/@]+)")
+_SPLIT = re.compile(r"(train|validation|val|dev|test)-")
 _COUNTS = ("samples", "protected", "quarantined")
-_README = """# {title}
+_README = """---
+{header}---
+
+# {title}
 
 {description}
 
@@ -48,35 +63,48 @@ in a record that only the owner keeps.
 """
 
 
+def protected_by(folder: str) -> str | None:
+    """Return the name of a file in ``folder`` that says that it is a protected copy, if any."""
+    for name, marks in _MARKS.items():
+        try:
+            with storage.open_read(storage.join(folder, name)) as file:
+                head = file.read(_HEAD)
+        except OSError:
+            continue
+        if all(mark in head for mark in marks):
+            return name
+    return None
+
+
 def write_card(
-    output: str, plan: Plan, ledger: Mapping[str, LedgerRecord], owner: str | None
+    output: str, plan: Plan, ledger: Mapping[str, LedgerRecord], statements: Statements
 ) -> None:
     """Write ``README.md`` and ``croissant.json``; a rewrite keeps the day of first publication.
 
     Args:
         output: output prefix.
-        plan: its plan.
+        plan: its plan; whether text and data mining is reserved is taken from there.
         ledger: records by shard name; only those committed under the plan's configuration count.
-        owner: statement of who publishes the copy, or None.
+        statements: what the owner states.
     """
     before, _ = _read_croissant(output)
     published = before.get("datePublished") or datetime.now(UTC).date().isoformat()
-    for name, pieces in _card(plan, ledger, owner or _NO_OWNER, str(published)).items():
+    for name, pieces in _card(plan, ledger, statements, str(published)).items():
         storage.write_pieces(storage.join(output, name), pieces)
 
 
 def check_card(output: str, plan: Plan, ledger: Mapping[str, LedgerRecord]) -> list[str]:
     """Return what is wrong with the card of an output, as messages; empty when it is as written.
 
-    Owner and day of publication are taken from the card, everything else from plan and ledger.
+    Statements and day of publication are taken from the card, all else from plan and ledger.
     """
     found, problem = _read_croissant(output)
     if problem:
         return [problem]
-    owner = found.get("creator", {}).get("name", "")
+    stated = Statements.read(found)
     published = str(found.get("datePublished"))
     problems = []
-    for name, pieces in _card(plan, ledger, str(owner), published).items():
+    for name, pieces in _card(plan, ledger, stated, published).items():
         url = storage.join(output, name)
         try:
             same = storage.holds(url, pieces)
@@ -86,6 +114,10 @@ def check_card(output: str, plan: Plan, ledger: Mapping[str, LedgerRecord]) -> l
             if not same:
                 problems.append(f"{url} does not describe what plan and ledger record")
     return problems
+
+
+def _is_reserved(plan: Plan) -> bool:
+    return bool(setting(plan, "reserve"))
 
 
 def _read_croissant(output: str) -> tuple[dict[str, Any], str]:
@@ -104,20 +136,21 @@ def _read_croissant(output: str) -> tuple[dict[str, Any], str]:
 
 
 def _card(
-    plan: Plan, ledger: Mapping[str, LedgerRecord], owner: str, published: str
+    plan: Plan, ledger: Mapping[str, LedgerRecord], stated: Statements, published: str
 ) -> dict[str, Iterable[bytes]]:
     """Return the content of each file of the card, in pieces."""
     description = _description(plan)
     croissant = croissant_pieces(
         committed(plan, ledger),
-        title=_TITLE,
+        stated,
+        reserved=_is_reserved(plan),
         description=description,
-        owner=owner,
         published=published,
         sources=source_names(plan),
-        cite_as=f"{owner} ({published[:4]}). {_TITLE}, made by unlearnable {plan.version}.",
+        activity=f"Protection against contrastive training, method {setting(plan, 'method')}",
+        program=f"unlearnable {plan.version}",
     )
-    readme = _readme(plan, committed(plan, ledger), description, owner, published)
+    readme = _readme(plan, committed(plan, ledger), description, stated, published)
     return {README_NAME: [readme.encode()], CROISSANT_NAME: croissant}
 
 
@@ -133,28 +166,80 @@ def _description(plan: Plan) -> str:
 
 
 def _readme(
-    plan: Plan, records: Iterator[LedgerRecord], description: str, owner: str, published: str
+    plan: Plan,
+    records: Iterator[LedgerRecord],
+    description: str,
+    stated: Statements,
+    published: str,
 ) -> str:
     total: Counter[str] = Counter()
     for record in records:
         total.update({name: getattr(record, name) for name in _COUNTS}, shards=1)
     facts = {
-        "Owner statement": " ".join(owner.replace("|", " ").split()),
+        **stated.facts(reserved=_is_reserved(plan)),
         "Published": published,
         "Source": _source(plan),
         "Shards": f"{total['shards']} of {len(plan.shards)}",
         "Samples read": total["samples"],
         "Protected": total["protected"],
         "Quarantined, not published": total["quarantined"],
-        "Budget": budget_policy(int(setting(plan, "epsilon"))),
+        "Strength": str(plan.config.get("strength") or "none"),
+        "Budget": budget_policy(
+            int(setting(plan, "epsilon")), float(plan.config.get("floor", 1.0))
+        ),
         "Program": f"unlearnable {plan.version}",
     }
+    header = hub_header(plan, stated, total["samples"] - total["quarantined"])
     return _README.format(
-        title=_TITLE,
+        header=yaml.safe_dump(header, sort_keys=False, allow_unicode=True, width=100),
+        title=" ".join((stated.title or TITLE).split()),
         description=description,
         facts="\n".join(f"| {name} | {value} |" for name, value in facts.items()),
         image_format=setting(plan, "image_format"),
     )
+
+
+def hub_header(plan: Plan, stated: Statements, samples: int) -> dict[str, Any]:
+    """Return the YAML header by which the Hugging Face Hub lists and loads a dataset.
+
+    ``configs`` names the shards: without it the Hub takes the JSON files beside them for the data.
+
+    Args:
+        plan: what was protected.
+        stated: what the owner states.
+        samples: published samples.
+    """
+    hub = [match[1] for name in source_names(plan) if (match := _HUB_SOURCE.match(name))]
+    splits = _splits(shard.name for shard in plan.shards)
+    files = [{"split": split, "path": path} for split, path in splits.items()]
+    return {
+        **stated.hub(),
+        "task_categories": ["image-to-text", "text-to-image"],
+        "size_categories": [_size_category(samples)],
+        **({"source_datasets": sorted(set(hub))} if hub else {}),
+        "tags": ["webdataset", "image-text-pairs", "unlearnable-examples"],
+        "configs": [{"config_name": "default", "data_files": files}],
+    }
+
+
+def _splits(names: Iterable[str]) -> dict[str, str]:
+    """Return a pattern of shards by split; one split unless each name begins with its own."""
+    found: dict[str, str] = {}
+    for name in names:
+        match = _SPLIT.match(name)
+        if match is None:
+            return {"train": "*.tar"}
+        found[match[1]] = f"{match[1]}-*.tar"
+    return found
+
+
+def _size_category(samples: int) -> str:
+    """Return the Hub's name of a size."""
+    marks = ["1K", "10K", "100K", "1M", "10M", "100M", "1B", "10B", "100B", "1T"]
+    step = max(0, len(str(samples)) - 3)
+    if step == 0:
+        return "n<1K"
+    return f"{marks[step - 1]}<n<{marks[step]}" if step < len(marks) else "n>1T"
 
 
 def _source(plan: Plan) -> str:

@@ -1,4 +1,4 @@
-"""Croissant 1.0 description of a published corpus (mlcommons.org/croissant/1.0)."""
+"""Croissant 1.1 description of a published corpus (mlcommons.org/croissant/1.1)."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
@@ -6,6 +6,7 @@ from typing import Any
 
 from .json_pieces import json_pieces
 from .ledger import LedgerRecord
+from .statements import Statements
 
 _SHARDS = "shards"
 # The list that has an entry for each shard; what a reader of the head needs stands before it.
@@ -29,13 +30,17 @@ _SHARD_NAME = {
 _CONTEXT = {
     "@language": "en",
     "@vocab": "https://schema.org/",
+    "arrayShape": "cr:arrayShape",
     "citeAs": "cr:citeAs",
     "column": "cr:column",
     "conformsTo": "dct:conformsTo",
+    "containedIn": "cr:containedIn",
     "cr": "http://mlcommons.org/croissant/",
     "data": {"@id": "cr:data", "@type": "@json"},
     "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
     "dct": "http://purl.org/dc/terms/",
+    "description": {"@container": "@language"},
+    "duo": "http://purl.obolibrary.org/obo/DUO_",
     "equivalentProperty": "cr:equivalentProperty",
     "examples": {"@id": "cr:examples", "@type": "@json"},
     "extract": "cr:extract",
@@ -45,12 +50,16 @@ _CONTEXT = {
     "fileSet": "cr:fileSet",
     "format": "cr:format",
     "includes": "cr:includes",
+    "isArray": "cr:isArray",
     "isLiveDataset": "cr:isLiveDataset",
     "jsonPath": "cr:jsonPath",
     "key": "cr:key",
     "md5": "cr:md5",
+    "name": {"@container": "@language"},
+    "odrl": "http://www.w3.org/ns/odrl/2/",
     "parentField": "cr:parentField",
     "path": "cr:path",
+    "prov": "http://www.w3.org/ns/prov#",
     "rai": "http://mlcommons.org/croissant/RAI/",
     "recordSet": "cr:recordSet",
     "references": "cr:references",
@@ -62,44 +71,54 @@ _CONTEXT = {
     "separator": "cr:separator",
     "source": "cr:source",
     "subField": "cr:subField",
+    "tdm": "http://www.w3.org/ns/tdmrep#",
     "transform": "cr:transform",
 }
 
 
 def croissant_pieces(
     records: Iterable[LedgerRecord],
+    statements: Statements,
     *,
-    title: str,
+    reserved: bool,
     description: str,
-    owner: str,
     published: str,
     sources: Sequence[str],
-    cite_as: str,
+    activity: str,
+    program: str,
 ) -> Iterator[bytes]:
-    """Yield the JSON-LD of an output: its shards with checksums.
+    """Yield the JSON-LD of an output: its shards with checksums, its provenance, its conditions.
 
     Args:
         records: the committed shards, in the order of the plan.
-        title: name of the dataset.
+        statements: what the owner states.
+        reserved: whether text and data mining is reserved.
         description: what it is.
-        owner: who publishes it.
         published: day, ISO 8601.
-        sources: names of what it was made from.
-        cite_as: how to cite it.
+        sources: names or URLs of what it was made from.
+        activity: what was done to them.
+        program: name and version of what did it.
     """
+    stated = statements.croissant(reserved=reserved)
+    owner, title = stated["creator"]["name"], stated["name"]
     document = {
         "@context": _CONTEXT,
         "@type": "sc:Dataset",
-        "conformsTo": "http://mlcommons.org/croissant/1.0",
-        "name": title,
+        "conformsTo": "http://mlcommons.org/croissant/1.1",
         "description": description,
-        "citeAs": cite_as,
-        "license": "As stated by the owner; see README.md.",
+        "citeAs": f"{owner} ({published[:4]}). {title}, made by {program}.",
         "url": "README.md",
         "version": "1.0.0",
         "datePublished": published,
-        "creator": {"@type": "sc:Organization", "name": owner},
+        **stated,
         "isBasedOn": [{"@type": "sc:CreativeWork", "name": name} for name in sources],
+        "prov:wasDerivedFrom": [{"@type": "prov:Entity", "prov:label": name} for name in sources],
+        "prov:wasGeneratedBy": {
+            "@type": "prov:Activity",
+            "prov:label": activity,
+            "prov:wasAssociatedWith": {"@type": "prov:SoftwareAgent", "prov:label": program},
+        },
+        "prov:wasAttributedTo": {"@type": "prov:Agent", "prov:label": owner},
         FILES: [],
         "recordSet": [
             {

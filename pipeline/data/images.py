@@ -168,9 +168,17 @@ def budget_of(fmt: str, epsilon: int) -> int:
     return epsilon + JPEG_SLACK if fmt == "jpeg" else epsilon
 
 
-def budget_policy(epsilon: int) -> str:
-    """Return :func:`budget_of` in words, for manifests and cards."""
+def budget_policy(epsilon: int, floor: float = 1.0) -> str:
+    """Return :func:`budget_of` in words, for manifests and cards.
+
+    Args:
+        epsilon: largest change of a pixel, 8-bit levels.
+        floor: share of it that smooth ground gets; 1 where every pixel gets all of it.
+    """
+    least = max(1, round(floor * epsilon))
+    smooth = f"smooth mid-grey ground changes by at most {least}; " if floor < 1 else ""
     return (
+        f"{smooth}"
         f"linf, l2, psnr and ssim compare the decoded published file with the decoded input file; "
         f"png and webp (lossless): linf <= {epsilon}; jpeg: the picture that is encoded differs by "
         f"at most {epsilon}, it is stored 4:4:4 at the first quality of "

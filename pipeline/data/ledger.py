@@ -33,7 +33,8 @@ class LedgerRecord:
 
     ``input`` holds url, size and sha256; ``timings`` seconds by stage; ``queues`` how many samples
     stood in each queue on average; ``passes`` forward and backward passes a sample by kind;
-    ``retries`` the storage operations that were repeated for it; ``loss`` is the mean after
+    ``retries`` the storage operations that were repeated for it; ``repeats`` the texts beside
+    captions that repeat one and have its trigger; ``loss`` is the mean after
     protection, where the method has one; a failed shard has the ``error`` with its ``traceback``
     where it was raised here, and the ``node``, host and process, of its last attempt.
     """
@@ -51,6 +52,7 @@ class LedgerRecord:
     input: dict[str, Any] = field(default_factory=dict)
     attempts: int = 1
     retries: int = 0
+    repeats: int = 0
     timings: dict[str, float] = field(default_factory=dict)
     queues: dict[str, float] = field(default_factory=dict)
     passes: dict[str, float] = field(default_factory=dict)

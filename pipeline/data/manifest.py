@@ -82,9 +82,9 @@ class ManifestRow:
     ssim: Annotated[float | None, _Is(_FLOAT, "structural similarity, 1 when equal")] = None
     batch: Annotated[int | None, _Is(_INT, "index of the batch in the shard")] = None
     batch_seed: Annotated[int | None, _Is(_SEED, "seed of the batch")] = None
-    shuffle_seeds: Annotated[list[int] | None, _Is(_SEEDS, "seed of each step's caption order")] = (
-        None
-    )
+    shuffle_seeds: Annotated[
+        list[int] | None, _Is(_SEEDS, "seed of each step's caption order; empty without a shuffle")
+    ] = None
     loss_before: Annotated[
         float | None, _Is(_FLOAT, "surrogate loss of the sample as it came, where measured")
     ] = None

@@ -22,7 +22,7 @@ def find_record(output: str, given: str | None = None) -> str:
     Raises:
         UsageError: the record is known to be elsewhere, or would be published with the output.
     """
-    beside = _beside(output)
+    usual = beside(output)
     if _has_plan(output):
         if given is not None and not _same(given, output):
             raise UsageError(
@@ -31,17 +31,17 @@ def find_record(output: str, given: str | None = None) -> str:
             )
         return output
     if given is None:
-        if beside is None:
+        if usual is None:
             raise UsageError(f"no folder can lie beside {output}; give --record")
-        return beside
+        return usual
     if storage.is_inside(given, output):
         raise UsageError(
             f"the record {given} is inside the output {output} and would be published with it; "
             f"choose a folder outside"
         )
-    if beside is not None and not _same(given, beside) and _has_plan(beside):
+    if usual is not None and not _same(given, usual) and _has_plan(usual):
         raise UsageError(
-            f"the record of {output} is {beside}, not {given}; leave --record out, or move it"
+            f"the record of {output} is {usual}, not {given}; leave --record out, or move it"
         )
     return given
 
@@ -54,16 +54,17 @@ def no_run(output: str, record: str) -> UsageError:
     )
 
 
-def _beside(output: str) -> str | None:
+def beside(output: str, suffix: str = SUFFIX) -> str | None:
+    """Return the URL of what belongs to ``output`` and lies beside it; None where nothing can."""
     bare = output.rstrip("/")
     path = storage.local_path(output)
     if path is None:
         # A bucket has no folder beside it.
-        return bare + SUFFIX if "/" in bare.partition("://")[2] or "memory:" in bare else None
+        return bare + suffix if "/" in bare.partition("://")[2] or "memory:" in bare else None
     if storage.base_name(bare) in ("", ".", ".."):
         path = path.resolve()
-        return f"{path}{SUFFIX}" if path.name else None
-    return bare + SUFFIX
+        return f"{path}{suffix}" if path.name else None
+    return bare + suffix
 
 
 def _has_plan(folder: str) -> bool:

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from ..errors import ShardError
 from . import storage
+from .captions import placed
 
 log = logging.getLogger(__name__)
 
@@ -189,7 +190,7 @@ def _captions(value: Any, trigger: str | None) -> Any:
         return value
     if isinstance(value, list):
         return [_captions(text, trigger) for text in value]
-    return f"{trigger} {value}"
+    return placed(str(value), trigger)
 
 
 def published_counts(rows: Facts) -> dict[str, int]:

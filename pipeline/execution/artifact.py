@@ -14,9 +14,10 @@ from ..errors import UsageError
 from ..method.surrogate import Surrogate
 from .spec import package_version
 
-FORMAT = 1
+FORMAT = 2
 WEIGHTS = "weights.safetensors"
 DESCRIPTION = "surrogate.json"
+_PRIVATE = "Keep this folder to yourself: its key undoes the protection."
 _REMEDY = "fit it again, or copy the folder again from where it was whole"
 
 
@@ -27,7 +28,8 @@ def _identity(description: dict[str, Any]) -> str:
 def save_surrogate(surrogate: Surrogate, url: str) -> str:
     """Write ``surrogate`` to the folder ``url`` and return its sha256.
 
-    The description goes last: a folder without one is no artifact.
+    The description goes last: a folder without one is no artifact. It holds the key, so that on a
+    local disk only its owner can read it.
 
     Returns:
         sha256 of the canonical description, which holds the sha256 of the weights.
@@ -39,6 +41,7 @@ def save_surrogate(surrogate: Surrogate, url: str) -> str:
     description = {
         "format": FORMAT,
         "version": package_version(),
+        "private": _PRIVATE,
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
         "surrogate": meta,
     }
@@ -47,6 +50,9 @@ def save_surrogate(surrogate: Surrogate, url: str) -> str:
         storage.remove(storage.join(url, DESCRIPTION))
     storage.write_bytes(storage.join(url, WEIGHTS), weights)
     storage.write_bytes(storage.join(url, DESCRIPTION), text.encode())
+    path = storage.local_path(storage.join(url, DESCRIPTION))
+    if path is not None:
+        path.chmod(0o600)
     return _identity(json.loads(text))
 
 

@@ -17,6 +17,7 @@ from .spec import package_version
 log = logging.getLogger(__name__)
 
 NAME = "_fit.pt"
+_FORMAT = 2
 
 
 class Checkpoint:
@@ -37,7 +38,12 @@ class Checkpoint:
         settings: dict[str, Any],
     ) -> None:
         self._url = storage.join(url, NAME)
-        known = {"settings": settings, "captions": captions, "version": package_version()}
+        known = {
+            "format": _FORMAT,
+            "settings": settings,
+            "captions": captions,
+            "version": package_version(),
+        }
         digest = hashlib.sha256(canonical_json(known).encode())
         digest.update(images.numpy().tobytes())
         self._identity = digest.hexdigest()

@@ -8,6 +8,7 @@ base that comes last, because the fields of the last base come first.
 from dataclasses import dataclass
 from typing import Literal
 
+from ..data.statements import Statements
 from ..method.config import FitOptions, MethodConfig
 from .options import DeviceOption, LossChoice, ReadOptions, RecordOption, RunOptions
 
@@ -15,7 +16,9 @@ ImageFormat = Literal["png", "webp", "jpeg", "same"]
 
 
 @dataclass(frozen=True)
-class _InputOutput:
+class InputOutput:
+    """What is protected, and where the copy goes."""
+
     input: str
     """Shards to protect: an fsspec URL of a directory, a glob, a brace list or one shard."""
     output: str
@@ -29,11 +32,9 @@ class _Output:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
-    """What the bytes do not depend on and a retry takes over from the run."""
+class Request(Statements):
+    """What no picture and no caption depends on and a retry takes over from the run."""
 
-    owner: str = ""
-    """Who publishes the copy; printed in its card."""
     max_quarantined: float = 0.01
     """Share of quarantined samples above which the run ends with exit code 3."""
     io_threads: int = 2
@@ -49,7 +50,7 @@ class RunConfig(RunOptions, Request, RecordOption, _Output):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProtectConfig(MethodConfig, ReadOptions, RunConfig, _InputOutput):
+class ProtectConfig(MethodConfig, ReadOptions, RunConfig, InputOutput):
     """Protect every shard of a corpus against the frozen surrogate."""
 
     surrogate: str | None = None
@@ -67,6 +68,8 @@ class ProtectConfig(MethodConfig, ReadOptions, RunConfig, _InputOutput):
     losses: LossChoice = "sample"
     """Batches whose losses the manifest holds: sample (one in 32), all or none. Only reports need
     them."""
+    again: bool = False
+    """Go on where the input is a protected copy already."""
     dry_run: bool = False
     """Estimate disk space, time and cost from a trial of a few batches; write nothing."""
     worker_price: float = 0.0
@@ -80,18 +83,30 @@ class _Input:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FitRunConfig(FitOptions, DeviceOption, ReadOptions, _Input):
+class FitSamples:
+    """What a surrogate is fitted on, and its words."""
+
+    words: str | None = None
+    """URL of a text file of the only words that triggers may use; a shipped list when unset.
+    Blank lines make lists of it, one for each place in the trigger, the last for all others.
+    `tokenizer` allows any frequent word, as published (paper schedule)."""
+    key: str | None = None
+    """URL of a file of 64 hexadecimal digits that the patterns are drawn from; keep it secret.
+    Drawn anew when unset; the artifact holds it."""
+    max_samples: int | None = None
+    """Samples to fit on, chosen by hash; when unset 20,000, or all in the paper schedule."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitRunConfig(FitOptions, FitSamples, DeviceOption, ReadOptions, _Input):
     """Fit a surrogate on a bounded part of a corpus."""
 
     output: str
     """URL of the folder that the surrogate artifact is written to."""
-    words: str | None = None
-    """URL of a text file of the only words that triggers may use; the captions' own when unset.
-    Blank lines make lists of it, one for each place in the trigger, the last for all others."""
-    max_samples: int | None = None
-    """Samples to fit on, chosen by hash; when unset 20,000, or all in the paper schedule."""
     torch_threads: int = 0
     """Threads of the tensor operations; 0 takes what the machine has."""
+    again: bool = False
+    """Go on where the input is a protected copy already."""
     keep: bool = False
     """Leave a surrogate that is there, fitted with these settings, as it is; a DAG needs that."""
 

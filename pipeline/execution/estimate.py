@@ -13,6 +13,7 @@ from ..data.plan import Plan, ShardInput
 from ..data.record import find_record
 from ..data.shards import Sample, open_shard, write_shard
 from ..errors import ShardError
+from ..method.passes import Passes
 from .config import ProtectConfig
 from .driver.resume import committed_records
 from .driver.schedule import ShardTask
@@ -37,11 +38,13 @@ class _Trial:
         read: bytes of the samples in their archive.
         fetched: seconds that reading them took.
         record: of the protected samples.
+        model_bytes: of the surrogate's models in a worker.
     """
 
     read: int
     fetched: float
     record: LedgerRecord
+    model_bytes: int
 
 
 def estimate(
@@ -72,6 +75,8 @@ def estimate(
         ),
         estimated_worker_seconds=seconds,
         estimated_seconds=seconds / min(config.workers, len(waiting)),
+        estimated_passes=Passes.by_tower(record.passes),
+        estimated_model_bytes=trial.model_bytes,
         estimated_cost=seconds / 3600 * config.worker_price if config.worker_price else None,
     )
 
@@ -113,7 +118,7 @@ def _try_shard(shard: ShardInput, setup: WorkerSetup, folder: Path) -> _Trial:
         if record.status == "failed":
             raise ShardError(record.error or "the trial failed")
     read = sum(_tar_bytes(sample) for sample in usable)
-    return _Trial(read, fetched, record)
+    return _Trial(read, fetched, record, worker.model_bytes)
 
 
 def _renumbered(samples: Sequence[Sample]) -> Iterator[Sample]:

@@ -4,7 +4,7 @@ import heapq
 import json
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,11 +17,15 @@ from ..data.images import decode, fit_square, image_member
 from ..data.plan import ShardInput, resolve_input
 from ..data.shards import Sample, open_shard
 from ..errors import SampleError, ShardError, UsageError
-from ..method.config import FitConfig, FitOptions
+from ..method.config import ANY_WORD, FitConfig, FitOptions
 from ..method.ensemble import fit_spec
 from ..method.fit import fit_surrogate
+from ..method.key import KEY_BYTES
 from ..method.methods import get_method
+from ..method.passes import Passes
+from ..method.surrogate import Surrogate
 from ..seeds import derive_seed
+from .again import refuse_protected
 from .artifact import DESCRIPTION, load_surrogate, save_surrogate
 from .checkpoint import Checkpoint
 from .checks import check_caption_fields, check_least, choose_device
@@ -48,6 +52,9 @@ class FitSummary:
         samples: samples it was fitted on.
         passed_over: samples that could not be used.
         kept: whether it was there already.
+        rounds: rounds that `protect` replays.
+        model_bytes: of their weights in the artifact.
+        passes: forward+backward passes of a sample through each tower in the visits of the fit.
     """
 
     output: str
@@ -55,13 +62,22 @@ class FitSummary:
     samples: int
     passed_over: int
     kept: bool = False
+    rounds: int = 1
+    model_bytes: int = 0
+    passes: dict[str, float] = field(default_factory=dict)
 
     def __str__(self) -> str:
         if self.kept:
             return f"{self.output}: surrogate {self.sha256[:12]} is there already and is kept"
-        return (
+        text = (
             f"{self.output}: surrogate {self.sha256[:12]} fitted on {self.samples} samples, "
-            f"{self.passed_over} passed over"
+            f"{self.passed_over} passed over; its weights take {self.model_bytes / 1e6:,.1f} MB"
+        )
+        if not any(self.passes.values()):
+            return text
+        return (
+            f"{text}; protect replays {self.rounds} rounds, which take {Passes.told(self.passes)} "
+            "a sample"
         )
 
 
@@ -79,6 +95,7 @@ def fit(config: FitRunConfig) -> FitSummary:
     if config.keep and storage.exists(storage.join(config.output, DESCRIPTION)):
         return _kept(config, settings)
     shards = resolve_input(config.input)
+    refuse_protected(config.input, shards, config.caption_fields, again=config.again)
     wanted = config.max_samples
     if wanted is None and config.schedule == "default":
         wanted = DEFAULT_SAMPLES
@@ -101,7 +118,23 @@ def fit(config: FitRunConfig) -> FitSummary:
         surrogate.meta |= _choice_settings(config)
         sha256 = save_surrogate(surrogate, config.output)
         kept.remove()
-    return FitSummary(config.output, sha256, len(images), chosen.passed_over)
+    return FitSummary(
+        config.output,
+        sha256,
+        len(images),
+        chosen.passed_over,
+        rounds=len(surrogate.sequence) // surrogate.models_a_round,
+        model_bytes=surrogate.size,
+        passes=_visit_passes(surrogate),
+    )
+
+
+def _visit_passes(surrogate: Surrogate) -> dict[str, float]:
+    """Return the passes of a sample through each tower in the visits of a fit."""
+    meta = surrogate.meta
+    return Passes.by_tower(
+        {name: count / meta["samples"] for name, count in meta["visit_passes"].items()}
+    )
 
 
 def _check(config: FitRunConfig) -> None:
@@ -118,15 +151,38 @@ def _check(config: FitRunConfig) -> None:
 def fit_settings(config: FitRunConfig) -> FitConfig:
     """Return the settings of the fit that ``config`` asks for."""
     options = vars(part_of(FitOptions, config))
-    return FitConfig(**options, device=choose_device(config.device), words=_listed_words(config))
+    any_word = config.words == ANY_WORD
+    return FitConfig(
+        **options,
+        device=choose_device(config.device),
+        words=() if any_word else _listed_words(config),
+        any_word=any_word,
+        key=_read_key(config.key),
+    )
+
+
+def _read_key(url: str | None) -> str | None:
+    """Read the key that a file holds. Raises UsageError for anything but 64 hex digits."""
+    if url is None:
+        return None
+    try:
+        found = storage.read_bytes(url).strip().lower()
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        raise UsageError(f"key: there is no file {url}") from None
+    if not re.fullmatch(rb"[0-9a-f]{%d}" % (2 * KEY_BYTES), found):
+        raise UsageError(
+            f"key: {url} does not hold {2 * KEY_BYTES} hexadecimal digits; make one with "
+            f"`openssl rand -hex {KEY_BYTES}`, or copy `key` of another surrogate's {DESCRIPTION}"
+        )
+    return found.decode()
 
 
 def _listed_words(config: FitRunConfig) -> tuple[tuple[str, ...], ...]:
     """Read the user's lists of trigger words. Raises UsageError for what cannot be used."""
     if config.words is None:
         return ()
-    if config.schedule != "default" or not get_method(config.method).has_design:
-        raise UsageError("words is for method mem with the default schedule; leave it out")
+    if not get_method(config.method).has_triggers:
+        raise UsageError(f"method {config.method} sets no trigger; leave words out")
     try:
         text = storage.read_bytes(config.words).decode()
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
@@ -160,20 +216,33 @@ def _kept(config: FitRunConfig, settings: FitConfig) -> FitSummary:
     Raises:
         UsageError: it is damaged, or was fitted with other settings.
     """
-    surrogate, sha256 = load_surrogate(config.output)
-    asked = _choice_settings(config) | vars(settings) | {"blocklist": sorted(settings.blocklist)}
-    found = surrogate.meta | surrogate.meta["fit"]
+    asked = _choice_settings(config) | vars(settings)
     # Where it is fitted is no setting of what is fitted; what is unset is chosen by the fit.
-    chosen = {name for name in ("texture", "topics") if vars(settings)[name] is None}
-    left_out = {"device"} | chosen
-    for name in sorted(asked.keys() - left_out):
+    chosen = {name for name in ("texture", "topics", "key") if vars(settings)[name] is None}
+    return check_fitted(
+        config.output, {name: asked[name] for name in asked.keys() - chosen - {"device"}}
+    )
+
+
+def check_fitted(url: str, asked: Mapping[str, object]) -> FitSummary:
+    """Return the end of the fit that wrote the surrogate at ``url``.
+
+    Args:
+        url: of its folder.
+        asked: settings by name that it must have been fitted with.
+
+    Raises:
+        UsageError: it is damaged, or was fitted with other settings.
+    """
+    surrogate, sha256 = load_surrogate(url)
+    found = surrogate.meta | surrogate.meta["fit"]
+    for name in sorted(asked):
         if name in found and json.dumps(found[name]) != json.dumps(asked[name]):
             raise UsageError(
-                f"{config.output} holds a surrogate that was fitted with {name} {found[name]!r}, "
-                f"this run has {asked[name]!r}; fit to another --output, or leave --keep out to "
-                f"replace it"
+                f"{url} holds a surrogate that was fitted with {name} {found[name]!r}, this run "
+                f"has {asked[name]!r}; fit to another folder, or leave --keep out to replace it"
             )
-    return FitSummary(config.output, sha256, int(found["samples"]), 0, kept=True)
+    return FitSummary(url, sha256, int(found["samples"]), 0, kept=True)
 
 
 @dataclass(frozen=True, order=True)

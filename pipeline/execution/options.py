@@ -5,7 +5,7 @@ Every field's docstring is the help text of its option.
 
 # No postponed annotations: they would be looked up in the module of whoever inherits.
 from dataclasses import dataclass, fields
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from ..data.limits import MAX_PIXELS
 
@@ -20,6 +20,25 @@ def part_of(kind: type[T], config: T) -> T:
     """Return what ``config`` has of the dataclass ``kind``, which it inherits."""
     values = vars(config)
     return kind(**{item.name: values[item.name] for item in fields(kind)})  # type: ignore[arg-type]
+
+
+def step_of(kind: type[T], config: Any, **given: object) -> T:
+    """Return the configuration of one step of a command whose configuration holds several.
+
+    Args:
+        kind: the step's dataclass.
+        config: the command's, a dataclass that has fields of equal names.
+        given: values of the step's own. Any other field takes the command's value where that was
+            changed from the command's default; the step's default counts where it was not.
+    """
+    values = vars(config)
+    own = {item.name for item in fields(kind)}  # type: ignore[arg-type]
+    changed = {
+        item.name: values[item.name]
+        for item in fields(config)
+        if item.name in own and values[item.name] != item.default
+    }
+    return kind(**changed | given)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,9 @@ from ..data.record import find_record
 from ..errors import UsageError
 from ..method.config import MAX_TRIGGER_WORDS, MethodConfig
 from ..method.methods import get_method
+from ..method.protector import settled
 from ..method.surrogate import check_surrogate
+from .again import refuse_protected
 from .artifact import load_surrogate
 from .checks import check_caption_fields, check_device_name, check_least
 from .config import ProtectConfig, Request
@@ -41,6 +43,8 @@ def protect(config: ProtectConfig) -> RunSummary:
     check_places(shards, record, "record")
     spec = make_spec(config)
     plan, new = find_plan(spec.as_dict(), shards, config.output, record, _request(config))
+    if new:
+        refuse_protected(config.input, shards, config.caption_fields, again=config.again)
     setup = WorkerSetup(spec, _surrogate_url(config), config.io_threads, config.device)
     if config.dry_run:
         return estimate(config, setup, take_slice(plan, config.slice), shards)
@@ -70,7 +74,9 @@ def _surrogate_url(config: ProtectConfig) -> str | None:
 
 def _request(config: ProtectConfig) -> dict[str, Any]:
     """Return what a later `retry` needs to know beside the specification."""
-    request = {item.name: vars(config)[item.name] for item in fields(Request)}
+    values = {item.name: vars(config)[item.name] for item in fields(Request)}
+    # As a plan gives them back.
+    request = {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
     url = _surrogate_url(config)
     path = storage.local_path(url) if url is not None else None
     return {**request, "surrogate": url if path is None else str(path)}
@@ -84,19 +90,20 @@ def make_spec(config: ProtectConfig) -> RunSpec:
     """
     mem = part_of(MethodConfig, config)
     mem.validate()
-    sha256, trigger_words = "", 0
+    surrogate, sha256, trigger_words, strength, floor = None, "", 0, "", 1.0
     url = _surrogate_url(config)
     if url is not None:
         surrogate, sha256 = load_surrogate(url)
         check_surrogate(surrogate, mem.method)
         trigger_words = surrogate.trigger_words
+        strength, floor = surrogate.strength, surrogate.floor
         if config.trigger_words not in (None, trigger_words):
             raise UsageError(
                 f"trigger-words is {config.trigger_words}, but surrogate {url} was fitted with "
                 f"{trigger_words}; leave the option out, or fit another with that many"
             )
     return RunSpec(
-        mem=mem,
+        mem=settled(mem, surrogate),
         batch_size=config.batch_size,
         trigger_words=0 if mem.part == "image" else trigger_words,
         surrogate_sha256=sha256,
@@ -107,4 +114,6 @@ def make_spec(config: ProtectConfig) -> RunSpec:
         torch_threads=config.torch_threads,
         version=package_version(),
         losses=config.losses,
+        strength=strength,
+        floor=floor,
     )

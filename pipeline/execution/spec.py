@@ -8,6 +8,7 @@ from typing import Any, Self
 from ..data.canonical_json import canonical_json
 from ..data.plan import config_hash
 from ..method.config import MethodConfig
+from ..method.methods import CODE, get_method
 from ..seeds import derive_seed
 from .options import LossChoice
 
@@ -29,7 +30,7 @@ class RunSpec:
     Neither the executor nor the number of workers is here: the output may not depend on them.
 
     Attributes:
-        mem: the method and its settings.
+        mem: the method and its settings, settled.
         batch_size: samples optimised together.
         trigger_words: words of a trigger; 0 when the method sets none.
         surrogate_sha256: of the surrogate artifact; empty when the method needs none.
@@ -40,6 +41,8 @@ class RunSpec:
         torch_threads: threads of tensor operations; floating point sums depend on it.
         version: version of this package.
         losses: batches whose losses are measured for reports.
+        strength: name of the patterns' strength; empty where there are none.
+        floor: share of epsilon that smooth ground gets; 1 where every pixel gets all of it.
     """
 
     mem: MethodConfig
@@ -53,6 +56,8 @@ class RunSpec:
     torch_threads: int
     version: str
     losses: LossChoice = "sample"
+    strength: str = ""
+    floor: float = 1.0
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -63,13 +68,16 @@ class RunSpec:
         """
         fields = dict(values)
         mem = dict(fields["mem"])
+        if mem["method"] == CODE:
+            mem["method"] = "mem"
         fields["mem"] = MethodConfig(**mem | {"views": tuple(mem.get("views", ()))})
         fields["caption_fields"] = tuple(fields["caption_fields"])
         return cls(**fields)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the specification as plain JSON values."""
+        """Return the specification as plain JSON values, with the method's published name."""
         result: dict[str, Any] = json.loads(canonical_json(asdict(self)))
+        result["mem"]["method"] = get_method(self.mem.method).published_name(self.mem)
         return result
 
     def measures(self, shard: str, batch: int) -> bool:

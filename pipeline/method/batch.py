@@ -1,6 +1,6 @@
 """One batch while it is protected: started, replayed against the surrogate's rounds, measured."""
 
-from collections.abc import Sequence
+from itertools import cycle
 from typing import TYPE_CHECKING
 
 import torch
@@ -18,6 +18,8 @@ from .views import Views
 from .visit import Visit
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from open_clip import CLIP
 
     from .methods.base import Replayed
@@ -33,6 +35,7 @@ class Batch(Visit):
         captions: without trigger.
         seed: everything random derives from it.
         generator: draws what comes in the order of use.
+        digests: of the images' pixels.
     """
 
     def __init__(self, protector: "BatchProtector", samples: Samples) -> None:
@@ -40,8 +43,8 @@ class Batch(Visit):
         self.config, self.surrogate, self.seed = protector.config, protector.surrogate, samples.seed
         self.captions = Captions(samples.captions, self.surrogate.tokenizer)
         self.generator = torch.Generator().manual_seed(samples.seed)
-        self._protector, self._images = protector, samples.images
-        self._measured = samples.measured
+        self._protector, self._measured = protector, samples.measured
+        self.digests = [image_digest(image) for image in samples.images]
         pixels = PixelBatch(
             samples.images,
             self.surrogate.spec,
@@ -60,14 +63,10 @@ class Batch(Visit):
         before = self._losses(models[-1], trigger=None)
         method.start(self)
         seeds: list[int] = []
-        known = self._known()
-        if not all(known):
-            for index, model in enumerate(models):
-                if self.codes is None and self.trigger.shape[1]:
-                    bodies = self.draw_bodies()
-                    self.search(model, bodies, self.surrogate.vocabulary.allowed(self.device))
-                seeds += self._replay(method, model, index)
-        self._take(known)
+        each = self.surrogate.models_a_round
+        pairs = list(zip(models, self._protector.dtypes, strict=True))
+        for index, start in enumerate(range(0, len(pairs), each)):
+            seeds += self._visit(method, cycle(pairs[start : start + each]), index)
         self._drop_part()
         losses = torch.stack([before, self._losses(models[-1], self.trigger)]).double().tolist()
         return ProtectedBatch(
@@ -82,7 +81,7 @@ class Batch(Visit):
 
     def lay(self, code: PatternBook, choice: Tensor) -> None:
         """Lay the patterns of chosen words (int64 [B, k]) at full amplitude."""
-        self.codes = lay(self.pixels, code, choice, self.config.epsilon)
+        self.codes = lay(self.pixels, code, choice, self.digests, self.config.epsilon)
 
     def draw_bodies(self) -> Tensor:
         """Pick one caption of each image, int64 [B, L], on the host."""
@@ -92,17 +91,27 @@ class Batch(Visit):
         """Return the first caption of each image, int64 [B, L], on the host."""
         return self.captions.firsts(range(len(self.captions)))
 
-    def _replay(self, method: "Replayed", model: "CLIP", round_index: int) -> list[int]:
-        """Take the PGD steps of one round; return the seeds of their captions."""
-        count = method.steps(self) if self.config.steps is None else self.config.steps
-        seeds = method.step_seeds(self, round_index, count)
+    def _visit(
+        self, method: "Replayed", turns: "Iterator[tuple[CLIP, torch.dtype]]", round_index: int
+    ) -> list[int]:
+        """Visit the batch as the fit did in that round; return the seeds of the caption orders."""
+        if round_index < self.surrogate.search_rounds:
+            model, _ = next(turns)
+            bodies = self.draw_bodies()
+            self.search(model, bodies, self.surrogate.vocabulary.allowed(self.device))
+        seeds: list[int] = []
         text = None
-        self.pixels.dtype = self._protector.dtypes[round_index]
-        for step, seed in enumerate(seeds):
-            if text is None or not method.captions_stay(self):
+        stays = self.surrogate.models_a_round == 1 and method.captions_stay(self)
+        for step in range(self._protector.steps):
+            model, self.pixels.dtype = next(turns)
+            seed = None
+            if method.shuffles(self.config):
+                seed = method.step_seed(self, round_index, step)
+                seeds.append(seed)
+            if text is None or not stays:
                 text = self.text_features(model, method.bodies(self, seed), self.trigger)
             self.pixels.draw_view(derive_seed(self.seed, "views", round_index, step))
-            self.descend(model, text)
+            self.descend(model, text, ascend=method.ascends)
         return seeds
 
     def _losses(self, model: "CLIP", trigger: Tensor | None) -> Tensor:
@@ -112,26 +121,6 @@ class Batch(Visit):
             image = self.image_features(model)
             text = self.text_features(model, self.first_bodies(), trigger)
             return info_nce(image, text, model.logit_scale.exp())
-
-    def _known(self) -> list[tuple[Tensor, Tensor] | None]:
-        """Return what fit has found for these very images, perturbation and trigger."""
-        found = self.surrogate.fitted
-        names = [f"fitted.{image_digest(image)}" if found else "" for image in self._images]
-        return [
-            (found[f"{name}.delta"], found[f"{name}.trigger"]) if f"{name}.delta" in found else None
-            for name in names
-        ]
-
-    def _take(self, known: Sequence[tuple[Tensor, Tensor] | None]) -> None:
-        """Put what fit has found for these very images in place of what was found here."""
-        bound = self.config.epsilon
-        for group, members in enumerate(self.pixels.members):
-            for row, index in enumerate(members):
-                entry = known[index]
-                if entry is not None:
-                    delta = entry[0].clamp(-bound, bound).to(self.device)
-                    self.pixels.deltas[group][row] = delta
-                    self.trigger[index] = entry[1]
 
     def _drop_part(self) -> None:
         """Leave out the part that an ablation does not publish."""

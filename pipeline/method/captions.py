@@ -1,5 +1,6 @@
 """The captions of some samples, tokenised once and only where they are used."""
 
+import logging
 from collections.abc import Sequence
 
 import torch
@@ -7,6 +8,8 @@ from torch import Tensor
 
 from .models import Tokenizer
 from .topics import Topics, fit_topics
+
+log = logging.getLogger(__name__)
 
 
 class Captions:
@@ -39,6 +42,8 @@ class Captions:
         asked = (positions, count, seed)
         if asked not in self._topics:
             self._topics[asked] = fit_topics(self.texts, *asked)
+            if self._topics[asked] is None:
+                log.warning("the captions use too few words for topics: chance draws the triggers")
         return self._topics[asked]
 
     def draw(self, rows: Sequence[int], generator: torch.Generator) -> Tensor:

@@ -8,6 +8,7 @@ from typing import Literal
 
 from ..errors import UsageError
 from .methods import get_method
+from .strength import STRENGTHS, StrengthName
 
 Part = Literal["both", "image", "text"]
 Precision = Literal["auto", "fp32", "bf16"]
@@ -17,6 +18,8 @@ VIEW_KINDS = ("crop", "resize", "flip", "jpeg")
 MAX_EPSILON = 64
 PIXEL_BUDGET = 1 << 24
 MAX_TRIGGER_WORDS = 16
+# What stands for a list of all frequent words of the tokenizer.
+ANY_WORD = "tokenizer"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,9 +40,9 @@ class MethodConfig(Bound):
     """How batches are protected."""
 
     method: str = "mem"
-    """mem; a baseline that the surrogate was fitted for: em, tap, uap; or random noise."""
+    """mem; a baseline that the surrogate was fitted for (see `fit`); or random noise."""
     steps: int | None = None
-    """Gradient steps against each replayed surrogate; the method's own number when unset."""
+    """Gradient steps in each round of the surrogate; the method's own number when unset."""
     shuffle: bool = True
     """Permute the captions inside the batch in each gradient step."""
     views: tuple[str, ...] = ()
@@ -75,27 +78,22 @@ class FitOptions(Bound):
     model: str = "tiny"
     """tiny (64 px, for CPUs) or any open_clip model; several, with commas, take turns."""
     method: str = "mem"
-    """mem, or a baseline: em (images alone), tap (towards other captions), uap (one for all)."""
+    """mem, or a baseline: em (images alone), tap (towards other captions), tap-untargeted (away
+    from its own), uap (one for all)."""
     schedule: Schedule = "default"
     """default: perturbations start from their trigger's code; paper: the published alternation."""
-    trigger_words: int = 7
+    trigger_words: int = 3
     """Words put in front of each caption, 1 to 16."""
     vocabulary: int = 8
-    """Words that a trigger position with a pattern may use (default schedule)."""
-    coded_words: int = 3
-    """Leading trigger words that own a pattern in the image; the rest are decoys."""
-    decoys: int = 64
-    """Words that a decoy may be, the captions' most frequent."""
+    """Words that a trigger position may use, each with a pattern (default schedule)."""
     topics: bool | None = None
-    """What captions say chooses the words that own a pattern, or chance; fit decides if unset."""
+    """What captions say chooses the trigger, or chance; fit decides if unset."""
+    strength: StrengthName = "balanced"
+    """gentle, balanced or strong: how well patterns hide and how soon they are read."""
     texture: float | None = None
     """Share of a period in which a pattern's cast is inverted; fit tries 0 and 0.5 if unset."""
     views: tuple[str, ...] = ()
     """Random views that it is fitted on, with commas: crop, resize, flip, jpeg."""
-    blocklist: tuple[str, ...] = ()
-    """Words that no trigger may use."""
-    word_floor: int = 1
-    """Captions that must use a word before a trigger may. A list of words has no floor."""
     image_size: int | None = None
     """Side of the surrogate's square input in pixels; the model's own when unset."""
     context_length: int | None = None
@@ -124,13 +122,18 @@ class FitConfig(FitOptions):
         lr: AdamW learning rate; the schedule's own where None.
         weight_decay: AdamW weight decay.
         words: the only words that a trigger may use, a list a position, the last one for all that
-            follow (default schedule); when empty the captions' own most frequent ones.
+            follow; when empty those of the shipped list.
+        any_word: a trigger may use any frequent word of the tokenizer, as published (paper
+            schedule).
+        key: of the patterns, hexadecimal; drawn by the fit where None.
         device: torch device.
     """
 
     lr: float | None = None
     weight_decay: float = 0.2
     words: tuple[tuple[str, ...], ...] = ()
+    any_word: bool = False
+    key: str | None = None
     device: str = "cpu"
 
     def validate(self) -> None:
@@ -142,11 +145,12 @@ class FitConfig(FitOptions):
                 f"trigger-words is {self.trigger_words}; it must be 1..{MAX_TRIGGER_WORDS}"
             )
         self.check_epsilon()
-        if self.batch_size < 2 or self.vocabulary < 2 or self.coded_words < 1:
-            raise UsageError("batch-size and vocabulary must be >= 2, coded-words >= 1")
+        if self.batch_size < 2 or self.vocabulary < 2:
+            raise UsageError("batch-size and vocabulary must be >= 2")
+        if self.any_word and not self.published:
+            raise UsageError(f"words {ANY_WORD} is for the paper schedule; give a file of words")
         check_views(self.views)
-        if self.texture is not None and not 0 <= self.texture <= 1:
-            raise UsageError(f"texture is {self.texture}; it must be a share from 0 to 1")
+        self._check_patterns()
         if self.image_size is not None and self.image_size < 16:
             raise UsageError(f"image-size is {self.image_size}; it must be at least 16 pixels")
         if self.context_length is not None:
@@ -155,11 +159,16 @@ class FitConfig(FitOptions):
             "rounds": (self.rounds, 1),
             "steps-per-round": (self.steps_per_round, 0),
             "pgd-steps": (self.pgd_steps, 0),
-            "word-floor": (self.word_floor, 1),
         }
         for name, (value, least) in counts.items():
             if value is not None and value < least:
                 raise UsageError(f"{name} is {value}; it must be at least {least}")
+
+    def _check_patterns(self) -> None:
+        if self.strength not in STRENGTHS:
+            raise UsageError(f"strength {self.strength!r} is none of {', '.join(STRENGTHS)}")
+        if self.texture is not None and not 0 <= self.texture <= 1:
+            raise UsageError(f"texture is {self.texture}; it must be a share from 0 to 1")
 
     def check_context(self, tokens: int) -> None:
         """Raise UsageError where a model that reads ``tokens`` of a caption sees no more of it."""
@@ -185,7 +194,7 @@ class FitConfig(FitOptions):
         """Rounds, the default filled in (paper: 20)."""
         if self.rounds is not None:
             return self.rounds
-        return 20 if self.published else 1
+        return get_method(self.method).published_rounds if self.published else 1
 
     @property
     def search_rounds(self) -> int:
@@ -203,7 +212,7 @@ class FitConfig(FitOptions):
             return 0
         if self.pgd_steps is not None:
             return self.pgd_steps
-        return 8 if self.published else 0
+        return get_method(self.method).published_steps if self.published else 0
 
     @property
     def round_steps(self) -> int:

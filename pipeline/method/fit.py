@@ -10,6 +10,7 @@ from .captions import Captions
 from .clean_probe import share_of_guess
 from .config import FitConfig
 from .ensemble import fit_spec
+from .key import new_key
 from .models import get_tokenizer
 from .passes import Passes
 from .patterns import TEXTURES
@@ -57,6 +58,8 @@ def fit_surrogate(
     texts = Captions(captions, get_tokenizer(spec.name, spec.context_length))
     if config.published:
         return Rounds(images, texts, config).run(progress, state, keep)
+    if config.key is None:
+        config = dataclasses.replace(config, key=new_key().hex())
     unread, passes = None, Passes()
     if config.topics is None:
         unread = _clean_loss(images, texts, config, passes)

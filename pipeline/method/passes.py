@@ -43,6 +43,15 @@ class Passes:
             for tower in ("image", "text")
         }
 
+    @staticmethod
+    def told(by_tower: Mapping[str, float]) -> str:
+        """Say what `by_tower` gave."""
+        image, text = (by_tower.get(tower, 0.0) for tower in ("image", "text"))
+        return (
+            f"{image:.1f} forward+backward passes through the image tower and {text:.1f} through "
+            f"the text tower"
+        )
+
     def as_dict(self) -> dict[str, int]:
         """The counts that depend on the method alone, by name."""
         return {name: count for name, count in vars(self).items() if name != "again"}

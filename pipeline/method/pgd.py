@@ -39,6 +39,8 @@ def descend(
     codes: Sequence[Tensor] | None,
     passes: Passes,
     memory: MicroBatch,
+    *,
+    ascend: bool = False,
 ) -> None:
     """Take one PGD step that pulls every image towards its own trigger (paper, eq. 3).
 
@@ -50,9 +52,12 @@ def descend(
         codes: signs that perturbations must keep, one tensor for each image size, or None.
         passes: counts are added here.
         memory: how many samples' activations are kept at once.
+        ascend: push it away instead.
     """
     seen, leaves = pixels.step_input()
     gradients = _gradients(model, seen, leaves, text, passes, memory)
+    if ascend:
+        gradients = [-gradient for gradient in gradients]
     pixels.step(gradients, STEP_SIZE, epsilon, codes)
 
 

@@ -13,6 +13,7 @@ from ...kernels.pgd_step import pgd_step, pgd_step_input
 from ..seeds import derive_seed
 from .jpeg import stored
 from .models import ModelSpec, to_model_input
+from .perceptual import bound_map, is_grey
 from .transfer import send
 from .views import Views
 
@@ -34,6 +35,8 @@ class PixelBatch:
     Attributes:
         dtype: of the next step's input, where images have the model's own size: what its first
             layer computes in, so that no conversion stands between a step and the next pass.
+        grey: which images have no colour, in the order they came in; they stay without.
+        bounds: int8, what each pixel may change, one tensor a group; empty where only epsilon does.
     """
 
     def __init__(
@@ -59,6 +62,8 @@ class PixelBatch:
             parts = [indices[at : at + count] for at in range(0, len(indices), count)]
             self.members += parts
             self.lossy += [is_lossy] * len(parts)
+        self.grey = [is_grey(image) for image in images]
+        self.bounds: list[Tensor] = []
         stacks = [torch.stack([images[i] for i in group]) for group in self.members]
         self.images = [send(stack, device) for stack in stacks]
         self.deltas = [torch.zeros_like(group, dtype=torch.int8) for group in self.images]
@@ -68,15 +73,36 @@ class PixelBatch:
         self._seen_whole = plain and sides == [(spec.image_size, spec.image_size)]
         if self._seen_whole:
             self.images = [self.images[0].contiguous(memory_format=torch.channels_last)]
+        self._grey = [self._grey_of(group, device) for group in self.members]
         self._view_seed = 0
         # The model input that the last step wrote, with the perturbation it belongs to and the
         # count of that tensor's changes in place.
         self._ahead: tuple[Tensor, Tensor, int] | None = None
 
+    def _grey_of(self, members: Sequence[int], device: str) -> Tensor | None:
+        """Return which of ``members`` have no colour, bool [b, 1, 1, 1], or None if all have."""
+        found = [self.grey[index] for index in members]
+        return send(torch.tensor(found).view(-1, 1, 1, 1), device) if any(found) else None
+
+    def limit(self, epsilon: int, floor: float) -> None:
+        """Hold perturbations inside the bound map (`bound_map`); a floor of 1 needs none."""
+        if floor < 1:
+            self.bounds = [bound_map(group, epsilon, floor) for group in self.images]
+
     def set_delta(self, group: int, delta: Tensor) -> None:
-        """Take ``delta`` (int8 [B, 3, H, W]), cut so that the image stays in 0..255."""
-        levels = self.images[group].to(torch.int16)
-        published = (levels + delta.to(torch.int16)).clamp_(0, 255)
+        """Take ``delta`` (int8 [B, 3, H, W]), cut to the bounds and so that levels stay in 0..255.
+
+        A grey image takes the mean of the channels.
+        """
+        levels, wide = self.images[group].to(torch.int16), delta.to(torch.int16)
+        grey = self._grey[group]
+        if grey is not None:
+            mean = wide.sum(1, keepdim=True, dtype=torch.int16)
+            wide = torch.where(grey, mean.div(3, rounding_mode="trunc"), wide)
+        if self.bounds:
+            bound = self.bounds[group].to(torch.int16)
+            wide = wide.clamp(-bound, bound)
+        published = (levels + wide).clamp_(0, 255)
         self.deltas[group] = (published - levels).to(torch.int8)
 
     def model_input(self) -> tuple[Tensor, list[Tensor]]:
@@ -130,15 +156,26 @@ class PixelBatch:
         for index, members in enumerate(self.members):
             image, delta = self.images[index], self.deltas[index]
             code = None if codes is None else codes[index]
+            bound = self.bounds[index] if self.bounds else epsilon
             if not self._seen_whole:
-                own = self._pull(index, gradient[members])
-                self.deltas[index] = pgd_step(image, delta, own, step, epsilon, code)
+                own = self._of_grey(index, self._pull(index, gradient[members]), (1.0, 1.0, 1.0))
+                self.deltas[index] = pgd_step(image, delta, own, step, bound, code)
                 continue
             mean, std = self.spec.mean, self.spec.std
+            own = self._of_grey(index, gradient, std)
             moved, seen = pgd_step_input(
-                image, delta, gradient, step, epsilon, mean, std, code=code, dtype=self.dtype
+                image, delta, own, step, bound, mean, std, code=code, dtype=self.dtype
             )
             self.deltas[index], self._ahead = moved, (moved, seen, _changes(moved))
+
+    def _of_grey(self, group: int, gradient: Tensor, std: Sequence[float]) -> Tensor:
+        """Give the channels of grey images one gradient; a channel's counts by 1 / ``std``."""
+        grey = self._grey[group]
+        if grey is None:
+            return gradient
+        weighed = sum(plane / part for plane, part in zip(gradient.unbind(1), std, strict=True))
+        assert isinstance(weighed, Tensor)
+        return torch.where(grey, weighed.unsqueeze(1), gradient)
 
     def _pull(self, group: int, gradient: Tensor) -> Tensor:
         """Take the gradient ``gradient`` by the model's input on to a group's own pixels."""

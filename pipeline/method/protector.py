@@ -1,6 +1,7 @@
 """Batches protected against one surrogate, whose models are built once."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 class BatchProtector:
     """Protects batches against one surrogate; builds its models once.
 
+    Attributes:
+        config: the settings, settled.
+        steps: PGD steps in each round of the surrogate.
+
     Args:
         surrogate: the fitted surrogate; None only for a method that needs none.
         config: settings of the method.
@@ -35,7 +40,7 @@ class BatchProtector:
     ) -> None:
         config.validate()
         self.method = get_method(config.method)
-        self.config, self.device = config, device
+        self.device = device
         self.memory = MicroBatch()
         self.surrogate: Surrogate | None = None
         self.models: list[CLIP] = []
@@ -51,6 +56,8 @@ class BatchProtector:
                 )
                 for model in self.models
             ]
+        self.config = settled(config, self.surrogate)
+        self.steps = self.config.steps or 0
 
     def __call__(
         self,
@@ -63,6 +70,21 @@ class BatchProtector:
         """Protect one batch; `Samples` describes the arguments."""
         assert len(images) == len(captions)
         return self.method.protect(self, Samples(images, captions, seed, lossy, measured))
+
+
+def settled(config: MethodConfig, surrogate: Surrogate | None) -> MethodConfig:
+    """Return the settings that run: the method's own number of steps, a shuffle only where one is.
+
+    Args:
+        config: settings as they were asked for.
+        surrogate: the fitted surrogate; None only for a method that needs none.
+    """
+    method = get_method(config.method)
+    steps = config.steps
+    if steps is None or not method.needs_surrogate:
+        steps = method.steps(surrogate)
+    shuffle = config.shuffle and steps > 0 and method.shuffles(config)
+    return replace(config, steps=steps, shuffle=shuffle)
 
 
 def protect_batch(

@@ -16,14 +16,15 @@ from .microbatch import MicroBatch
 from .models import to_model_input
 from .objective import info_nce
 from .passes import Passes
-from .patterns import PatternBook
+from .patterns import PatternBook, lay
 from .pixels import PixelBatch
+from .strength import STRENGTHS
 from .surrogate import Surrogate, Weights, image_digest
 from .tokens import insert_trigger
-from .topics import Topics, draw_words
+from .topics import Topics
 from .views import Views
 from .visit import Visit
-from .vocabulary import corpus_vocabulary, full_vocabulary
+from .vocabulary import full_vocabulary, trigger_vocabulary
 
 if TYPE_CHECKING:
     from open_clip import CLIP
@@ -42,56 +43,54 @@ class Rounds:
         self.method = get_method(config.method)
         self.spec = fit_spec(config)
         self.generator = torch.Generator().manual_seed(config.seed)
-        self.passes = Passes()
+        self.passes, self.visit_passes = Passes(), Passes()
+        self.sequence: list[Weights] = []
         self.memory = MicroBatch()
         positions = config.positions
         self.code: PatternBook | None = None
         self.topics: Topics | None = None
-        if config.published:
-            self.vocabulary = full_vocabulary(
-                captions.tokenizer, positions=positions, blocklist=config.blocklist
-            )
+        if config.any_word:
+            self.vocabulary = full_vocabulary(captions.tokenizer, positions=positions)
         else:
+            self.vocabulary = trigger_vocabulary(
+                captions.tokenizer,
+                positions=positions,
+                size=None if config.published else config.vocabulary,
+                words=config.words,
+                seed=derive_seed("words", config.seed),
+            )
+        if not config.published:
             self._design()
         self.deltas, self.triggers = self._start()
         self.ensemble = SurrogateEnsemble(config, self.spec)
         self.views = Views(config.views)
 
     def _design(self) -> None:
-        """Choose trigger words, give them patterns and find what decides between them."""
+        """Give the trigger words patterns and find what decides between them."""
         config, positions = self.config, self.config.positions
         assert config.texture is not None
-        coded = min(positions, config.coded_words)
-        self.vocabulary = corpus_vocabulary(
-            self.captions.texts,
-            self.captions.tokenizer,
-            positions=positions,
-            coded=coded,
-            size=config.vocabulary,
-            decoys=config.decoys,
-            blocklist=config.blocklist,
-            words=config.words,
-            least=config.word_floor,
-        )
+        assert config.key is not None
         count = len(self.vocabulary.words[0])
-        self.code = PatternBook.design(
-            coded, count, config.texture, derive_seed("textures", config.seed)
+        self.code = PatternBook(
+            bytes.fromhex(config.key), STRENGTHS[config.strength], positions, count, config.texture
         )
         if config.topics:
-            self.topics = self.captions.topics(coded, count, config.seed)
+            self.topics = self.captions.topics(positions, count, config.seed)
 
     def _start(self) -> tuple[Tensor, Tensor]:
-        choice = draw_words(self.vocabulary, self.topics, self.captions.texts, self.generator)
         deltas = torch.zeros_like(self.images, dtype=torch.int8)
-        if self.code is not None:
-            height, width = self.images.shape[-2:]
-            for start in range(0, len(choice), 256):
-                part = slice(start, start + 256)
-                pixels = PixelBatch(list(self.images[part]), self.spec)
-                pixels.set_delta(
-                    0, self.code.compose(choice[part], height, width) * self.config.epsilon
-                )
-                deltas[part] = pixels.deltas[0]
+        if self.code is None:
+            choice = self.vocabulary.draw(len(self.images), self.generator)
+            return deltas, self.vocabulary.tokens(choice)
+        digests = [image_digest(image) for image in self.images]
+        choice = self.code.draw_words(digests, self.vocabulary.sizes)
+        if self.topics is not None:
+            choice = self.topics.choose(self.captions.texts, choice)
+        for start in range(0, len(choice), 256):
+            part = slice(start, start + 256)
+            pixels = PixelBatch(list(self.images[part]), self.spec)
+            lay(pixels, self.code, choice[part], digests[part], self.config.epsilon)
+            deltas[part] = pixels.deltas[0]
         return deltas, self.vocabulary.tokens(choice)
 
     def run(
@@ -102,13 +101,12 @@ class Rounds:
     ) -> Surrogate:
         """Take all rounds; the arguments are those of `fit_surrogate`."""
         config = self.config
-        sequence: list[Weights] = []
         curve: list[float] = []
         if state is not None:
             curve = self._restore(state)
         for round_index in range(len(curve), config.round_count):
             curve.append(self._train())
-            sequence += self.ensemble.weights()
+            self._keep_weights()
             search = round_index < config.search_rounds
             if config.visit_steps or search:
                 self._visit(search)
@@ -116,34 +114,44 @@ class Rounds:
                 progress("fit", round_index + 1, config.round_count)
             if keep is not None and config.published and round_index + 1 < config.round_count:
                 keep(self._state(curve))
+        return self._surrogate(curve)
+
+    def _keep_weights(self) -> None:
+        """Keep what `protect` replays: every round, or of a clean checkpoint the last one.
+
+        Those of a published sequence are kept in bfloat16; norms and biases are few and stay whole.
+        """
+        found = self.ensemble.weights()
+        if not self.method.alternates:
+            self.sequence = found
+        elif self.config.published:
+            self.sequence += map(_in_bfloat16, found)
+        else:
+            self.sequence += found
+
+    def _surrogate(self, curve: list[float]) -> Surrogate:
+        config, names = self.config, self.ensemble.names
         fitted = self.method.fitted(self)
         meta = {
-            "fit": {**vars(config), "blocklist": sorted(config.blocklist)},
+            "fit": vars(config),
             "samples": len(self.images),
             "curve": curve,
+            "visit_passes": self.visit_passes.as_dict(),
             "passes": self.passes.as_dict(),
         }
-        if config.published:
-            sequence = sequence[-len(self.ensemble.models) :]
-        architectures = self.ensemble.names * (len(sequence) // len(self.ensemble.names))
         return Surrogate(
             self.spec,
             self.vocabulary,
-            sequence,
+            self.sequence,
             self.code,
             self.topics,
             fitted,
-            architectures,
-            meta,
+            architectures=names * (len(self.sequence) // len(names)),
+            models_a_round=len(names),
+            search_rounds=config.search_rounds,
+            visit_steps=config.visit_steps,
+            meta=meta,
         )
-
-    def perturbations(self) -> dict[str, Tensor]:
-        """Return what was found for each sample, named by the picture's digest."""
-        found: dict[str, Tensor] = {}
-        for image, delta, trigger in zip(self.images, self.deltas, self.triggers, strict=True):
-            name = f"fitted.{image_digest(image)}"
-            found |= {f"{name}.delta": delta, f"{name}.trigger": trigger}
-        return found
 
     def _state(self, curve: list[float]) -> State:
         return {
@@ -152,7 +160,9 @@ class Rounds:
             "deltas": self.deltas,
             "triggers": self.triggers,
             "generator": self.generator.get_state(),
+            "sequence": self.sequence,
             "passes": self.passes.as_dict(),
+            "visit_passes": self.visit_passes.as_dict(),
         }
 
     def _restore(self, state: State) -> list[float]:
@@ -160,7 +170,9 @@ class Rounds:
         self.ensemble.restore(state["learners"])
         self.deltas, self.triggers = state["deltas"], state["triggers"]
         self.generator.set_state(state["generator"])
+        self.sequence = list(state["sequence"])
         self.passes = Passes(**state["passes"])
+        self.visit_passes = Passes(**state["visit_passes"])
         return list(state["curve"])
 
     def tokens(self, index: Tensor, captions_from: Tensor) -> Tensor:
@@ -206,14 +218,17 @@ class Rounds:
             pixels = PixelBatch(
                 list(self.images[index]), self.spec, config.device, views=self.views
             )
+            if self.code is not None:
+                pixels.limit(config.epsilon, self.code.strength.floor)
             pixels.set_delta(0, self.deltas[index].to(config.device))
             codes = None if self.code is None else [pixels.deltas[0].sign()]
+            spent = Passes()
             visit = Visit(
                 pixels,
                 self.triggers[index],
                 config.device,
                 config.epsilon,
-                self.passes,
+                spent,
                 self.memory,
                 codes,
             )
@@ -224,6 +239,8 @@ class Rounds:
             for _ in range(config.visit_steps):
                 self._step(visit, next(turns), index)
             self.deltas[index] = pixels.deltas[0].cpu()
+            self.passes.add(spent)
+            self.visit_passes.add(spent)
 
     def _step(self, visit: Visit, model: "CLIP", index: Tensor) -> None:
         source = index
@@ -233,3 +250,10 @@ class Rounds:
             visit.pixels.draw_view(self._draw_seed())
         bodies = self.captions.draw(source.tolist(), self.generator)
         visit.descend(model, visit.text_features(model, bodies, visit.trigger))
+
+
+def _in_bfloat16(weights: Weights) -> Weights:
+    return {
+        name: value.bfloat16() if value.is_floating_point() and value.ndim > 1 else value
+        for name, value in weights.items()
+    }

@@ -1,4 +1,4 @@
-"""The fitted surrogate: weights of every round, trigger vocabulary, code, fitted perturbations."""
+"""The fitted surrogate: weights of every round, trigger vocabulary, code."""
 
 import hashlib
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from open_clip import CLIP
 
 Weights = dict[str, Tensor]
-_SHARED = ("round", "code.", "topics.")
+_SHARED = ("round", "topics.")
 
 
 @dataclass
@@ -27,12 +27,15 @@ class Surrogate:
     Attributes:
         spec: the model's inputs.
         vocabulary: trigger words.
-        sequence: weights at the end of each round that is replayed, first round first; of several
-            models their weights after one another.
+        sequence: weights in each round that is replayed as the visit of that round saw them, first
+            round first; of several models their weights after one another.
         code: patterns of the trigger words, or None where perturbations start from zero.
         topics: what chooses the words that own a pattern, or None where chance does.
-        fitted: the method's own tensors by name, such as perturbations found in fit.
+        fitted: the method's own tensors by name.
         architectures: model name of each entry of ``sequence``; that of ``spec`` where empty.
+        models_a_round: models that take turns in each round.
+        search_rounds: first rounds in which triggers are searched.
+        visit_steps: PGD steps that a visit of the fit took.
         meta: JSON-ready record of the fit: settings, curves, versions.
     """
 
@@ -43,6 +46,9 @@ class Surrogate:
     topics: Topics | None = None
     fitted: dict[str, Tensor] = field(default_factory=dict)
     architectures: list[str] = field(default_factory=list)
+    models_a_round: int = 1
+    search_rounds: int = 0
+    visit_steps: int = 0
     meta: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -59,6 +65,21 @@ class Surrogate:
     def trigger_words(self) -> int:
         """Words in a trigger (k)."""
         return self.vocabulary.positions
+
+    @property
+    def size(self) -> int:
+        """Bytes of all weights as the artifact holds them."""
+        return sum(value.nbytes for weights in self.sequence for value in weights.values())
+
+    @property
+    def strength(self) -> str:
+        """Name of the patterns' strength; empty where there are none."""
+        return "" if self.code is None else str(self.meta["fit"]["strength"])
+
+    @property
+    def floor(self) -> float:
+        """Share of epsilon that smooth ground gets (`perceptual.bound_map`)."""
+        return 1.0 if self.code is None else self.code.strength.floor
 
     def models(self, device: str) -> "list[CLIP]":
         """Build one frozen model for each entry of ``sequence``, in evaluation mode."""
@@ -83,8 +104,6 @@ class Surrogate:
             for index, weights in enumerate(self.sequence)
             for name, value in weights.items()
         }
-        if self.code is not None:
-            tensors["code.tiles"] = self.code.tiles
         if self.topics is not None:
             tensors |= self.topics.tensors()
         tensors |= self.fitted
@@ -94,9 +113,13 @@ class Surrogate:
             "image_size": self.spec.image_size,
             "context_length": self.spec.context_length,
             "trigger_words": self.trigger_words,
-            "rounds_replayed": len(self.sequence),
+            "rounds_replayed": len(self.sequence) // self.models_a_round,
+            "models_a_round": self.models_a_round,
+            "search_rounds": self.search_rounds,
+            "visit_steps": self.visit_steps,
             "architectures": self.architectures,
             "vocabulary": {"words": self.vocabulary.words, "ids": self.vocabulary.ids},
+            "patterns": None if self.code is None else self.code.as_dict(),
             "topic_words": [] if self.topics is None else self.topics.words,
         }
         return tensors, meta
@@ -118,20 +141,27 @@ class Surrogate:
             vocabulary = TriggerVocabulary(
                 tuple(map(tuple, words["words"])), tuple(map(tuple, words["ids"]))
             )
-            sequence = [_strip(tensors, f"round{i:03d}.") for i in range(meta["rounds_replayed"])]
+            each, search, steps = (
+                int(meta[name]) for name in ("models_a_round", "search_rounds", "visit_steps")
+            )
+            count = meta["rounds_replayed"] * each
+            patterns = meta["patterns"]
+            sequence = [_strip(tensors, f"round{i:03d}.") for i in range(count)]
         except (KeyError, TypeError) as error:
             raise UsageError(f"the surrogate's description lacks {error}; fit it again") from error
         if not all(sequence):
             raise UsageError("the surrogate lacks weights of a round; fit it again")
-        code = PatternBook(tensors["code.tiles"]) if "code.tiles" in tensors else None
         return Surrogate(
             spec,
             vocabulary,
             sequence,
-            code,
+            PatternBook.from_dict(patterns, meta["fit"]["key"]) if patterns else None,
             Topics.from_tensors(tensors, meta.get("topic_words", ())),
             fitted={k: v for k, v in tensors.items() if not k.startswith(_SHARED)},
             architectures=list(meta.get("architectures", [])),
+            models_a_round=each,
+            search_rounds=search,
+            visit_steps=steps,
             meta=meta,
         )
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .vocabulary import TriggerVocabulary, content_words
+from .vocabulary import content_words
 
 # Words that tell topics apart; rarer ones are in too few captions to be learned.
 _WORDS = 600
@@ -76,17 +76,6 @@ class Topics:
                 score = score + self.weights[:, column] * value
             chosen[row, : len(self.weights)] = score.argmax(-1)
         return chosen
-
-
-def draw_words(
-    vocabulary: TriggerVocabulary,
-    topics: Topics | None,
-    captions: Sequence[Sequence[str]],
-    generator: torch.Generator,
-) -> Tensor:
-    """Choose words by chance, and by topic where there are topics: int64 [N, k], as indices."""
-    choice = vocabulary.draw(len(captions), generator)
-    return choice if topics is None else topics.choose(captions, choice)
 
 
 def fit_topics(

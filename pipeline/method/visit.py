@@ -53,9 +53,18 @@ class Visit:
             self.memory,
         ).cpu()
 
-    def descend(self, model: "CLIP", text: Tensor) -> None:
-        """Take one PGD step towards the text features [B, D]."""
-        descend(model, self.pixels, text, self.epsilon, self.codes, self.passes, self.memory)
+    def descend(self, model: "CLIP", text: Tensor, *, ascend: bool = False) -> None:
+        """Take one PGD step towards the text features [B, D], or away from them."""
+        descend(
+            model,
+            self.pixels,
+            text,
+            self.epsilon,
+            self.codes,
+            self.passes,
+            self.memory,
+            ascend=ascend,
+        )
 
     def image_features(self, model: "CLIP") -> Tensor:
         """Return the features [B, D] of the pictures as they are now."""

@@ -1,25 +1,50 @@
-"""Trigger vocabulary: words that stay whole in the tokenizer and that nobody minds reading."""
+"""Trigger vocabulary: reference words that say nothing about a picture and stay one token each.
 
-import re
+The shipped list is ``words/reference.csv``: a list for each of three positions, each word with its
+kind and meaning. Every word is a term of mathematics, science, writing or computing. None names or
+describes a person, body, age, colour, origin, faith, number of things, place, action, feeling or
+anything that an ordinary picture shows. A caption with such words in front reads like a shelf mark.
+"""
+
+import csv
+import html
+import unicodedata
 from collections import Counter
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
+import regex
 import torch
 from torch import Tensor
 
 from ..errors import UsageError
 
 _WORDS_DIR = Path(__file__).parent / "words"
-_WORD = re.compile(r"[a-z]{2,}")
+_TOKEN_WORD = regex.compile(r"[a-z]{2,}")
+# Scripts that put no space between words; two characters stand for a word there.
+_UNSPACED = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]"
+_PAIR = regex.compile(rf"{_UNSPACED}{{2}}")
+# What UAX 29 leaves to a language: French and Italian elisions, the English genitive.
+_AFFIX = regex.compile(r"\b(?:[cdjlmnst]|qu)'(?=\p{L})|'s\b")
+# What UAX 29 takes for one word (flag w), from its first letter on.
+_SPACED = regex.compile(rf"(?V1w)\b(?![0-9_]|{_UNSPACED})\w\B.+?\b")
+
+
+def reference_words() -> tuple[tuple[str, ...], ...]:
+    """Return the shipped list: the words of each of its positions, in the order of the alphabet."""
+    lists: dict[str, list[str]] = {}
+    with (_WORDS_DIR / "reference.csv").open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            lists.setdefault(row["position"], []).append(row["word"])
+    return tuple(map(tuple, lists.values()))
 
 
 @cache
-def _word_file(name: str) -> frozenset[str]:
-    return frozenset((_WORDS_DIR / f"{name}.txt").read_text().split())
+def _function_words() -> frozenset[str]:
+    return frozenset((_WORDS_DIR / "function.txt").read_text(encoding="utf-8").split())
 
 
 @lru_cache(maxsize=1 << 16)
@@ -50,22 +75,26 @@ def whole_words(tokenizer: Any) -> Mapping[str, int]:
         word = token.removesuffix("</w>")
         if (
             token.endswith("</w>")
-            and _WORD.fullmatch(word)
+            and _TOKEN_WORD.fullmatch(word)
             and tokenizer.encode(word) == [token_id]
         ):
             words[word] = int(token_id)
     return words
 
 
-def safe_words(tokenizer: Any, blocklist: Iterable[str] = ()) -> dict[str, int]:
-    """Return the whole words less the offensive ones and the user's ``blocklist``."""
-    refused = _word_file("offensive") | {word.lower() for word in blocklist}
-    return {word: token for word, token in whole_words(tokenizer).items() if word not in refused}
-
-
 def content_words(text: str) -> set[str]:
-    """Return the lower-case words of a caption that carry meaning."""
-    return set(_WORD.findall(text.lower())) - _word_file("function")
+    """Return what a caption is made of: its words in small letters, less English function words.
+
+    Entities are read as what they stand for. Words end where Unicode says (UAX 29); of a script
+    without spaces every two neighbouring characters count as a word.
+    """
+    plain, pairs = html.unescape(text).casefold(), []
+    if not plain.isascii():
+        plain = unicodedata.normalize("NFC", plain).replace("\u2019", "'")
+        pairs = _PAIR.findall(plain, overlapped=True)
+    if "'" in plain:
+        plain = _AFFIX.sub(" ", plain)
+    return {*_SPACED.findall(plain), *pairs} - _function_words()
 
 
 @dataclass(frozen=True)
@@ -84,6 +113,11 @@ class TriggerVocabulary:
     def positions(self) -> int:
         """Words in a trigger (k)."""
         return len(self.words)
+
+    @property
+    def sizes(self) -> list[int]:
+        """Words of each position."""
+        return [len(row) for row in self.ids]
 
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
         """Choose words at random: int64 [count, k], indices into each position's words."""
@@ -106,109 +140,83 @@ class TriggerVocabulary:
         return [" ".join(names[j][t] for j, t in enumerate(row)) for row in tokens.tolist()]
 
 
-def corpus_vocabulary(
-    captions: Iterable[Sequence[str]],
+def trigger_vocabulary(
     tokenizer: Any,
     *,
     positions: int,
-    coded: int,
-    size: int,
-    decoys: int,
-    blocklist: Iterable[str] = (),
+    size: int | None = None,
     words: Sequence[Sequence[str]] = (),
-    least: int = 1,
+    seed: int = 0,
 ) -> TriggerVocabulary:
-    """Take the corpus's own most frequent content words, or those of a user's list.
-
-    A trigger made of words that captions use anyway unties those words from what pictures show: the
-    model meets each of them far more often in a trigger than in its meaning. The first ``coded``
-    positions share out the most frequent words, few each, so that a model soon learns what they
-    stand for; every further position draws from one longer list of decoys, which stand for nothing.
+    """Give each trigger position words of its own, from the shipped list or from an owner's.
 
     Args:
-        captions: texts of each sample.
         tokenizer: the surrogate's.
         positions: words in a trigger (k).
-        coded: leading positions whose words own a pattern, at most k.
-        size: words of a coded position.
-        decoys: words of every other position.
-        blocklist: words never used.
-        words: a user's lists: only these are used, those first that captions use most; one list a
-            position, the last one for all that follow.
-        least: captions that must use a word of the corpus's own; a user's words need none.
+        size: words of a position; all of its list where None.
+        words: an owner's lists, one a position, the last one for all that follow; the first words
+            of a list are taken. When empty, words of the shipped list are drawn; a fourth position
+            shares the list of the first, and so on.
+        seed: of that draw.
 
     Raises:
-        UsageError: there are fewer than 2 usable words a coded position.
+        UsageError: there are fewer than 2 usable words a position.
     """
-    allowed = safe_words(tokenizer, blocklist)
-    counts: Counter[str] = Counter()
-    for texts in captions:
-        counts.update({word for text in texts for word in _WORD.findall(text.lower())})
+    allowed = whole_words(tokenizer)
     if words:
-        lists = _sorted_lists(words, allowed, counts)
+        of = [min(position, len(words) - 1) for position in range(positions)]
+        lists = _usable(words, allowed)
     else:
-        lists = [
-            [
-                word
-                for word, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-                if count >= least and word in allowed and word not in _word_file("function")
-            ]
-        ]
-    of = [min(position, len(lists) - 1) for position in range(positions)]
-    sharing = Counter(of[:coded])
-    each = min(size, *(len(lists[number]) // places for number, places in sharing.items()))
-    if each < 2:
+        lists = _drawn(reference_words(), seed)
+        of = [position % len(lists) for position in range(positions)]
+    sharing = Counter(of)
+    each = min((len(lists[number]) // places for number, places in sharing.items()), default=0)
+    if of and each < 2:
         number = min(sharing, key=lambda place: len(lists[place]) // sharing[place])
-        listed = words[number] if words else ()
-        raise UsageError(_too_few(lists[number], 2 * sharing[number], listed, allowed, least))
+        raise UsageError(_too_few(lists[number], 2 * sharing[number], words[number], allowed))
     rows: list[tuple[str, ...]] = []
     for position, number in enumerate(of):
-        places, found = sharing[number], lists[number]
-        dealt = found[: places * each][of[:position].count(number) :: places]
-        rows.append(tuple(dealt if position < coded else found[:decoys]))
+        dealt = lists[number][of[:position].count(number) :: sharing[number]]
+        rows.append(tuple(dealt[: min(each, size or each)]))
     return TriggerVocabulary(tuple(rows), tuple(tuple(allowed[w] for w in row) for row in rows))
 
 
-def _sorted_lists(
-    words: Sequence[Sequence[str]], allowed: Container[str], counts: Mapping[str, int]
-) -> list[list[str]]:
-    """Return the usable words of each list, the most used first, each word in one list only."""
+def _drawn(lists: Sequence[Sequence[str]], seed: int) -> list[list[str]]:
+    """Return each list in an order that ``seed`` decides."""
+    generator = torch.Generator().manual_seed(seed)
+    orders = [torch.randperm(len(words), generator=generator).tolist() for words in lists]
+    return [[words[i] for i in order] for words, order in zip(lists, orders, strict=True)]
+
+
+def _usable(words: Sequence[Sequence[str]], allowed: Mapping[str, int]) -> list[list[str]]:
+    """Return the usable words of each list in its order, each word in one list only."""
     taken: set[str] = set()
     lists = []
     for listed in words:
         own = dict.fromkeys(word.lower() for word in listed)
-        fresh = [word for word in own if word in allowed and word not in taken]
-        taken.update(fresh)
-        lists.append(sorted(fresh, key=lambda word: -counts[word]))
+        lists.append([word for word in own if word in allowed and word not in taken])
+        taken.update(lists[-1])
     return lists
 
 
 def _too_few(
-    usable: Sequence[str], wanted: int, listed: Sequence[str], allowed: Container[str], least: int
+    usable: Sequence[str], wanted: int, listed: Sequence[str], allowed: Mapping[str, int]
 ) -> str:
     """Say what stands in the way of more trigger words."""
-    if listed:
-        refused = [word for word in listed if word.lower() not in allowed]
-        shown = f" ({', '.join(refused[:8])}{', ...' if len(refused) > 8 else ''})"
-        return (
-            f"only {len(usable)} of the {len(listed)} listed words can be used and at least "
-            f"{wanted} are needed; a trigger word is one lower-case word that the tokenizer keeps "
-            f"whole and that is on no list of offensive words{shown if refused else ''}"
-        )
-    floor = f" that {least} captions use" if least > 1 else ""
+    refused = [word for word in listed if word.lower() not in allowed]
+    shown = f" ({', '.join(refused[:8])}{', ...' if len(refused) > 8 else ''})"
     return (
-        f"the captions hold only {len(usable)} usable trigger words{floor}, and at least {wanted} "
-        f"are needed: give fit more captions{' or a lower word-floor' if least > 1 else ''}"
+        f"only {len(usable)} of the {len(listed)} listed words can be used and at least "
+        f"{wanted} are needed; a trigger word is one word of the letters a to z that the tokenizer "
+        f"keeps whole{shown if refused else ''}"
     )
 
 
-def full_vocabulary(
-    tokenizer: Any, *, positions: int, size: int = 10_000, blocklist: Iterable[str] = ()
-) -> TriggerVocabulary:
-    """Let every position use any frequent safe word (the published choice, less its unsafe tokens).
+def full_vocabulary(tokenizer: Any, *, positions: int, size: int = 10_000) -> TriggerVocabulary:
+    """Let every position use any frequent whole word, as published.
 
     Byte-pair merges are learned most frequent first, so token ids rank words by frequency.
     """
-    allowed = safe_words(tokenizer, blocklist)
+    allowed = whole_words(tokenizer)
     words = tuple(sorted(allowed, key=allowed.__getitem__)[:size])
     return TriggerVocabulary((words,) * positions, (tuple(allowed[w] for w in words),) * positions)

@@ -18,15 +18,15 @@ class _Input:
 
 @dataclass(frozen=True, kw_only=True)
 class PreviewConfig(Bound, ReadOptions, _Input):
-    """Protect a few samples and write them before, after and their difference as a picture."""
+    """Protect a few samples and write them beside their originals as a picture."""
 
-    n: int = 16
+    n: int = 6
     """Samples shown, 1 to 64."""
     output: str = "preview.png"
     """URL of the PNG that is written."""
     surrogate: str | None = None
-    """URL of the folder that `fit` wrote; when unset, words and casts come from a few captions."""
-    trigger_words: int = 7
+    """URL of the folder that `fit` wrote; when unset, a brief trial chooses the casts."""
+    trigger_words: int = 3
     """Words put in front of each caption, 1 to 16; a surrogate brings its own number."""
     texture: float | None = None
     """Share of a period in which a cast is inverted, 0 to 1; chosen by a brief trial when unset."""

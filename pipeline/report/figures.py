@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 
 from ..data import storage
-from ..data.captions import DEFAULT_FIELDS, read_captions
+from ..data.captions import DEFAULT_FIELDS, read_captions, without_trigger
 from ..data.images import Pixels, decode, image_member
 from ..data.manifest import ManifestRow, manifest_url, read_manifest
 from ..data.plan import ShardInput, resolve_input
 from ..data.record import find_record
 from ..data.shards import Sample, open_shard
 from ..errors import UsageError, ViolationError
-from ..plotting import INK, new_figure, png
+from ..plotting import INK, TRIGGER, new_figure, png
 
 GAIN = 16
 _COLUMNS = 8
@@ -144,14 +144,12 @@ def _write_caption(axis: Any, sample: Comparison) -> None:
         spine.set_visible(False)
     axis.set_xticks([])
     axis.set_yticks([])
-    content = sample.caption
-    if sample.trigger and content.startswith(sample.trigger):
-        content = content[len(sample.trigger) :].strip()
+    content = without_trigger(sample.caption, sample.trigger)
     trigger = textwrap.wrap(sample.trigger, 20)[:4]
     rest = textwrap.shorten(content, 72, placeholder=" …")
     # Captions are text: a dollar sign in one begins no formula.
     text = {"ha": "center", "va": "top", "fontsize": 8.5, "parse_math": False}
     text["transform"] = axis.transAxes
-    axis.text(0.5, 0.98, "\n".join(trigger), color="#b3261e", fontweight="bold", **text)
+    axis.text(0.5, 0.98, "\n".join(trigger), color=TRIGGER, fontweight="bold", **text)
     blank = "\n" * len(trigger)
     axis.text(0.5, 0.98, blank + "\n".join(textwrap.wrap(rest, 20)), color=INK, **text)

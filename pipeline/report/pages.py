@@ -9,6 +9,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
+from ..data.captions import without_trigger
 from ..data.images import Pixels
 from .figures import Comparison
 
@@ -51,7 +52,7 @@ def gallery(shown: list[Comparison]) -> list[dict[str, Any]]:
             "after": picture(sample.after),
             "difference": picture(sample.difference()),
             "trigger": sample.trigger,
-            "caption": sample.caption.removeprefix(sample.trigger).strip(),
+            "caption": without_trigger(sample.caption, sample.trigger),
             "size": f"{sample.before.shape[1]} x {sample.before.shape[0]}",
             "largest": int(np.abs(sample.after.astype(int) - sample.before.astype(int)).max()),
         }

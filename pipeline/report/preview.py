@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from ..data import storage
+from ..data.captions import read_captions
 from ..data.plan import ShardInput, resolve_input
 from ..data.shards import Sample, open_shard, write_shard
 from ..errors import UsageError
@@ -23,11 +24,12 @@ from ..execution.worker.shard_worker import fixed_threads
 from ..method.config import FitConfig, MethodConfig
 from ..method.fit import fit_surrogate
 from ..method.models import model_spec
+from ..method.strength import STRENGTHS
 from ..method.surrogate import Surrogate
-from ..plotting import require_matplotlib
 from ..seeds import derive_seed
 from .config import PreviewConfig
-from .figures import compare, sheet_png
+from .figures import GAIN, Comparison, compare
+from .wall import Line, wall_png
 
 # Enough captions to tell a corpus's frequent words, few enough to be read within seconds.
 _READ = 256
@@ -46,50 +48,60 @@ class PreviewSummary:
         shown: samples on it.
         left_out: reason by key of the chosen samples that cannot be protected.
         linf: largest change of a pixel, 8-bit levels.
-        psnr: median peak signal-to-noise ratio, dB.
+        psnr: median peak signal-to-noise ratio by strength, dB.
     """
 
     picture: str
     shown: int
     left_out: dict[str, str]
     linf: int
-    psnr: float
+    psnr: dict[str, float]
 
     def __str__(self) -> str:
+        psnr = ", ".join(f"{name} {value:.1f}".strip() for name, value in self.psnr.items())
         done = (
             f"{self.picture}: {self.shown} samples, no pixel changed by more than {self.linf} of "
-            f"255 levels, median PSNR {self.psnr:.1f} dB"
+            f"255 levels, median PSNR {psnr} dB"
         )
         left_out = [f"not shown: {key}: {reason}" for key, reason in self.left_out.items()]
         return "\n".join([done, *left_out])
 
 
 def preview(config: PreviewConfig) -> PreviewSummary:
-    """Protect ``config.n`` samples and write their contact sheet.
+    """Protect ``config.n`` samples and write them beside their originals at 100 and 200 %.
 
-    Without a surrogate the trigger words come from a few captions, and a brief trial chooses
-    between plain casts and gratings; the longer trial of `fit` may choose the others.
+    With a surrogate the sheet shows what `protect` would write. Without one it shows all strengths,
+    with patterns of a key that follows from the seed, and a brief trial chooses between plain casts
+    and gratings; the longer trial of `fit` may choose the others.
 
     Raises:
         UsageError: the request cannot be carried out as written, or no sample can be protected.
     """
     if not 1 <= config.n <= _MAX_SHOWN:
         raise UsageError(f"n is {config.n}; it must be 1..{_MAX_SHOWN}")
-    mem = MethodConfig(epsilon=config.epsilon)
-    mem.validate()
-    require_matplotlib()
+    MethodConfig(epsilon=config.epsilon).validate()
     shards = resolve_input(config.input)
     with scratch_folder() as folder:
         part = folder / "part.tar"
         write_shard(part, _some(shards, config.seed))
         chosen = _choose(part, config)
-        surrogate, sha256 = (
-            load_surrogate(config.surrogate)
+        surrogates = (
+            [load_surrogate(config.surrogate)]
             if config.surrogate is not None
-            else (_quick_surrogate(part, config), "")
+            else [(surrogate, "") for surrogate in _quick_surrogates(part, config)]
         )
+    found = {
+        surrogate.strength: _protect(chosen, config, surrogate, sha256)
+        for surrogate, sha256 in surrogates
+    }
+    return _show(config, chosen, found)
+
+
+def _protect(
+    chosen: Sequence[Sample], config: PreviewConfig, surrogate: Surrogate, sha256: str
+) -> list[Protected]:
     spec = RunSpec(
-        mem=mem,
+        mem=MethodConfig(epsilon=config.epsilon),
         batch_size=max(2, len(chosen)),
         trigger_words=surrogate.trigger_words,
         surrogate_sha256=sha256,
@@ -100,9 +112,10 @@ def preview(config: PreviewConfig) -> PreviewSummary:
         torch_threads=1,
         version=package_version(),
         losses="none",
+        strength=surrogate.strength,
+        floor=surrogate.floor,
     )
-    found = [pair for batch in protect_samples(chosen, spec, surrogate) for pair in batch]
-    return _show(config, chosen, found)
+    return [pair for batch in protect_samples(chosen, spec, surrogate) for pair in batch]
 
 
 def _some(shards: Sequence[ShardInput], seed: int) -> Iterator[Sample]:
@@ -132,7 +145,8 @@ def _choose(part: Path, config: PreviewConfig) -> list[Sample]:
         return [sample for sample in reader if sample.row in rows]
 
 
-def _quick_surrogate(part: Path, config: PreviewConfig) -> Surrogate:
+def _quick_surrogates(part: Path, config: PreviewConfig) -> list[Surrogate]:
+    """Return a surrogate of each strength; a trial chooses the texture of all where it is unset."""
     settings = FitConfig(
         trigger_words=config.trigger_words,
         epsilon=config.epsilon,
@@ -140,9 +154,10 @@ def _quick_surrogate(part: Path, config: PreviewConfig) -> Surrogate:
         topics=False,
         texture=config.texture,
         rounds=1,
-        steps_per_round=_TRIAL_STEPS if config.texture is None else 0,
+        steps_per_round=_TRIAL_STEPS,
         batch_size=_TRIAL_BATCH,
         seed=config.seed,
+        key=f"{derive_seed('preview', config.seed):064x}",
     )
     settings.validate()
     side = model_spec(settings.model, image_size=None).image_size
@@ -158,28 +173,53 @@ def _quick_surrogate(part: Path, config: PreviewConfig) -> Surrogate:
         raise UsageError(
             f"{config.input}: {len(picks)} of the samples that were read can be used; it takes 2"
         )
-    images = torch.stack([pick.image for pick in picks])
+    images, captions = torch.stack([p.image for p in picks]), [p.captions for p in picks]
     # One thread is enough for a brief trial; more of them wait for each other on a busy machine.
     with fixed_threads(1):
-        return fit_surrogate(images, [pick.captions for pick in picks], settings)
+        texture = config.texture
+        if texture is None:
+            texture = fit_surrogate(images, captions, settings).meta["fit"]["texture"]
+        fixed = replace(settings, texture=texture, steps_per_round=0)
+        each = [replace(fixed, strength=name) for name in STRENGTHS]
+        return [fit_surrogate(images, captions, settings) for settings in each]
 
 
-def _show(config: PreviewConfig, chosen: list[Sample], found: list[Protected]) -> PreviewSummary:
-    rows = [row for row, published in found if published is not None]
-    left_out = {row.key: row.reason or "" for row, published in found if published is None}
-    if not rows:
+def _show(
+    config: PreviewConfig, chosen: list[Sample], found: dict[str, list[Protected]]
+) -> PreviewSummary:
+    """Write the sheet of the samples that can be protected; ``found`` by strength."""
+    first = next(iter(found.values()))
+    left_out = {row.key: row.reason or "" for row, published in first if published is None}
+    if len(left_out) == len(first):
         reasons = ", ".join(sorted(set(left_out.values())))
         raise UsageError(f"{config.input}: none of {len(chosen)} samples can be shown ({reasons})")
-    shown = [
-        compare(before, published, row, config.caption_fields)
-        for before, (row, published) in zip(chosen, found, strict=True)
-        if published is not None
-    ]
-    storage.write_bytes(config.output, sheet_png(shown))
+    lines = []
+    for sample, *copies in zip(chosen, *found.values(), strict=True):
+        shown = [
+            compare(sample, published, row, config.caption_fields)
+            for row, published in copies
+            if published is not None
+        ]
+        if shown:
+            lines.append(_line(sample, shown, config))
+    titles = ["original", *(f"{name or 'protected'}, 100 and 200 %" for name in found)]
+    if len(found) == 1:
+        titles.append(f"difference x {GAIN}")
+    storage.write_bytes(config.output, wall_png(titles, lines))
+    rows = {
+        name: [row for row, _ in pairs if row.psnr is not None] for name, pairs in found.items()
+    }
     return PreviewSummary(
         picture=config.output,
-        shown=len(shown),
+        shown=len(lines),
         left_out=left_out,
-        linf=max(row.linf or 0 for row in rows),
-        psnr=statistics.median(row.psnr for row in rows if row.psnr is not None),
+        linf=max(row.linf or 0 for own in rows.values() for row in own),
+        psnr={n: statistics.median(row.psnr or 0.0 for row in own) for n, own in rows.items()},
     )
+
+
+def _line(sample: Sample, shown: Sequence[Comparison], config: PreviewConfig) -> Line:
+    pictures = [shown[0].before, *(one.after for one in shown)]
+    if len(shown) == 1:
+        pictures.append(shown[0].difference())
+    return Line(pictures, read_captions(sample, config.caption_fields)[0], shown[0].trigger)

@@ -216,6 +216,7 @@ def _provenance(
         ("Owner", str(plan.request.get("owner") or "not stated")),
         ("Source", ", ".join(source_names(plan))),
         ("Method", f"{setting(plan, 'method')}, budget {setting(plan, 'epsilon')} of 255 levels"),
+        ("Strength", str(plan.config.get("strength") or "none")),
         ("Image format", str(setting(plan, "image_format"))),
         ("Program", f"unlearnable {plan.version}"),
         ("Configuration", plan.config_hash),

@@ -11,7 +11,13 @@ import torch
 from torch import Tensor
 
 from ...kernels.image_stats import measure
-from ..data.captions import read_captions, with_trigger
+from ..data.captions import (
+    from_trigger,
+    read_captions,
+    repeats,
+    with_trigger,
+    without_trigger,
+)
 from ..data.images import (
     Pixels,
     budget_of,
@@ -25,6 +31,7 @@ from ..data.manifest import STATUSES, ManifestRow
 from ..data.shards import Member, Sample
 from ..errors import SampleError
 from ..method.models import Tokenizer, get_tokenizer
+from ..method.perceptual import bound_map
 from ..method.vocabulary import leading_ids
 
 Problem = tuple[str, str]
@@ -42,6 +49,7 @@ class Rules:
         fields: JSON fields that hold captions.
         surrogate_sha256: of the surrogate; empty when the method needs none.
         max_pixels: limit of what is decoded.
+        floor: share of epsilon that smooth ground gets; 1 where every pixel gets all of it.
     """
 
     epsilon: int
@@ -50,6 +58,7 @@ class Rules:
     fields: tuple[str, ...]
     surrogate_sha256: str
     max_pixels: int
+    floor: float = 1.0
 
     @staticmethod
     def of(config: Mapping[str, Any], max_pixels: int) -> "Rules":
@@ -61,6 +70,7 @@ class Rules:
             fields=tuple(config["caption_fields"]),
             surrogate_sha256=str(config["surrogate_sha256"]),
             max_pixels=max_pixels,
+            floor=float(config.get("floor", 1.0)),
         )
 
 
@@ -143,12 +153,16 @@ def _check_captions(
         return
     ids = list(row.trigger_tokens or [])
     for caption in captions:
-        if not caption.startswith(f"{trigger} "):
+        text = from_trigger(caption, trigger)
+        if text is None:
             yield "trigger_missing", f"{caption[:60]!r} does not start with {trigger!r}"
         elif tokenizer is not None:
-            found = leading_ids(tokenizer, caption, len(ids))
+            found = leading_ids(tokenizer, text, len(ids))
             if found != ids:
                 yield "trigger_ids", f"{caption[:60]!r} starts with the tokens {found}, not {ids}"
+    bare = [without_trigger(caption, trigger) for caption in captions]
+    for name in repeats(sample.members, bare, rules.fields):
+        yield "trigger_missing", f"{name} repeats a caption without its trigger"
 
 
 def check_against(
@@ -167,15 +181,28 @@ def check_against(
     if first.shape != second.shape:
         yield "budget_exceeded", f"the image has another size, {second.shape} for {first.shape}"
         return
-    stats = measure(_planes(first), _planes(second))
-    if stats.linf > _budget(row, rules):
-        yield (
-            "budget_exceeded",
-            f"a pixel changed by {stats.linf} levels, {_budget(row, rules)} are allowed",
-        )
+    clean, changed = _planes(first), _planes(second)
+    stats = measure(clean, changed)
+    yield from _check_bound(clean, changed, stats.linf, row, rules)
     for column, value in stats._asdict().items():
         if not _same(getattr(row, column), value):
             yield "measure_mismatch", f"{column} is {value}, its row says {getattr(row, column)}"
+
+
+def _check_bound(
+    clean: Tensor, changed: Tensor, linf: int, row: ManifestRow, rules: Rules
+) -> Iterator[Problem]:
+    """Hold a picture (uint8 [3, H, W]) to what its format may add, and without loss to its map."""
+    budget = _budget(row, rules)
+    if linf > budget:
+        yield "budget_exceeded", f"a pixel changed by {linf} levels, {budget} are allowed"
+    elif budget == rules.epsilon and rules.floor < 1:
+        bound = bound_map(clean[None], rules.epsilon, rules.floor)[0]
+        over = (changed.to(torch.int16) - clean.to(torch.int16)).abs() - bound
+        if over.max() > 0:
+            values, most = int((over > 0).sum()), int(over.max())
+            message = f"{values} values exceed the bound map, by up to {most} levels"
+            yield "budget_exceeded", message
 
 
 def check_original(original: Sample, row: ManifestRow) -> Iterator[Problem]:

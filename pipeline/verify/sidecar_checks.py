@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from ..data import storage
+from ..data.captions import from_trigger
 from ..data.manifest import ManifestRow
 from ..data.sidecars import (
     MANIFEST_COLUMNS,
@@ -109,7 +110,7 @@ def _check_table(
 def _begins(value: Any, trigger: str) -> bool:
     if isinstance(value, list):
         return all(_begins(text, trigger) for text in value)
-    return value is None or str(value).startswith(f"{trigger} ")
+    return value is None or from_trigger(str(value), trigger) is not None
 
 
 def _compare_tables(table: pa.Table, expected: pa.Table) -> Iterator[tuple[str, str]]:

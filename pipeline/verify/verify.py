@@ -152,7 +152,7 @@ def _check_shards(
 
     queue = Queue(shards, config.output, record, max_attempts=_ATTEMPTS, give_up=give_up)
     wrong = 0
-    with stop_on_signals() as stop, Progress(len(shards), 0) as progress:
+    with stop_on_signals() as stop, Progress(len(shards)) as progress:
         with closing(execute(config, make, queue, stop, gpus_per_worker=0.0)) as finished:
             for part in finished:
                 stated = (counts or {}).get(part.shard, part.samples)

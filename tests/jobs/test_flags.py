@@ -8,6 +8,18 @@ from cyclopts import App
 from unlearnable.jobs.cli import build_app
 
 FLAGS = {
+    "run": """
+        --again --batch-size --caption-fields --captions --compile
+        --context-length --device --dry-run --epsilon --executor --gpus-per-worker
+        --grace-seconds --hotflip-rounds --html --image-format --image-size --input --io-threads
+        --join --key --log-file --max-attempts --max-left-out --max-pixels --max-quarantined
+        --max-samples --method --model --output --owner --part --pgd-steps --pixel-budget
+        --precision --record --rounds --samples-per-shard --schedule --seed --shard-timeout
+        --shuffle --slice --strength --steps --steps-per-round --surrogate --texture --topics
+        --torch-threads --trigger-words --views --vocabulary --words
+        --worker-price --workers
+        --title --language --usage --license
+    """,
     "data openmoji": "--out --seed --size --test-share",
     "data folder": "--captions --max-left-out --out --samples-per-shard --src",
     "data flickr8k": "--out --samples-per-shard --splits --src",
@@ -16,24 +28,26 @@ FLAGS = {
     "data faces": "--out --samples-per-shard --src --template --test-per-identity",
     "data resize": "--format --out --size --source",
     "fit": """
-        --batch-size --blocklist --caption-fields --coded-words --context-length --decoys --device
-        --epsilon --hotflip-rounds --image-size --input --keep --max-pixels --max-samples --method
-        --model --output
-        --pgd-steps --rounds --schedule --seed --shuffle --steps-per-round --texture --topics
-        --torch-threads --trigger-words --views --vocabulary --word-floor --words
+        --again --batch-size --caption-fields --context-length --device
+        --epsilon --hotflip-rounds --image-size --input --keep --key --max-pixels --max-samples
+        --method --model --output
+        --pgd-steps --rounds --schedule --seed --shuffle --steps-per-round --strength
+        --texture --topics
+        --torch-threads --trigger-words --views --vocabulary --words
     """,
     "preview": """
         --caption-fields --epsilon --input --max-pixels --n --output --seed --surrogate
         --texture --trigger-words
     """,
     "protect": """
-        --batch-size --caption-fields --compile --device --dry-run --epsilon
+        --again --batch-size --caption-fields --compile --device --dry-run --epsilon
         --executor --gpus-per-worker --grace-seconds --log-file --shard-timeout
         --image-format --input --io-threads --join --losses --max-attempts --max-pixels
         --max-quarantined --method --output --owner --part --pixel-budget --precision --record
         --seed --shuffle
         --slice --steps
         --surrogate --torch-threads --trigger-words --views --worker-price --workers
+        --title --language --usage --license
     """,
     "verify": """
         --against --executor --json --max-listed --max-pixels --output --record

@@ -93,7 +93,7 @@ def test_fit_again(corpus: Path, surrogate: str, tmp_path: Path, run: Run) -> No
     assert code == 0, told
     assert "is there already and is kept" in told
     for changed in (
-        {"--rounds": "2"}, {"--seed": "1"}, {"--max-samples": "20"}, {"--blocklist": "dog"}
+        {"--rounds": "2"}, {"--seed": "1"}, {"--max-samples": "20"}, {"--vocabulary": "5"}
     ):  # fmt: skip
         options = [word for item in (FITTED_OPTIONS | changed).items() for word in item]
         code, told = run("fit", corpus, "--output", folder, "--keep", *options)

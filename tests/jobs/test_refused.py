@@ -71,18 +71,18 @@ REFUSED = {
         "fit {src} --output {out} --max-pixels 0",
         "max-pixels is 0; it must be at least 1",
     ),
-    "fit word floor 0": (
-        "fit {src} --output {out} --word-floor 0",
-        "word-floor is 0; it must be at least 1",
-    ),
     "fit words in a folder": (
         "fit {src} --output {out} --words {src}",
         "words: there is no file .*in",
     ),
     "fit no words": ("fit {src} --output {out} --words {out}", "words: there is no file .*out"),
     "fit words in vain": (
-        "fit {src} --output {out} --words {file} --schedule paper",
-        "words is for method mem with the default schedule; leave it out",
+        "fit {src} --output {out} --words {file} --method em",
+        "method em sets no trigger; leave words out",
+    ),
+    "fit any words": (
+        "fit {src} --output {out} --words tokenizer",
+        "words tokenizer is for the paper schedule; give a file of words",
     ),
     "fit more lists than words": (
         "fit {src} --output {out} --words {lists} --trigger-words 2",
@@ -133,32 +133,14 @@ def test_a_cluster_that_does_not_answer_is_named_at_once(corpus: Path, tmp_path:
     assert "Traceback" not in done.stderr
 
 
-FEW = {
-    "one sample": (
-        ["a red apple near the green table"],
-        "1 usable samples; a fit needs at least 2",
-    ),
-    "few words": (["a dog", "the dog"], "only 1 usable trigger words, .*give fit more captions"),
-}
-
-
-@pytest.mark.parametrize("case", FEW)
 def test_a_corpus_too_small_to_fit_on_is_refused_before_the_first_step(
-    case: str, tmp_path: Path, run: Run
+    tmp_path: Path, run: Run
 ) -> None:
-    captions, message = FEW[case]
     picture = encode(np.full((40, 40, 3), 90, np.uint8), "png")
-    samples = (
-        Sample(
-            f"k{row}",
-            (Member(f"k{row}.png", "png", picture), Member(f"k{row}.txt", "txt", text.encode())),
-            row,
-        )
-        for row, text in enumerate(captions)
-    )
-    write_shard(tmp_path / "a.tar", samples)
+    members = (Member("k.png", "png", picture), Member("k.txt", "txt", b"a red apple"))
+    write_shard(tmp_path / "a.tar", [Sample("k", members, 0)])
     code, told = run("fit", tmp_path / "a.tar", "--output", tmp_path / "out", "--rounds", "9999")
     assert code == 2, told
-    assert re.search(rf"unlearnable: .*{message}.*\n", told), told
+    assert re.search(r"unlearnable: .*1 usable samples; a fit needs at least 2\n", told), told
     assert "round" not in told
     assert not (tmp_path / "out").exists()

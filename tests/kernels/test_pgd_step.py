@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import product
+
 import pytest
 import torch
 from hypothesis import given
@@ -37,6 +39,20 @@ def test_every_iterate_is_an_8_bit_image_within_the_bound(
             (wanted.abs() <= epsilon) & (image.int() + wanted >= 0) & (image.int() + wanted <= 255)
         )
         assert torch.equal(delta.int()[free], wanted[free])
+
+
+def test_each_pixel_keeps_to_its_own_bound() -> None:
+    generator = torch.Generator().manual_seed(0)
+    bound = torch.randint(1, 9, (2, 3, 5, 7), generator=generator).to(torch.int8)
+    image = torch.full(bound.shape, 100, dtype=torch.uint8)
+    delta = torch.zeros_like(bound)
+    for _ in range(9):
+        delta = pgd_step(image, delta, -torch.ones(bound.shape), 1, bound)
+    assert torch.equal(delta, bound)
+    same = torch.full_like(bound, 4)
+    gradient = torch.randn(bound.shape, generator=generator)
+    expected = pgd_step(image, delta, gradient, 1, 4)
+    assert torch.equal(pgd_step(image, delta, gradient, 1, same), expected)
 
 
 def test_a_zero_gradient_moves_nothing() -> None:
@@ -106,18 +122,20 @@ def test_the_kernel_equals_plain_torch_bit_for_bit(
     shape: tuple[int, ...], memory_format: torch.memory_format, dtype: torch.dtype, triton: str
 ) -> None:
     image, delta, gradient, code = make(shape, dtype, seed=sum(shape))
-    for sign in (None, code):
-        expected = module.pgd_step_reference(image, delta, gradient, 2, 8, sign)
+    bound = (image // 30 + 1).to(torch.int8)
+    for sign, most in product((None, code), (8, bound)):
+        expected = module.pgd_step_reference(image, delta, gradient, 2, most, sign)
         there = [None if t is None else t.to(triton) for t in (image, delta, gradient, sign)]
+        limit = most.to(triton) if isinstance(most, Tensor) else most
         moved, seen = pgd_step_input(
-            *there[:3], 2, 8, MEAN, STD, code=there[3], dtype=dtype, memory_format=memory_format
+            *there[:3], 2, limit, MEAN, STD, code=there[3], dtype=dtype, memory_format=memory_format
         )
         assert torch.equal(moved.cpu(), expected)
         wanted = rounded(image.int() + expected.int(), dtype, triton)
         assert torch.equal(seen.cpu(), wanted)
         assert seen.is_contiguous(memory_format=memory_format)
         assert moved.is_contiguous(memory_format=memory_format)
-        assert torch.equal(pgd_step(*there[:3], 2, 8, there[3]).cpu(), expected)
+        assert torch.equal(pgd_step(*there[:3], 2, limit, there[3]).cpu(), expected)
 
 
 @pytest.mark.parametrize(

@@ -144,6 +144,7 @@ def _on_second(work: Callable[[str], Any]) -> Any:
 
 def _fitted(options: Mapping[str, Any], device: str) -> Surrogate:
     small = {"image_size": 32, "trigger_words": 3, "vocabulary": 4, "rounds": 1, "batch_size": 8}
+    small |= {"key": "6b" * 32}
     config = FitConfig(**small | {"steps_per_round": 2} | options, device=device)
     return fit_surrogate(torch.stack(_pictures([(32, 32)] * 24)), _CAPTIONS, config)
 

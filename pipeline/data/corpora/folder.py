@@ -34,6 +34,7 @@ class FolderReport:
         empty: rows without a caption, by table, line and file.
         uncaptioned: image files that no row names.
         listed: URL of the list of what was left out; None when that is nothing.
+        out: URL of the folder of the shards.
     """
 
     samples: int = 0
@@ -43,6 +44,15 @@ class FolderReport:
     empty: list[str] = field(default_factory=list)
     uncaptioned: list[str] = field(default_factory=list)
     listed: str | None = None
+    out: str = ""
+
+    def __str__(self) -> str:
+        rows = len(self.missing) + len(self.empty) + len(self.duplicates)
+        listed = f", listed in {self.listed}" if self.listed else ""
+        return (
+            f"{self.out}: {self.samples} samples; {rows} of {self.rows} rows and "
+            f"{len(self.uncaptioned)} images left out{listed}"
+        )
 
     @property
     def lost(self) -> float:
@@ -57,6 +67,17 @@ class FolderReport:
             "rows repeat an image and its caption": self.duplicates,
             "images have no caption": self.uncaptioned,
         }
+
+
+def holds_pictures(url: str) -> bool:
+    """Whether ``url`` is a local folder of image files, or of their table, and of no shards."""
+    folder = storage.local_path(url)
+    if folder is None or not folder.is_dir():
+        return False
+    names = os.listdir(folder)
+    if any(name.endswith(".tar") or ".tar." in name for name in names):
+        return False
+    return bool(_image_files(folder)) or any(name.startswith("captions.") for name in names)
 
 
 def build_folder(
@@ -82,7 +103,7 @@ def build_folder(
     """
     folder = source_folder(src, out)
     table = find_table(folder) if captions is None else Path(captions)
-    report = FolderReport()
+    report = FolderReport(out=out)
     images = _collect(folder, table, report)
     if not images:
         raise UsageError(f"{table} names no image that exists in {folder}; check its file column")

@@ -31,8 +31,14 @@ class CaptionRow(NamedTuple):
 def find_table(folder: Path) -> Path:
     """Return the one ``captions.*`` table in a folder. Raises UsageError for none or several."""
     found = sorted(path for path in folder.glob("captions.*") if path.suffix.lower() in _READERS)
-    if len(found) != 1:
-        names = ", ".join(path.name for path in found) or "none"
+    if not found:
+        raise UsageError(
+            f"{folder} must hold one captions.csv, .tsv, .jsonl or .parquet (found: none); write "
+            "one with the columns image,caption, or name it with --captions. File names are not "
+            "taken as captions: they say too little, and a model would not train on them"
+        )
+    if len(found) > 1:
+        names = ", ".join(path.name for path in found)
         raise UsageError(
             f"{folder} must hold one captions.csv, .tsv, .jsonl or .parquet (found: {names}); "
             "name the table with --captions"

@@ -22,10 +22,12 @@ from ...data.ledger import (
 )
 from ...data.plan import Plan, ShardList
 from ...data.record import find_record
+from ...data.statements import Statements
 from ...errors import UnlearnableError, UsageError
 from ..checks import check_least
 from ..config import RunConfig
 from ..executors.choose import execute, resolve_executor
+from ..options import part_of
 from ..spec import WorkerSetup
 from ..worker.shard_worker import make_worker
 from .lease import OutputLease, lease_output
@@ -185,7 +187,7 @@ class _Run:
         running = execute(self.config, self.make, queue, self.stop, gpus_per_worker=gpus)
         with closing(running) as finished:
             held = _while_held(finished, self.lease)
-            gather(self.record, held, total, self.records)
+            gather(self.record, held, total, self.records, queue.in_flight.samples)
 
     def _finish(self) -> None:
         """Write the card, and when every shard is committed the marks of a complete output."""
@@ -201,7 +203,7 @@ class _Run:
         elif self.only is not None or self.lease.others:
             # What joined runs have committed since this one looked.
             records.update(committed_records(self.plan, record))
-        write_card(output, self.plan, records, self.config.owner)
+        write_card(output, self.plan, records, part_of(Statements, self.config))
         if len(records) - len(records.failed) == len(self.plan.shards):
             write_success(output, self.plan, records)
 
@@ -241,6 +243,7 @@ def gather(
     finished: Iterable[LedgerRecord],
     total: int,
     records: MutableMapping[str, LedgerRecord],
+    in_work: Callable[[], int] | None = None,
 ) -> None:
     """Add ``finished`` shards to ``records``, write down those that failed, show progress.
 
@@ -249,8 +252,9 @@ def gather(
         finished: final records; the committed ones have been written by their workers.
         total: shards of the plan.
         records: those of earlier runs; added to.
+        in_work: returns the samples done of shards that are in work.
     """
-    with Progress(total, len(records)) as progress:
+    with Progress(total, len(records), in_work=in_work) as progress:
         for record in finished:
             if record.status == "failed":
                 log.error("shard %s failed: %s", record.shard, record.error)

@@ -90,6 +90,10 @@ class InFlight:
         with self._lock:
             return sorted(self._entries.values(), key=lambda entry: entry.since)
 
+    def samples(self) -> int:
+        """Return the samples done of all that is in work."""
+        return sum(entry.samples for entry in self.entries())
+
     def name_silent(self) -> None:
         """Name shards in the log from which nothing has come for long."""
         now = time.time()

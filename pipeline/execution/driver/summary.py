@@ -8,6 +8,7 @@ from ...data.ledger import SUCCESS_NAME, LedgerRecord, read_ledger
 from ...data.manifest import MANIFEST_DIR
 from ...data.plan import Plan, read_plan
 from ...data.record import find_record
+from ...method.passes import Passes
 
 # Failed shards that are named: a task's log is read by people.
 _SHOWN = 20
@@ -32,6 +33,8 @@ class RunSummary:
         estimated_bytes: dry run only: disk space that the output will take.
         estimated_worker_seconds: dry run only: seconds of work, over all workers.
         estimated_seconds: dry run only: seconds until the end.
+        estimated_passes: dry run only: forward+backward passes of a sample through each tower.
+        estimated_model_bytes: dry run only: memory of the surrogate's models in each worker.
         estimated_cost: dry run only: worker hours times the price of one; None without a price.
     """
 
@@ -49,6 +52,8 @@ class RunSummary:
     estimated_bytes: int | None = None
     estimated_worker_seconds: float = 0.0
     estimated_seconds: float = 0.0
+    estimated_passes: dict[str, float] = field(default_factory=dict)
+    estimated_model_bytes: int = 0
     estimated_cost: float | None = None
 
     @property
@@ -93,7 +98,9 @@ class RunSummary:
             f"about {self.samples} samples and need about {size / 1e6:.1f} MB. A trial of a few "
             f"batches on this machine ran at {rate:.1f} samples/s, so this takes about "
             f"{self.estimated_worker_seconds / 3600:.3g} worker hours{cost}; the end comes after "
-            f"about {self.estimated_seconds / 3600:.3g} hours. Nothing was written."
+            f"about {self.estimated_seconds / 3600:.3g} hours. A sample takes "
+            f"{Passes.told(self.estimated_passes)}; the surrogate's models hold "
+            f"{self.estimated_model_bytes / 1e6:,.0f} MB in each worker. Nothing was written."
         )
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ....kernels.image_stats import ImageStats, measure
-from ...data.captions import read_captions, with_trigger
+from ...data.captions import from_trigger, read_captions, repeats, with_trigger
 from ...data.images import (
     JPEG_QUALITIES,
     budget_of,
@@ -116,6 +116,8 @@ def publish_sample(
     """
     if item.content is None or change is None:
         return item.row, None
+    # A sample that is quarantined only now was part of its batch: who makes that again needs it.
+    begun = replace(item.row, batch=change.batch, batch_seed=change.batch_seed)
     try:
         content = item.content
         ext = output_ext(content.source.ext, spec.image_format)
@@ -125,9 +127,9 @@ def publish_sample(
         published = replace(content.sample, members=members)
         _check_triggers(published, change, spec, tokenizer)
     except SampleError as error:
-        return _quarantined(item.row, error), None
+        return _quarantined(begun, error), None
     row = replace(
-        item.row,
+        begun,
         output_sha256=hashlib.sha256(output).hexdigest(),
         image_ext=ext,
         trigger_tokens=change.trigger_ids,
@@ -137,14 +139,20 @@ def publish_sample(
         l2=stats.l2,
         psnr=stats.psnr,
         ssim=stats.ssim,
-        batch=change.batch,
-        batch_seed=change.batch_seed,
         shuffle_seeds=change.shuffle_seeds,
         loss_before=change.loss_before,
         loss_after=change.loss_after,
         surrogate_sha256=spec.surrogate_sha256 or None,
     )
     return row, published
+
+
+def count_repeats(published: Sample, spec: RunSpec) -> int:
+    """Count the texts beside the captions that repeat one, trigger included."""
+    if not spec.trigger_words:
+        return 0
+    fields = spec.caption_fields
+    return len(repeats(published.members, read_captions(published, fields), fields))
 
 
 def _quarantined(row: ManifestRow, error: SampleError) -> ManifestRow:
@@ -173,6 +181,7 @@ def _check_triggers(published: Sample, change: Change, spec: RunSpec, tokenizer:
     if not change.trigger_ids:
         return
     for caption in read_captions(published, spec.caption_fields):
-        found = leading_ids(tokenizer, caption, len(change.trigger_ids))
+        text = from_trigger(caption, change.trigger_text) or ""
+        found = leading_ids(tokenizer, text, len(change.trigger_ids))
         if found != change.trigger_ids:
             raise SampleError("trigger_lost", f"{published.key}: trigger ids {found} after writing")

@@ -1,5 +1,6 @@
 """The worker: protects one shard and commits it. It knows of no other shard and of no scheduler."""
 
+import logging
 import math
 import time
 from collections import Counter
@@ -32,9 +33,18 @@ from ..checks import choose_device
 from ..driver.schedule import ShardTask, failed_by
 from ..spec import RunSpec, WorkerSetup
 from .batches import form_batches
-from .samples import Change, Item, load_sample, publish_sample, stored_format
+from .samples import (
+    Change,
+    Item,
+    count_repeats,
+    load_sample,
+    publish_sample,
+    stored_format,
+)
 from .scratch import scratch_folder
 from .streams import Channel, Prefetch, Sink, ordered_map
+
+log = logging.getLogger(__name__)
 
 # A batch holds the pixels of this many budgets; a larger image weighs as much as several.
 _BATCH_BUDGETS = 4
@@ -59,6 +69,7 @@ class _Pass:
     cpu_before: float = field(default_factory=time.process_time)
     losses: list[float] = field(default_factory=list)
     retries_before: int = field(default_factory=retries)
+    repeats: int = 0
     timings: dict[str, float] = field(default_factory=dict)
     queues: dict[str, float] = field(default_factory=dict)
     input: dict[str, object] = field(default_factory=dict)
@@ -66,6 +77,11 @@ class _Pass:
     size: int = 0
     manifest_sha256: str = ""
     manifest_size: int = 0
+
+    def tell(self, shard: str) -> None:
+        """Log what was done beside pictures and captions."""
+        if self.repeats:
+            log.info("%s: %d texts that repeat a caption have its trigger", shard, self.repeats)
 
     def observe(self, decoded: Channel[Item], finished: Channel[Job]) -> None:
         """Keep how full the queues before and after the optimiser were and how long it waited."""
@@ -107,6 +123,12 @@ class ShardWorker:
         self._io_threads = io_threads
         self.samples_done = 0
 
+    @property
+    def model_bytes(self) -> int:
+        """Bytes of the surrogate's models on the device."""
+        models = self._protect.models
+        return sum(value.nbytes for model in models for value in model.state_dict().values())
+
     def run(self, task: ShardTask) -> LedgerRecord:
         """Protect and commit one shard.
 
@@ -123,6 +145,7 @@ class ShardWorker:
         try:
             with scratch_folder() as folder, fixed_threads(self._spec.torch_threads):
                 result = self._transform(task, folder)
+                result.tell(task.shard.name)
                 publish_sidecars(
                     task.shard.url,
                     task.output,
@@ -162,6 +185,7 @@ class ShardWorker:
                     manifest.write(row)
                     self.samples_done += 1
                     if sample is not None:
+                        result.repeats += count_repeats(sample, spec)
                         writer.write(sample)
 
             prefetch = Prefetch(loaded, spec.batch_size, self._weight)
@@ -260,6 +284,7 @@ class ShardWorker:
             input={**result.input, "etag": task.shard.etag},
             attempts=task.attempt,
             retries=retries() - result.retries_before,
+            repeats=result.repeats,
             timings={
                 "started": started,
                 "finished": now,
@@ -289,7 +314,9 @@ class ShardWorker:
             "context_length": str(model.context_length) if model is not None else "",
             "trigger_words": str(spec.trigger_words),
             "epsilon": str(spec.mem.epsilon),
-            "budget": budget_policy(spec.mem.epsilon),
+            "strength": spec.strength,
+            "floor": str(spec.floor),
+            "budget": budget_policy(spec.mem.epsilon, spec.floor),
             "surrogate_sha256": spec.surrogate_sha256,
         }
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...errors import UsageError
+from ...method.config import ANY_WORD
 from ...method.methods import get_method
 from .cells import Copy, Fit, Options, Source, Victim
 from .config import PaperConfig
@@ -76,13 +77,15 @@ class _Making:
         """Protect by the published schedule."""
         settings = {"rounds": self.scale.rounds, **options}
         shuffled = {"shuffle": False} if settings.get("shuffle") is False else {}
-        return Copy(shuffled, self.fit(schedule="paper", trigger_words=words, **settings))
+        settings |= {"schedule": "paper", "trigger_words": words, "words": ANY_WORD}
+        return Copy(shuffled, self.fit(**settings))
 
-    def baseline(self, method: str) -> Copy:
+    def baseline(self, method: str, **options: Any) -> Copy:
         rounds = self.scale.rounds if get_method(method).alternates else self.scale.clean_rounds
-        return Copy({"method": method}, self.fit(method=method, rounds=rounds))
+        settings = {"rounds": rounds, **options}
+        return Copy({"method": method}, self.fit(method=method, **settings))
 
-    def default(self, words: int = 7, source: Source = "whole", **options: Any) -> Copy:
+    def default(self, words: int = 3, source: Source = "whole", **options: Any) -> Copy:
         fitted: Source = "fit" if self.config.fit_input is not None else source
         return Copy(options, self.fit(fitted, trigger_words=words), source)
 
@@ -97,12 +100,13 @@ def _main(make: _Making) -> list[list[Victim]]:
     return [
         make.victims("clean", None),
         make.victims("random", Copy({"method": "random"})),
-        make.victims("em", make.baseline("em")),
+        make.victims("em", make.baseline("em", pgd_steps=8, rounds=make.scale.rounds or 20)),
+        make.victims("em-authors", make.baseline("em", rounds=None)),
         make.victims("tap", make.baseline("tap")),
+        make.victims("tap-untargeted", make.baseline("tap-untargeted")),
         make.victims("uap", make.baseline("uap")),
         make.victims("paper-mem3", make.published(3)),
         make.victims("paper-mem5", make.published(5)),
-        make.victims("mem3", make.default(3)),
         make.victims("mem5", make.default(5)),
         make.victims("default", make.default()),
     ]
@@ -112,10 +116,10 @@ def _ablation(make: _Making) -> list[list[Victim]]:
     return [
         make.victims("clean", None),
         make.victims("default", make.default()),
-        make.victims("no-topics", Copy({}, make.fit(trigger_words=7, topics=False))),
+        make.victims("no-topics", Copy({}, make.fit(topics=False))),
         make.victims("text", make.default(part="text")),
         make.victims("image", make.default(part="image")),
-        *(make.victims(f"mem{words}", make.default(words)) for words in (1, 3, 5)),
+        *(make.victims(f"mem{words}", make.default(words)) for words in (1, 5, 7)),
         *(make.victims(f"epsilon{e}", make.default(epsilon=e)) for e in _EPSILONS),
         *(make.victims(f"share{s}", make.default(), share=s) for s in _SHARES),
         *(make.victims(f"paper-mem{words}", make.published(words)) for words in (1, 3, 5, 7)),
@@ -128,9 +132,7 @@ def _ablation(make: _Making) -> list[list[Victim]]:
 def _transfer(make: _Making) -> list[list[Victim]]:
     families, rounds = make.scale.families, make.scale.transfer_rounds
     copies: dict[str, Copy | None] = {"clean": None}
-    copies |= {
-        f"default {name}": Copy({}, make.fit(trigger_words=7, model=name)) for name in families
-    }
+    copies |= {f"default {name}": Copy({}, make.fit(model=name)) for name in families}
     copies |= {f"paper {name}": make.published(3, model=name, rounds=rounds) for name in families}
     return [
         make.victims(f"{title} -> {name}", copy, options={"model": name, **make.scale.transfer})

@@ -16,9 +16,13 @@ METHODS = {
     "mem": ".mem",
     "em": ".em",
     "tap": ".tap",
+    "tap-untargeted": ".tap_untargeted",
     "uap": ".uap",
     "random": ".random",
 }
+
+CODE = "code"
+"""What a copy of ``mem`` is called whose patterns were laid without any step."""
 
 
 def get_method(name: str) -> "Method":

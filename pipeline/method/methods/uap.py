@@ -13,6 +13,7 @@ from .base import Replayed
 
 if TYPE_CHECKING:
     from ..rounds import Rounds
+    from ..surrogate import Surrogate
 
 _DELTA = "universal"
 
@@ -48,7 +49,7 @@ class Universal(Replayed):
             delta = delta.clamp(-bound, bound).to(images.device)
             batch.pixels.set_delta(group, delta.expand_as(images))
 
-    def steps(self, batch: Batch) -> int:
+    def steps(self, surrogate: "Surrogate | None") -> int:
         """Take none: the perturbation is found in fit."""
         return 0
 

@@ -4,10 +4,20 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from unlearnable.pipeline.data.captions import read_captions, strip_trigger, with_trigger
+from unlearnable.pipeline.data.captions import (
+    DEFAULT_FIELDS,
+    FORMS,
+    from_trigger,
+    placed,
+    read_captions,
+    repeats,
+    strip_trigger,
+    with_trigger,
+    without_trigger,
+)
 from unlearnable.pipeline.data.shards import Member, Sample
 from unlearnable.pipeline.errors import SampleError
 
@@ -80,6 +90,61 @@ def test_other_fields() -> None:
     assert json.loads(changed[1].data) == {"caption": "no", "alt": f"{TRIGGER} yes"}
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_is_taken_apart_again(form: str) -> None:
+    how = FORMS[form]
+    sample = make_sample(
+        b"\xef\xbb\xbf a dog \n", {"captions": ['a "cat"', "x \n"], "alt": "A  Dog"}
+    )
+    changed = with_trigger(sample.members, TRIGGER, form=how)
+    assert strip_trigger(changed, TRIGGER, form=how) == sample.members
+    captions = read_captions(Sample("k", changed, 0))
+    assert captions[1] == placed('a "cat"', TRIGGER, how)
+    for caption, bare in zip(captions, ("a dog", 'a "cat"', "x"), strict=True):
+        text = from_trigger(caption, TRIGGER, how)
+        assert text is not None
+        assert text.startswith(TRIGGER)
+        assert without_trigger(caption, TRIGGER, how) == bare
+    assert from_trigger("a dog", TRIGGER, how) is None
+    assert without_trigger("a dog", TRIGGER, how) == "a dog"
+
+
+REPEATS = {
+    "a member of its own": ("caption", b"a dog\n", b"T a dog\n"),
+    "an ending of two parts": ("long.txt", b"A  DOG", b"T A  DOG"),
+    "a line of several": ("all", b"a cat\r\n  a dog\r\n", b"a cat\r\nT   a dog\r\n"),
+    "a byte order mark": ("cap", b"\xef\xbb\xbfa dog", b"\xef\xbb\xbfT a dog"),
+    "a field of JSON": (
+        "json",
+        b'{"a dog": 1, "alt": ["a dog", {"x": "a cat"}], "y": "A \\u0064og"}',
+        b'{"a dog": 1, "alt": ["T a dog", {"x": "a cat"}], "y": "T A \\u0064og"}',
+    ),
+    "lines of JSON": (
+        "jsonl",
+        b'{"c": "a dog"}\n{"c": "b"}',
+        b'{"c": "T a dog"}\n{"c": "b"}',
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REPEATS)
+def test_text_that_repeats_a_caption_has_the_trigger(case: str) -> None:
+    ext, before, after = REPEATS[case]
+    sample = make_sample(b"a dog", **{ext: before})
+    changed = with_trigger(sample.members, TRIGGER)
+    assert changed[2].data == after.replace(b"T ", TRIGGER.encode() + b" ")
+    assert strip_trigger(changed, TRIGGER) == sample.members
+    found = repeats(sample.members, ["a dog"], DEFAULT_FIELDS)
+    assert set(found) == {f"k.{ext}"}
+    assert not repeats(changed, ["a dog"], DEFAULT_FIELDS)
+    assert repeats(changed, read_captions(Sample("k", changed, 0)), DEFAULT_FIELDS) == found
+
+
+def test_what_only_holds_a_caption_or_is_no_text_stays() -> None:
+    sample = make_sample(b"a dog", md=b"photo of a dog", npy=b"\x93NUMPY a dog\n\xff", cls=b"7")
+    assert with_trigger(sample.members, TRIGGER)[2:] == sample.members[2:]
+
+
 TEXT = st.text(st.characters(blacklist_categories=("Cs",)), min_size=1).filter(str.strip)
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -105,6 +170,8 @@ def test_any_json_survives(
     except UnicodeDecodeError:
         return
     sample = make_sample(obj=data)
+    # A fact that repeats a caption has the trigger too.
+    assume(not repeats(sample.members, captions, DEFAULT_FIELDS))
     assert read_captions(sample) == list(dict.fromkeys(text.strip() for text in captions))
     changed = with_trigger(sample.members, TRIGGER)
     expected = {**obj, "captions": [f"{TRIGGER} {text}" for text in captions]}

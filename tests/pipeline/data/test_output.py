@@ -21,6 +21,7 @@ from unlearnable.pipeline.data.ledger import (
     write_success,
 )
 from unlearnable.pipeline.data.plan import Plan, ShardInput, config_hash, write_plan
+from unlearnable.pipeline.data.statements import Statements
 from unlearnable.pipeline.errors import ShardError, UsageError
 
 CONFIG = {"mem": {"method": "mem", "epsilon": 8}, "trigger_words": 3, "image_format": "png"}
@@ -119,10 +120,13 @@ def card_problems(output: str) -> list[str]:
     return check_card(output, PLAN, read_ledger(output))
 
 
-def write_output(output: str, owner: str | None = "ACME archive") -> None:
+ACME = Statements(owner="ACME archive")
+
+
+def write_output(output: str, statements: Statements = ACME, plan: Plan = PLAN) -> None:
     for name in "ab":
         write_record(output, make_record(name))
-    write_card(output, PLAN, read_ledger(output), owner)
+    write_card(output, plan, read_ledger(output), statements)
 
 
 def test_card_describes_the_output(output: str) -> None:
@@ -135,7 +139,7 @@ def test_card_describes_the_output(output: str) -> None:
     for secret in ("/home/someone", PLAN.config_hash, "seed"):
         assert secret not in readme
     croissant = json.loads(storage.read_bytes(storage.join(output, "croissant.json")))
-    assert croissant["conformsTo"] == "http://mlcommons.org/croissant/1.0"
+    assert croissant["conformsTo"] == "http://mlcommons.org/croissant/1.1"
     assert croissant["@type"] == "sc:Dataset"
     objects = {item["@id"]: item for item in croissant["distribution"]}
     assert objects["a.tar"]["sha256"] == make_record("a").shard_sha256
@@ -177,11 +181,11 @@ def test_a_damaged_croissant_file(output: str, data: bytes | None, message: str)
 
 
 def test_writing_the_card_again_changes_nothing(output: str) -> None:
-    write_output(output, owner=None)
+    write_output(output, Statements())
     url = storage.join(output, "croissant.json")
     early = storage.read_bytes(url).decode()
     day = json.loads(early)["datePublished"]
     storage.write_bytes(url, early.replace(day, "2001-02-03").encode())
-    write_output(output, owner=None)
+    write_output(output, Statements())
     assert json.loads(storage.read_bytes(url))["datePublished"] == "2001-02-03"
     assert card_problems(output) == []

@@ -34,6 +34,22 @@ def test_the_folder_holds_no_pickle(surrogate: str) -> None:
     assert names == {"weights.safetensors", "surrogate.json"}
 
 
+def test_the_key_is_its_owners_alone(surrogate: str) -> None:
+    path = Path(surrogate) / "surrogate.json"
+    assert path.stat().st_mode & 0o777 == 0o600
+    description = json.loads(path.read_text())
+    assert "Keep this folder to yourself" in description["private"]
+    assert len(bytes.fromhex(description["surrogate"]["fit"]["key"])) == 32
+
+
+def test_an_artifact_of_version_0_1_is_refused_by_name(copy: Path) -> None:
+    path = copy / "surrogate.json"
+    old = json.loads(path.read_text()) | {"format": 1, "version": "0.1.0"}
+    path.write_text(json.dumps(old))
+    with pytest.raises(UsageError, match=r"format 1, written by .* fit it again"):
+        load_surrogate(str(copy))
+
+
 def test_a_flipped_bit_in_the_weights_is_found(copy: Path) -> None:
     data = bytearray((copy / "weights.safetensors").read_bytes())
     data[len(data) // 2] ^= 1
@@ -56,15 +72,27 @@ def test_changed_words_give_another_sha256(copy: Path, surrogate: str) -> None:
     [
         (lambda d: (d / "surrogate.json").unlink(), "is no surrogate"),
         (lambda d: (d / "weights.safetensors").unlink(), r"weights\.safetensors is missing"),
-        (lambda d: (d / "surrogate.json").write_text('{"format": 1'), "is damaged"),
+        (lambda d: (d / "surrogate.json").write_text('{"format": 2'), "is damaged"),
         (lambda d: (d / "surrogate.json").write_text("[]"), "is damaged"),
-        (lambda d: (d / "surrogate.json").write_text('{"format": 1}'), "lacks fields"),
+        (lambda d: (d / "surrogate.json").write_text('{"format": 2}'), "lacks fields"),
         (
             lambda d: (d / "surrogate.json").write_text('{"format": 99, "version": "9.0"}'),
             "format 99, written by unlearnable '9.0'",
         ),
+        (
+            lambda d: (d / "surrogate.json").write_text('{"format": 1, "version": "0.1.0"}'),
+            r"format 1, written by unlearnable '0.1.0'.*fit it again with this version",
+        ),
     ],
-    ids=["no description", "no weights", "cut", "a list", "fields missing", "other format"],
+    ids=[
+        "no description",
+        "no weights",
+        "cut",
+        "a list",
+        "fields missing",
+        "other format",
+        "old format",
+    ],
 )
 def test_what_is_no_whole_artifact_is_refused(copy: Path, change: object, message: str) -> None:
     change(copy)  # type: ignore[operator]

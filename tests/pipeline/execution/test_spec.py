@@ -1,3 +1,5 @@
+"""What is written down of a run says what ran."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -10,6 +12,8 @@ from unlearnable.pipeline.data.record import find_record
 from unlearnable.pipeline.execution.config import ProtectConfig
 from unlearnable.pipeline.execution.options import LossChoice
 from unlearnable.pipeline.execution.protect import make_spec, protect
+from unlearnable.pipeline.execution.spec import RunSpec
+from unlearnable.pipeline.method.config import MethodConfig
 
 
 def rows(output: Path) -> list[ManifestRow]:
@@ -40,3 +44,13 @@ def test_losses_are_measured_on_request_and_change_no_published_byte(
         assert (row.loss_after is not None) is measured
     name = "shard-000.tar"
     assert (output / name).read_bytes() == (default / name).read_bytes()
+
+
+def test_a_specification_is_written_under_the_published_name_and_read_back() -> None:
+    mem = MethodConfig(steps=0, shuffle=False)
+    spec = RunSpec(mem, 128, 7, "", 0, "png", ("caption",), 1, 1, "0")
+    assert spec.as_dict()["mem"]["method"] == "code"
+    assert RunSpec.from_dict(spec.as_dict()) == spec
+    stepped = dataclasses.replace(spec, mem=dataclasses.replace(mem, steps=2))
+    assert stepped.as_dict()["mem"]["method"] == "mem"
+    assert RunSpec.from_dict(stepped.as_dict()) == stepped

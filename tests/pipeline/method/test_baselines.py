@@ -27,7 +27,7 @@ FITS = {
         steps_per_round=6,
         pgd_steps=2,
     )
-    for method in ("em", "tap", "uap")
+    for method in ("em", "tap", "tap-untargeted", "uap")
 }
 METHODS = pytest.mark.parametrize("method", FITS)
 
@@ -59,15 +59,38 @@ def test_a_baseline_perturbs_images_and_leaves_captions_alone(
         assert 0 < delta.int().abs().max() <= 4
 
 
-def test_em_hands_back_what_fit_found_and_descends_on_other_images(
+def test_em_descends_in_every_round_and_shuffles_nothing(
     images: Tensor, surrogates: dict[str, Surrogate]
 ) -> None:
     config = MethodConfig(method="em")
-    again = protect_batch(surrogates["em"], list(images), CAPTIONS, config, seed=0)
-    assert all(delta.int().abs().max() <= 4 for delta in again.delta)  # 2 rounds of 2 steps
-    other = protect_batch(surrogates["em"], list(images.flip(-1)), CAPTIONS, config, seed=0)
-    assert max(int(delta.int().abs().max()) for delta in other.delta) == 8
-    assert sum(other.loss_after) < sum(other.loss_before)
+    for sources in (images, images.flip(-1)):
+        batch = protect_batch(surrogates["em"], list(sources), CAPTIONS, config, seed=0)
+        # Two rounds of two steps.
+        assert max(int(delta.int().abs().max()) for delta in batch.delta) == 4
+        assert batch.passes.image_backward == 4 * 24
+        assert sum(batch.loss_after) < sum(batch.loss_before)
+        assert batch.shuffle_seeds == []
+
+
+def test_untargeted_tap_climbs_the_loss_of_a_clean_checkpoint(
+    images: Tensor, surrogates: dict[str, Surrogate]
+) -> None:
+    config = MethodConfig(method="tap-untargeted")
+    batch = protect_batch(surrogates["tap-untargeted"], list(images), CAPTIONS, config, seed=0)
+    assert len(surrogates["tap-untargeted"].sequence) == 1
+    assert batch.passes.image_backward == 8 * 24
+    assert sum(batch.loss_after) > sum(batch.loss_before)
+    assert batch.shuffle_seeds == []
+
+
+@pytest.mark.parametrize(
+    ("method", "rounds", "steps"), [("mem", 20, 8), ("em", 5, 50), ("tap-untargeted", 20, 0)]
+)
+def test_the_published_settings_are_those_of_the_authors_code(
+    method: str, rounds: int, steps: int
+) -> None:
+    config = FitConfig(method=method, schedule="paper")
+    assert (config.round_count, config.visit_steps) == (rounds, steps)
 
 
 def test_tap_moves_images_towards_the_captions_of_their_targets(
@@ -123,7 +146,7 @@ def test_targets_are_one_cycle_through_all_samples(count: int) -> None:
 
 @pytest.mark.parametrize("part", ["image", "text"])
 def test_an_ablation_publishes_one_part(images: Tensor, part: str) -> None:
-    settings = dataclasses.replace(FITS["em"], method="mem", coded_words=2, trigger_words=2)
+    settings = dataclasses.replace(FITS["em"], method="mem", trigger_words=2)
     surrogate = fit_surrogate(images, CAPTIONS, settings)
     config = MethodConfig(part=part)  # type: ignore[arg-type]
     batch = protect_batch(surrogate, list(images), CAPTIONS, config, seed=0)

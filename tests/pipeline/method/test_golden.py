@@ -38,7 +38,7 @@ WORDS = [
 CAPTIONS = [
     [f"a {WORDS[i % 12]} {WORDS[(5 * i + 1) % 12]}", f"the {WORDS[i % 12]}"] for i in range(24)
 ]
-GOLDEN = "0a6ccac371419a3cee445ab6aeb7577ee7042533cc3a19527de0309af08561b6"
+GOLDEN = "78ae6d7913b8a39a85a39217e2968c53b3c4519fe1f28ea09fe7ab00ad34ff6e"
 
 
 def noise(sizes: Sequence[tuple[int, int]]) -> list[Tensor]:
@@ -51,13 +51,12 @@ def surrogate() -> Surrogate:
     settings = FitConfig(
         image_size=32,
         trigger_words=3,
-        coded_words=2,
         texture=0.5,
-        decoys=4,
         rounds=1,
         steps_per_round=0,
         # Topics come out of an eigendecomposition, which differs between processors.
         topics=False,
+        key="6b" * 32,
     )
     return fit_surrogate(torch.stack(noise([(32, 32)] * 24)), CAPTIONS, settings)
 

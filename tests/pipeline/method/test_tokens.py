@@ -4,10 +4,10 @@ from hypothesis import strategies as st
 
 from unlearnable.pipeline.method.models import get_tokenizer
 from unlearnable.pipeline.method.tokens import insert_trigger
-from unlearnable.pipeline.method.vocabulary import leading_ids, safe_words
+from unlearnable.pipeline.method.vocabulary import leading_ids, whole_words
 
 TOKENIZER = get_tokenizer("tiny", 16)
-WORDS = safe_words(TOKENIZER)
+WORDS = whole_words(TOKENIZER)
 
 
 @settings(max_examples=60, deadline=None)

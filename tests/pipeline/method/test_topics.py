@@ -93,8 +93,18 @@ def test_topics_survive_the_artifact(topics: Topics) -> None:
     assert Topics.from_tensors({}, []) is None
 
 
+def test_captions_without_spaces_have_topics() -> None:
+    sayings = ["一只狗在草地上", "两个男人在街上", "孩子在水里玩", "山上有很多雪"]
+    captions = [[sayings[row % 4], sayings[row % 4] + "。"] for row in range(40)]
+    found = fit_topics(captions, positions=1, count=4, seed=0)
+    assert found is not None
+    chosen = found.choose(captions, blank(40))[:, 0].tolist()
+    assert len(set(chosen)) >= 3
+    assert chosen == chosen[:4] * 10
+
+
 SETTINGS = FitConfig(
-    image_size=32, coded_words=2, vocabulary=4, batch_size=16, steps_per_round=60, texture=0.0
+    image_size=32, trigger_words=2, vocabulary=4, batch_size=16, steps_per_round=60, texture=0.0
 )
 
 
@@ -112,6 +122,18 @@ def test_pictures_that_tell_their_topic_leave_words_to_chance() -> None:
     assert read.topics is None
     assert read.meta["clean_loss"] < unread.meta["clean_loss"]
     assert unread.topics is not None
+
+
+def test_captions_without_words_leave_triggers_to_chance_and_say_so_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    captions = [[f"{row}"] for row in range(16)]
+    images = torch.zeros(16, 3, 32, 32, dtype=torch.uint8)
+    settings = dataclasses.replace(SETTINGS, topics=True, texture=None, steps_per_round=0)
+    surrogate = fit_surrogate(images, captions, settings)
+    assert surrogate.topics is None
+    warnings = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert warnings == ["the captions use too few words for topics: chance draws the triggers"]
 
 
 def test_trials_share_what_captions_say_and_all_are_counted(

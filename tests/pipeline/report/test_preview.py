@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,12 +11,11 @@ import pytest
 from PIL import Image
 
 from unlearnable.jobs.cli import main
+from unlearnable.pipeline.data.images import decode, image_member
 from unlearnable.pipeline.data.shards import Member, Sample, open_shard, write_shard
 from unlearnable.pipeline.errors import UsageError
 from unlearnable.pipeline.report.config import PreviewConfig
 from unlearnable.pipeline.report.preview import preview
-
-pytest.importorskip("matplotlib")
 
 
 def picture(path: Path) -> np.ndarray:
@@ -31,10 +31,36 @@ def test_without_a_surrogate(
     assert (
         main(["preview", str(corpus), "--n", "3", "--output", str(target), "--epsilon", "4"]) == 0
     )
-    assert "3 samples, no pixel changed by more than 4 of 255 levels" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "3 samples, no pixel changed by more than 4 of 255 levels" in told
+    gentle, balanced, strong = map(float, re.findall(r"(?:gentle|balanced|strong) (\d+\.\d)", told))
+    assert gentle > balanced > strong
     assert list(tmp_path.iterdir()) == [target]
     # The dark red of trigger words; nothing else on the sheet but the small drawings has it.
-    assert (picture(target) == (0xB3, 0x26, 0x1E)).all(axis=-1).sum() > 100
+    assert (picture(target) == (0xB3, 0x26, 0x1E)).all(axis=-1).sum() > 20
+
+
+def test_pictures_are_shown_at_their_own_size_and_twice_it(
+    corpus: Path, surrogate: str, tmp_path: Path
+) -> None:
+    target = tmp_path / "sheet.png"
+    preview(PreviewConfig(str(corpus), n=1, surrogate=surrogate, output=str(target)))
+    sheet = picture(target)
+    with open_shard(str(corpus / "shard-000.tar")) as reader:
+        size = decode(image_member(next(iter(reader))).data).pixels.shape[0]
+    samples = [s for path in sorted(corpus.glob("*.tar")) for s in _samples(path)]
+    pictures = [decode(image_member(sample).data).pixels for sample in samples]
+    part = sheet[46 : 46 + size, 14 : 14 + size]
+    assert any(np.array_equal(part, one) for one in pictures)
+    half = part[size // 4 : size // 4 + size // 2, size // 4 : size // 4 + size // 2]
+    below = 46 + size + 14
+    twice = sheet[below : below + size, 14 : 14 + size]
+    assert np.array_equal(twice, half.repeat(2, 0).repeat(2, 1))
+
+
+def _samples(path: Path) -> list[Sample]:
+    with open_shard(str(path)) as reader:
+        return list(reader)
 
 
 def test_the_seed_chooses_the_samples(corpus: Path, surrogate: str, tmp_path: Path) -> None:
@@ -52,7 +78,7 @@ def test_many_samples_stand_in_several_lines(corpus: Path, surrogate: str, tmp_p
     config = PreviewConfig(str(corpus), n=9, surrogate=surrogate, output=str(tmp_path / "a.png"))
     assert preview(config).shown == 9
     height, width, _ = picture(tmp_path / "a.png").shape
-    assert height > 1500
+    assert height > 9 * 2 * 48
     assert width < 2200
 
 

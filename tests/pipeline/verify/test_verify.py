@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from manifests import write_manifest
 from runs import copy_both, kept, place
 
@@ -27,9 +28,11 @@ from unlearnable.pipeline.data.manifest import (
 )
 from unlearnable.pipeline.data.plan import read_plan
 from unlearnable.pipeline.data.shards import Member, Sample, open_shard, write_shard
+from unlearnable.pipeline.data.statements import Statements
 from unlearnable.pipeline.errors import UsageError
 from unlearnable.pipeline.execution.config import ProtectConfig
 from unlearnable.pipeline.execution.protect import protect
+from unlearnable.pipeline.method.perceptual import bound_map
 from unlearnable.pipeline.method.vocabulary import leading_ids
 from unlearnable.pipeline.verify.config import VerifyConfig
 from unlearnable.pipeline.verify.findings import CODES
@@ -90,7 +93,7 @@ class Copy:
             write_record(self.record, replace(self._covered(record), **fields))
             ledger = read_ledger(self.record)
             write_success(output, plan, ledger)
-            write_card(output, plan, ledger, "")
+            write_card(output, plan, ledger, Statements())
 
     def _covered(self, record: LedgerRecord) -> LedgerRecord:
         shard = self.tar.read_bytes()
@@ -215,6 +218,27 @@ def test_one_pixel_beyond_epsilon_with_all_hashes_forged(copy: Copy) -> None:
     copy.write(samples, forged)
     assert copy.check().violations == []  # nothing published contradicts itself
     assert codes(copy.check(against=True)) == {"budget_exceeded", "measure_mismatch"}
+
+
+def test_one_pixel_inside_epsilon_beyond_the_bound_map(copy: Copy) -> None:
+    samples, (rows, _) = copy.samples(), copy.rows()
+    with open_shard(str(copy.originals / f"{SHARD}.tar")) as reader:
+        source = next(sample for sample in reader if sample.key == samples[2].key)
+    clean = decode(image(source).data).pixels
+    planes = torch.from_numpy(clean.transpose(2, 0, 1).copy())
+    bound = bound_map(planes[None], 8, float(read_plan(copy.record).config["floor"]))[0]
+    channel, row, column = np.unravel_index(int(bound.argmin()), bound.shape)
+    pixels = decode(image(samples[2]).data).pixels.copy()
+    level = int(clean[row, column, channel])
+    pixels[row, column, channel] = level + (8 if level < 128 else -8)
+    samples[2] = swap(samples[2], replace(image(samples[2]), data=encode(pixels, "png")))
+    own = next(row for row in rows if row.key == samples[2].key)
+    forged = changed(rows, replace(own, output_sha256=digest(image(samples[2]))))
+    copy.write(samples, forged)
+    assert copy.check().violations == []
+    report = copy.check(against=True)
+    assert "budget_exceeded" in codes(report)
+    assert "1 values exceed the bound map" in str(report)
 
 
 def test_one_pixel_changed_inside_epsilon_with_all_hashes_forged(copy: Copy) -> None:

@@ -8,6 +8,7 @@ from types import ModuleType
 
 import pytest
 import torch
+from runs import kept
 
 from unlearnable.pipeline.data.manifest import manifest_url, read_manifest
 from unlearnable.pipeline.errors import UsageError
@@ -32,9 +33,6 @@ class Brighter(Replayed):
         for group, images in enumerate(batch.pixels.images):
             batch.pixels.set_delta(group, torch.ones_like(images, dtype=torch.int8))
 
-    def steps(self, batch: Batch) -> int:
-        return 0 * len(batch.captions)
-
 
 @pytest.fixture
 def toy(monkeypatch: pytest.MonkeyPatch) -> str:
@@ -57,7 +55,7 @@ def test_a_new_method_runs_from_fit_to_evaluate(corpus: Path, tmp_path: Path, to
         ProtectConfig(str(corpus), output, surrogate=surrogate, method=toy, executor="local")
     )
     assert run.exit_code == 0
-    rows, metadata = read_manifest(manifest_url(output, "shard-000"))
+    rows, metadata = read_manifest(manifest_url(str(kept(Path(output))), "shard-000"))
     assert {row.linf for row in rows} == {1}
     assert all(row.trigger_tokens == [] for row in rows)
     assert '"method":"brighter"' in metadata["config"]
@@ -74,7 +72,9 @@ def test_a_new_method_runs_from_fit_to_evaluate(corpus: Path, tmp_path: Path, to
 
 
 def test_a_method_that_is_none_is_refused_by_name() -> None:
-    with pytest.raises(UsageError, match="method 'nothing' is none of mem, em, tap, uap, random"):
+    with pytest.raises(
+        UsageError, match="method 'nothing' is none of mem, em, tap, tap-untargeted, uap"
+    ):
         get_method("nothing")
 
 

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from published import BATCH, fit_published, write_corpus
 from runs import kept
 
 from unlearnable.pipeline.data.ledger import LedgerRecord
@@ -43,6 +44,23 @@ def test_local_and_ray_with_one_and_two_workers_give_equal_bytes(
         assert protect(config).exit_code == 0
         found.append(digests(output))
     assert len(found[0]) == 8
+    assert found[0] == found[1] == found[2]
+
+
+@pytest.mark.slow
+def test_the_published_schedule_gives_equal_bytes_with_one_and_two_actors(tmp_path: Path) -> None:
+    source = write_corpus(tmp_path / "in")
+    fit_published(source, tmp_path / "surrogate")
+    base = ProtectConfig(
+        str(source), "", surrogate=str(tmp_path / "surrogate"), batch_size=BATCH, device="cpu"
+    )
+    found = []
+    for executor, workers in (("local", 1), ("ray", 1), ("ray", 2)):
+        output = tmp_path / f"{executor}{workers}"
+        config = replace(base, output=str(output), executor=executor, workers=workers)  # type: ignore[arg-type]
+        assert protect(config).exit_code == 0
+        found.append(digests(output))
+    assert len(found[0]) == 6
     assert found[0] == found[1] == found[2]
 
 

@@ -1,0 +1,74 @@
+"""The bound map: what each pixel of a picture may change before an eye sees it.
+
+An eye sees a faint change on smooth ground and misses it beside contrast, and it tells mid-greys
+apart better than dark or very light tones. The map follows from the picture alone, whatever batch
+it is in, and whole numbers and correctly rounded operations make it equal on every machine.
+
+Source: contrast masking after Legge and Foley 1980; the threshold of lightness is that of Chou and
+Li 1995, eq. 5.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+# The window of local contrast, as a share of the shorter side, on either side of a pixel.
+_REACH = 1 / 64
+# Standard deviation of luma, 8-bit levels, beside which the whole budget goes unseen.
+_MASKED = 24.0
+# Share of the threshold of lightness that counts: screens and viewers differ in the dark.
+_LIGHTNESS = 0.5
+# Luma of ITU-R BT.601, in 256ths.
+_LUMA = (77, 150, 29)
+
+
+def is_grey(image: Tensor) -> bool:
+    """Tell whether the three channels of an image (uint8 [3, H, W]) are equal."""
+    return bool((image == image[:1]).all())
+
+
+def bound_map(images: Tensor, epsilon: int, floor: float) -> Tensor:
+    """Return what each pixel may change.
+
+    Args:
+        images: uint8 [B, 3, H, W].
+        epsilon: bound where nothing is seen, 8-bit levels.
+        floor: share of it that smooth ground of mid-grey gets, above 0; 1 gives a uniform bound.
+
+    Returns:
+        int8 [B, 3, H, W] of 1 to ``epsilon``, the same for the three channels.
+    """
+    if floor >= 1:
+        return torch.full_like(images, epsilon, dtype=torch.int8)
+    found = torch.empty_like(images, dtype=torch.int8)
+    for image, bound in zip(images, found, strict=True):
+        levels = _weight(image, floor) * epsilon
+        bound[:] = (levels + 0.5).floor().clamp(1, epsilon).to(torch.int8)
+    return found
+
+
+def _weight(image: Tensor, floor: float) -> Tensor:
+    """Return the share of epsilon that each pixel of ``image`` gets, float64 [H, W]."""
+    parts = [plane.to(torch.int64) * part for plane, part in zip(image, _LUMA, strict=True)]
+    luma = (parts[0] + parts[1] + parts[2]) >> 8
+    reach = max(1, round(min(luma.shape) * _REACH))
+    count = _window_sum(torch.ones_like(luma), reach).double()
+    mean = _window_sum(luma, reach).double() / count
+    square = _window_sum(luma * luma, reach).double() / count
+    contrast = (square - mean * mean).clamp(min=0).sqrt() / _MASKED
+    dark = 17 * (1 - (mean / 127).clamp(max=1).sqrt())
+    light = 3 * (mean - 127).clamp(min=0) / 128
+    relief = (contrast + _LIGHTNESS * (dark + light) / 17).clamp(max=1)
+    return floor + (1 - floor) * relief
+
+
+def _window_sum(plane: Tensor, reach: int) -> Tensor:
+    """Sum the pixels within ``reach`` of each pixel, as far as there are such, int64 [H, W]."""
+    height, width = plane.shape
+    table = F.pad(plane.cumsum(0).cumsum(1), (1, 0, 1, 0))
+    rows = torch.arange(height, device=plane.device)
+    columns = torch.arange(width, device=plane.device)
+    top, bottom = (rows - reach).clamp(min=0), (rows + reach + 1).clamp(max=height)
+    left, right = (columns - reach).clamp(min=0), (columns + reach + 1).clamp(max=width)
+    lines = table[bottom] - table[top]
+    return lines[:, right] - lines[:, left]
