@@ -5,8 +5,9 @@ import json
 import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -30,6 +31,7 @@ from .artifact import DESCRIPTION, load_surrogate, save_surrogate
 from .checkpoint import Checkpoint
 from .checks import check_caption_fields, check_least, choose_device
 from .config import FitRunConfig
+from .driver.progress import Progress
 from .driver.stop import stop_on_signals
 from .options import part_of
 from .worker.shard_worker import fixed_threads
@@ -40,6 +42,8 @@ DEFAULT_SAMPLES = 20_000
 # Shards are read in an order drawn by hash until they held this many times the samples wanted: the
 # choice stays spread out, and a large corpus is not read whole.
 _OVERSAMPLE = 4
+# A small model gains little from more, and others may want the cores.
+_MOST_THREADS = 4
 
 
 @dataclass(frozen=True)
@@ -92,7 +96,12 @@ def fit(config: FitRunConfig) -> FitSummary:
     _check(config)
     settings = fit_settings(config)
     settings.validate()
-    if config.keep and storage.exists(storage.join(config.output, DESCRIPTION)):
+    if storage.exists(storage.join(config.output, DESCRIPTION)) and not config.overwrite:
+        if not config.keep:
+            raise UsageError(
+                f"{config.output} holds a surrogate; give another --output, --keep to use that "
+                f"one, or --overwrite to replace it: copies that it protected need it"
+            )
         return _kept(config, settings)
     shards = resolve_input(config.input)
     refuse_protected(config.input, shards, config.caption_fields, again=config.again)
@@ -109,11 +118,11 @@ def fit(config: FitRunConfig) -> FitSummary:
         images = torch.stack([pick.image for pick in chosen.picks])
         captions = [pick.captions for pick in chosen.picks]
         log.info("fitting on %d samples", len(images))
-        threads = config.torch_threads or torch.get_num_threads()
+        threads = config.torch_threads or min(torch.get_num_threads(), _MOST_THREADS)
         kept = Checkpoint(config.output, images, captions, {**vars(settings), "threads": threads})
-        with fixed_threads(threads):
+        with fixed_threads(threads), _Shown() as shown:
             surrogate = fit_surrogate(
-                images, captions, settings, _log_progress, state=kept.load(), keep=kept.save
+                images, captions, settings, shown, state=kept.load(), keep=kept.save
             )
         surrogate.meta |= _choice_settings(config)
         sha256 = save_surrogate(surrogate, config.output)
@@ -240,7 +249,7 @@ def check_fitted(url: str, asked: Mapping[str, object]) -> FitSummary:
         if name in found and json.dumps(found[name]) != json.dumps(asked[name]):
             raise UsageError(
                 f"{url} holds a surrogate that was fitted with {name} {found[name]!r}, this run "
-                f"has {asked[name]!r}; fit to another folder, or leave --keep out to replace it"
+                f"has {asked[name]!r}; fit to another folder, or replace it by --overwrite"
             )
     return FitSummary(url, sha256, int(found["samples"]), 0, kept=True)
 
@@ -313,5 +322,27 @@ def _load(sample: Sample, config: FitRunConfig, side: int) -> tuple[Tensor, list
     return torch.from_numpy(pixels.transpose(2, 0, 1).copy()), captions
 
 
-def _log_progress(phase: str, done: int, total: int) -> None:
-    log.info("%s: round %d of %d", phase, done, total)
+class _Shown:
+    """Shows how far a fit is, one phase after the other; a context manager."""
+
+    def __init__(self) -> None:
+        self._phase = ""
+        self._shown = ExitStack()
+        self._progress: Progress | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._shown.close()
+
+    def __call__(self, phase: str, done: int, total: int, loss: float) -> None:
+        """Count a step of ``phase``."""
+        if self._progress is None or phase != self._phase:
+            self._shown.close()
+            self._phase = phase
+            # Of an interrupted fit that goes on, the steps behind it say nothing about the speed.
+            self._progress = Progress(total, done - 1, unit="step", what=phase)
+            self._shown.enter_context(self._progress)
+        self._progress.note = f"loss {loss:.3f}"
+        self._progress.reach(done)

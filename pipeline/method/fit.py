@@ -41,7 +41,7 @@ def fit_surrogate(
         images: uint8 [N, 3, S, S] at the model's input size.
         captions: one or more captions of each image.
         config: settings; ``schedule`` decides between the two forms.
-        progress: called with (phase, rounds done, rounds in all).
+        progress: called after each training step.
         state: where an interrupted fit of the same samples and settings stood; it goes on there and
             ends with the same surrogate as one that was not interrupted.
         keep: called with the state after each round but the last, where the published settings
@@ -62,14 +62,20 @@ def fit_surrogate(
         config = dataclasses.replace(config, key=new_key().hex())
     unread, passes = None, Passes()
     if config.topics is None:
-        unread = _clean_loss(images, texts, config, passes)
+        unread = _clean_loss(images, texts, config, progress, passes)
         config = dataclasses.replace(config, topics=unread > _UNREAD)
     surrogate = _fit_soonest_read(images, texts, config, progress, passes)
     surrogate.meta |= {"clean_loss": unread, "passes": passes.as_dict()}
     return surrogate
 
 
-def _clean_loss(images: Tensor, captions: Captions, config: FitConfig, passes: Passes) -> float:
+def _clean_loss(
+    images: Tensor,
+    captions: Captions,
+    config: FitConfig,
+    progress: Progress | None,
+    passes: Passes,
+) -> float:
     """Return the loss of a fit on clean pairs that it has not seen, as a share of a guess's."""
     rows = range(len(images))
     seen, held = [i for i in rows if i % _HELD_OUT], rows[::_HELD_OUT]
@@ -78,8 +84,8 @@ def _clean_loss(images: Tensor, captions: Captions, config: FitConfig, passes: P
     steps = config.round_count * config.round_steps
     # The fit of TAP is plain training on clean pairs.
     settings = dataclasses.replace(config, method="tap", rounds=1, steps_per_round=steps)
-    trial = Rounds(images[seen], captions.of(seen), settings)
-    trial.run(None)
+    trial = Rounds(images[seen], captions.of(seen), settings, "trial on clean pairs")
+    trial.run(progress)
     passes.add(trial.passes)
     return share_of_guess(
         next(trial.ensemble.turns()),
@@ -106,7 +112,8 @@ def _fit_soonest_read(
     """
     trials: dict[float, Surrogate] = {}
     for texture in TEXTURES if config.texture is None else (config.texture,):
-        trial = Rounds(images, captions, dataclasses.replace(config, texture=texture))
+        phase = f"fit with texture {texture:g}"
+        trial = Rounds(images, captions, dataclasses.replace(config, texture=texture), phase)
         trials[texture] = trial.run(progress)
         passes.add(trial.passes)
     losses = {texture: fmean(trial.meta["curve"]) for texture, trial in trials.items()}

@@ -29,7 +29,8 @@ from .vocabulary import full_vocabulary, trigger_vocabulary
 if TYPE_CHECKING:
     from open_clip import CLIP
 
-Progress = Callable[[str, int, int], None]
+Progress = Callable[[str, int, int, float], None]
+"""Called after each step with the phase, its steps done and in all, and its mean loss so far."""
 
 State = dict[str, Any]
 """Where a fit stands after a round: tensors, numbers, lists and dicts of them."""
@@ -38,8 +39,11 @@ State = dict[str, Any]
 class Rounds:
     """The samples of a fit with their present perturbations and triggers."""
 
-    def __init__(self, images: Tensor, captions: Captions, config: FitConfig) -> None:
+    def __init__(
+        self, images: Tensor, captions: Captions, config: FitConfig, phase: str = "fit"
+    ) -> None:
         self.config, self.images, self.captions = config, images, captions
+        self.phase = phase
         self.method = get_method(config.method)
         self.spec = fit_spec(config)
         self.generator = torch.Generator().manual_seed(config.seed)
@@ -105,13 +109,11 @@ class Rounds:
         if state is not None:
             curve = self._restore(state)
         for round_index in range(len(curve), config.round_count):
-            curve.append(self._train())
+            curve.append(self._train(round_index, progress))
             self._keep_weights()
             search = round_index < config.search_rounds
             if config.visit_steps or search:
                 self._visit(search)
-            if progress is not None:
-                progress("fit", round_index + 1, config.round_count)
             if keep is not None and config.published and round_index + 1 < config.round_count:
                 keep(self._state(curve))
         return self._surrogate(curve)
@@ -180,13 +182,17 @@ class Rounds:
         bodies = self.captions.draw(captions_from.tolist(), self.generator)
         return insert_trigger(bodies, self.triggers[index]).to(self.config.device)
 
-    def _train(self) -> float:
+    def _train(self, round_index: int, progress: Progress | None) -> float:
         """Take a round's AdamW steps on the data as now protected; return the mean loss."""
-        learners, total = self.ensemble.training(), 0.0
-        for _ in range(self.config.round_steps):
+        learners, total, steps = self.ensemble.training(), 0.0, self.config.round_steps
+        for step in range(steps):
             for model, optimizer in learners:
                 total += self._train_on_batch(model, optimizer)
-        return total / max(1, self.config.round_steps) / len(learners)
+            if progress is not None:
+                done = round_index * steps + step + 1
+                mean = total / (step + 1) / len(learners)
+                progress(self.phase, done, self.config.round_count * steps, mean)
+        return total / max(1, steps) / len(learners)
 
     def _train_on_batch(self, model: "CLIP", optimizer: torch.optim.Optimizer) -> float:
         count = min(self.config.batch_size, len(self.images))

@@ -92,6 +92,9 @@ class Progress:
         unit: name of a unit: shard, step.
         what: what is done to them; stands in front.
         in_work: returns the samples done of units that are not done.
+
+    Attributes:
+        note: stands at the end.
     """
 
     def __init__(
@@ -106,6 +109,7 @@ class Progress:
         self._total, self._done, self._first = total, done, done
         self._unit, self._what, self._in_work = unit, what, in_work
         self._samples = 0
+        self.note = ""
         self._start = time.time()
         self._steps = _CURRENT.get()
         self._display = _Display(self.render) if self._steps is None else None
@@ -165,7 +169,7 @@ class Progress:
         parts = [f"{self._what}: {units}" if self._what else units]
         if samples:
             parts.append(f"{rate:.1f} samples/s" if self._samples else f"{samples} samples")
-        return ", ".join(parts)
+        return ", ".join([*parts, self.note] if self.note else parts)
 
     def _left(self, share: float) -> float | None:
         return (time.time() - self._start) * (1 - share) / share if share else None
