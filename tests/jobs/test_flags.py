@@ -12,8 +12,9 @@ FLAGS = {
         --again --batch-size --caption-fields --captions --compile
         --context-length --device --dry-run --epsilon --executor --gpus-per-worker
         --grace-seconds --hotflip-rounds --html --image-format --image-size --input --io-threads
-        --join --key --log-file --losses --max-attempts --max-left-out --max-pixels --max-quarantined
-        --max-samples --method --model --output --owner --part --pgd-steps --pixel-budget
+        --join --key --log-file --losses --max-attempts --max-left-out --max-pixels
+        --max-quarantined --max-samples --method --model --output --owner --part --pgd-steps
+        --pixel-budget
         --precision --record --rounds --samples-per-shard --schedule --seed --shard-timeout
         --shuffle --slice --strength --steps --steps-per-round --surrogate --texture --topics
         --torch-threads --trigger-words --views --vocabulary --words
