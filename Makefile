@@ -12,7 +12,7 @@ endif
 .PHONY: help demo docs test test-slow test-gpu check lint format typecheck bench bench-gpu clean
 
 help:
-	@echo "make demo       the whole way on emoji pictures (about 9 minutes on 2 free cores)"
+	@echo "make demo       the whole way on emoji pictures (9 minutes on 2 free cores, more on busy ones)"
 	@echo "make test       the tests"
 	@echo "make test-slow  the tests that need minutes each (Debian: slurm-wlm munge for some)"
 	@echo "make test-gpu   the tests that need a GPU: kernels, and copies made by both devices"
@@ -25,8 +25,9 @@ help:
 .venv/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed; set PYTHON=/path/to/python3"; exit 1; }
+	@echo "Installing into .venv: about 7 GB, minutes on a fast line; torch comes with its GPU libraries."
 	$(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check \
+	.venv/bin/python -m pip install --disable-pip-version-check \
 		-c constraints.txt -e '.[demo,s3,docs,dev]'
 	touch $@
 

@@ -26,7 +26,7 @@ _COMMANDS = {
     "preview": ("commands:preview", "Show a few samples before and after, within a minute."),
     "protect": ("commands:protect", "Write a protected copy of a corpus, shard by shard."),
     "verify": ("commands:verify", "Check a protected copy, with its record or as any reader can."),
-    "publish": ("commands:publish", "Mark a verified copy as published."),
+    "publish": ("commands:publish", "Mark a verified copy as published, and upload it."),
     "evaluate": ("commands:evaluate", "Train victims on corpora and compare what they learn."),
     "submit": ("submit:submit", "Run a command on a Ray cluster and wait for its end."),
     "status": ("commands:status", "Tell how far a run is, from its ledger alone."),

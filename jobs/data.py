@@ -131,6 +131,62 @@ def faces(
 
 
 @app.command
+def parquet(
+    src: str,
+    out: str,
+    *,
+    image_column: str = "image",
+    caption_column: str = "caption",
+    drop: tuple[str, ...] = (),
+    samples_per_shard: int = 1000,
+    max_left_out: float = 0.01,
+) -> int:
+    """Pack Parquet tables of images and captions, as `datasets` and the Hub have them.
+
+    Args:
+        src: URL of a table, a folder of tables, or a glob; hf://datasets/OWNER/NAME too.
+        out: URL of the folder for train-*.tar and so on, empty or new, outside SRC.
+        image_column: Column of the images: a struct with bytes and path, or bytes.
+        caption_column: Column of the captions: a text, or a list of texts.
+        drop: Columns to leave out; all others go into a sample's .json file.
+        samples_per_shard: Samples in a shard.
+        max_left_out: Share of rows without image or caption above which the exit code is 3.
+    """
+    from ..pipeline.data.corpora.image_tables import Columns, build_tables
+
+    columns = Columns(image_column, caption_column, drop)
+    report = build_tables(src, out, columns, samples_per_shard)
+    _tell(out, report.counts)
+    print(f"{len(report.left_out)} of {report.rows} rows left out")
+    return 3 if report.lost > max_left_out else 0
+
+
+@app.command
+def export(
+    source: str,
+    out: str,
+    *,
+    like: str,
+    image_column: str = "image",
+    caption_column: str = "caption",
+) -> int:
+    """Write shards that `data parquet` made, or their protected copy, as Parquet tables again.
+
+    Args:
+        source: URL of the shards.
+        out: URL of the folder for the tables, one a shard, empty or new, outside SOURCE.
+        like: URL of the tables that `data parquet` read; columns and types are taken from there.
+        image_column: Column of the images.
+        caption_column: Column of the captions.
+    """
+    from ..pipeline.data.corpora.image_tables import Columns, export_tables
+
+    count = export_tables(source, out, like, Columns(image_column, caption_column))
+    print(f"{out}: {count} rows")
+    return 0
+
+
+@app.command
 def resize(source: str, out: str, *, size: int = 64, format: str = "png") -> int:  # noqa: A002
     """Write shards again with square pictures of one size; all else stays as it is.
 

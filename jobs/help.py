@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 FIRST = {
     "run": (
         "owner", "strength", "model", "trigger-words", "epsilon", "image-format", "workers",
-        "device", "seed", "surrogate", "captions", "html", "record",
+        "device", "seed", "surrogate", "captions",
     ),
     "fit": (
         "model", "strength", "key", "trigger-words", "epsilon", "schedule", "max-samples", "device",

@@ -13,7 +13,7 @@ from ..pipeline.execution.config import FitRunConfig, ProtectConfig
 from ..pipeline.execution.driver.drive import check_running
 from ..pipeline.execution.driver.progress import Steps
 from ..pipeline.execution.driver.summary import RunSummary
-from ..pipeline.execution.fit import FitSummary, check_fitted, fit
+from ..pipeline.execution.fit import FitSummary, asked_settings, check_fitted, fit, fit_settings
 from ..pipeline.execution.options import step_of
 from ..pipeline.execution.protect import protect
 from ..pipeline.method.methods import get_method
@@ -88,7 +88,7 @@ def run(config: WholeRunConfig) -> WholeRun:
             if code:
                 return WholeRun(f"{result}\nthe run stops here: {name} ended with {code}", code)
             log.info("%s", result)
-    return WholeRun(str(result) if config.dry_run else _told(places))
+    return WholeRun(str(result) if config.dry_run else _told(places, todo.names))
 
 
 def _find_places(config: WholeRunConfig) -> _Places:
@@ -145,7 +145,7 @@ class _Steps:
     def fit(self) -> FitSummary:
         shards, surrogate = self.places.shards, self.places.surrogate
         if self.config.surrogate and storage.exists(storage.join(surrogate, DESCRIPTION)):
-            return check_fitted(surrogate, _fit_settings(self.config))
+            return check_fitted(surrogate, _asked_of_fit(self.config))
         return fit(step_of(FitRunConfig, self.config, input=shards, output=surrogate, keep=True))
 
     def protect(self) -> RunSummary:
@@ -167,15 +167,17 @@ class _Steps:
         return int(getattr(result, "exit_code", 0))
 
 
-def _fit_settings(config: WholeRunConfig) -> dict[str, object]:
+def _asked_of_fit(config: WholeRunConfig) -> dict[str, object]:
     """Return what was asked of the fit alone, and differs from its defaults."""
     shared = {item.name for item in fields(ProtectConfig)} - {"trigger_words"}
     asked = step_of(FitRunConfig, config, input="", output="")
-    return {
-        item.name: vars(asked)[item.name]
+    changed = {
+        item.name
         for item in fields(FitRunConfig)
-        if item.name not in shared | {"keep"} and vars(asked)[item.name] != item.default
+        if item.name not in shared and vars(asked)[item.name] != item.default
     }
+    settings = asked_settings(asked, fit_settings(asked))
+    return {name: value for name, value in settings.items() if name in changed}
 
 
 def _expected(config: WholeRunConfig, places: _Places, names: list[str]) -> dict[str, float]:
@@ -191,15 +193,20 @@ def _seconds(samples: int) -> dict[str, float]:
     return {"fit": _FIT} | {name: _FIXED + each * samples for name, each in _EACH.items()}
 
 
-def _told(places: _Places) -> str:
+def _told(places: _Places, names: list[str]) -> str:
     """Say what to publish and what to keep."""
     lines = [
         f"publish  {places.output}",
         f"         after `unlearnable publish {places.output}`, which looks for leaks once more",
         f"keep     {places.record}",
         "         the record: it undoes the protection of the captions",
-        f"keep     {places.surrogate}",
-        "         the surrogate: it names all trigger words and patterns",
+    ]
+    if "fit" in names:
+        lines += [
+            f"keep     {places.surrogate}",
+            "         the surrogate: it holds the key to all patterns",
+        ]
+    lines += [
         f"look at  {places.html}",
         "         the report: it shows originals and triggers, so do not publish it",
     ]

@@ -21,7 +21,7 @@ class WholeRunConfig(ProtectConfig, FitOptions, FitSamples, InputOutput):
     surrogate: str | None = None
     """URL of the surrogate's folder; fitted there when it is empty. `OUTPUT-surrogate` if unset."""
     trigger_words: int | None = None  # type: ignore[assignment]
-    """Words put in front of each caption, 1 to 16; 7 in a new surrogate."""
+    """Words put in front of each caption, 1 to 16; 3 in a new surrogate."""
     captions: str | None = None
     """Table of captions of a folder of pictures; INPUT/captions.* when unset."""
     samples_per_shard: int = 1000

@@ -22,8 +22,16 @@ DOCS = ROOT / "docs"
 # Sections in order, each with its pages in order; a page that none names ends in its folder's
 # section or in the last one.
 NAVIGATION: dict[str, tuple[str, ...]] = {
-    "Start": ("index.md", "quickstart.md", "concepts.md"),
-    "Use": ("pictures.md", "chaining.md", "sizing.md", "faults.md", "security.md"),
+    "Start": ("index.md", "tutorial.md", "owners.md", "quickstart.md", "concepts.md"),
+    "Use": (
+        "strength.md",
+        "pictures.md",
+        "publish.md",
+        "chaining.md",
+        "sizing.md",
+        "faults.md",
+        "security.md",
+    ),
     "Running": (
         "running/ray.md",
         "running/kubernetes.md",
@@ -32,7 +40,7 @@ NAVIGATION: dict[str, tuple[str, ...]] = {
         "running/dagster.md",
     ),
     "Reference": ("manifest.md", "api.md"),
-    "Commands": ("commands/index.md", "commands/data.md", "commands/fit.md", "commands/preview.md"),
+    "Commands": ("commands/index.md", "commands/run.md", "commands/data.md", "commands/fit.md"),
     "Strength": (
         "method.md",
         "paper.md",

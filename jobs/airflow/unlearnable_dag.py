@@ -45,17 +45,28 @@ class UnlearnableOperator(BaseOperator):
         arguments: the command and its arguments, templated.
         options: name of the DAG parameter that holds more of them.
         skip: why there is nothing to do, templated; empty when there is.
+        reads: URLs of what the command reads, templated; for OpenLineage.
+        writes: URLs of what it writes, templated; for OpenLineage.
     """
 
-    template_fields = ("arguments", "skip")
+    template_fields = ("arguments", "skip", "reads", "writes")
 
     def __init__(
-        self, *, arguments: list[str], options: str = "", skip: str = "", **kwargs: Any
+        self,
+        *,
+        arguments: list[str],
+        options: str = "",
+        skip: str = "",
+        reads: list[str] | None = None,
+        writes: list[str] | None = None,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.arguments = arguments
         self.options = options
         self.skip = skip
+        self.reads = reads or []
+        self.writes = writes or []
         self.hook = SubprocessHook()
 
     def execute(self, context: Any) -> str:
@@ -70,6 +81,19 @@ class UnlearnableOperator(BaseOperator):
             raise error(f"exit code {code}, {FAILED.get(code, 'see the log')}: {result.output}")
         return str(result.output)
 
+    def get_openlineage_facets_on_start(self) -> Any:
+        """Tell Airflow's OpenLineage provider, where it is installed, what is read and written."""
+        from airflow.providers.openlineage.extractors import OperatorLineage
+
+        return OperatorLineage(
+            inputs=[lineage_dataset(url) for url in self.reads],
+            outputs=[lineage_dataset(url) for url in self.writes],
+        )
+
+    def get_openlineage_facets_on_complete(self, _task_instance: Any) -> Any:
+        """Tell it again: a task that is over has read and written the same."""
+        return self.get_openlineage_facets_on_start()
+
     def on_kill(self) -> None:
         """Let the command end in order: what is half done is left for the next attempt."""
         self.hook.send_sigterm()
@@ -81,13 +105,25 @@ class UnlearnableOperator(BaseOperator):
                 process.kill()
 
 
+def lineage_dataset(url: str) -> Any:
+    """Return a folder as OpenLineage names it: the store, and the path in it."""
+    from openlineage.client.event_v2 import Dataset
+
+    scheme, found, rest = url.partition("://")
+    if not found:
+        return Dataset(namespace="file", name=os.path.abspath(url))
+    store, _, path = rest.partition("/")
+    return Dataset(namespace=f"{scheme}://{store}", name=path or "/")
+
+
 INCOMING = "{{ params.source }}/{{ ds }}"
 MADE = "{{ params.target }}/shards/{{ ds }}"
 SHARDS = f"{{% if params.kind == 'shards' %}}{INCOMING}{{% else %}}{MADE}{{% endif %}}"
 FITTED = "{{ params.surrogate or params.target ~ '/surrogate/' ~ ds }}"
 COPY = "{{ params.target }}/protected/{{ ds }}"
 # What undoes the protection lies apart from what is published.
-RECORD = ("--record", "{{ params.target }}/record/{{ ds }}")
+KEPT = "{{ params.target }}/record/{{ ds }}"
+RECORD = ("--record", KEPT)
 OWNER = ("--owner", "{{ params.owner }}")
 
 PARAMS = {
@@ -121,12 +157,16 @@ with DAG(
     convert = UnlearnableOperator(
         task_id="convert",
         arguments=["data", "{{ params.kind }}", INCOMING, MADE],
+        reads=[INCOMING],
+        writes=[MADE],
         options="data_options",
         skip="{{ 'the input is shards already' if params.kind == 'shards' else '' }}",
     )
     fit = UnlearnableOperator(
         task_id="fit",
         arguments=["fit", SHARDS, "--output", FITTED, "--keep"],
+        reads=[SHARDS],
+        writes=[FITTED],
         options="fit_options",
         skip="{{ 'the surrogate is given' if params.surrogate else '' }}",
         trigger_rule=TriggerRule.NONE_FAILED,
@@ -134,17 +174,22 @@ with DAG(
     protect = UnlearnableOperator(
         task_id="protect",
         arguments=["protect", SHARDS, COPY, *RECORD, "--surrogate", FITTED, *OWNER],
+        reads=[SHARDS, FITTED],
+        writes=[COPY, KEPT],
         options="protect_options",
         trigger_rule=TriggerRule.NONE_FAILED,
     )
     verify = UnlearnableOperator(
         task_id="verify",
         arguments=["verify", COPY, *RECORD, "--against", SHARDS],
+        reads=[COPY, KEPT, SHARDS],
         options="verify_options",
     )
     publish = UnlearnableOperator(
         task_id="publish",
         arguments=["publish", COPY, *RECORD],
+        reads=[COPY, KEPT],
+        writes=[COPY],
         outlets=[Asset("unlearnable_protected")],
     )
     convert >> fit >> protect >> verify >> publish

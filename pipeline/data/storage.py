@@ -26,7 +26,8 @@ __all__ = [
 
 T = TypeVar("T")
 
-_TAGS = ("ETag", "etag", "md5Hash")
+_TAGS = ("ETag", "etag", "md5Hash", "blob_id")
+_EXTRAS = {"s3": "unlearnable[s3]", "s3a": "unlearnable[s3]", "hf": "unlearnable[hub]"}
 _CHANGE_MARKS = (*_TAGS, "mtime", "LastModified", "last_modified", "updated", "created")
 
 
@@ -304,13 +305,13 @@ def _ask(what: str, url: str, operation: Callable[[Any, str], T]) -> T:
 
 def _remote(url: str) -> tuple[Any, str]:
     refuse_secrets(url)
+    if url.startswith("hf://") and url.count("/") == 2:
+        raise UsageError(f"{url} names no dataset of the Hub; write hf://datasets/OWNER/NAME")
     try:
         fs, remote = fsspec.core.url_to_fs(url, **_options(url))
     except ImportError as error:
         scheme = url.split("://", 1)[0]
-        extra = (
-            "unlearnable[s3]" if scheme in ("s3", "s3a") else f"the fsspec package for {scheme}://"
-        )
+        extra = _EXTRAS.get(scheme, f"the fsspec package for {scheme}://")
         raise UsageError(f"cannot open {url}: {error}. Install {extra}") from error
     except ValueError as error:
         raise UsageError(f"cannot open {url}: {error}") from error

@@ -29,12 +29,14 @@ _LASTING_NUMBERS = {
 }  # fmt: skip
 # Codes of S3 that s3fs calls invalid arguments although the connection is to blame.
 _PASSING_CODES = {"BadDigest", "IncompleteBody", "RequestTimeout", "XAmzContentSHA256Mismatch"}
-# What botocore finds wrong before it sends a request, and the remedy.
+# What the libraries of stores find wrong before they send a request, and the remedy.
 _REFUSED = {
     "NoCredentialsError": "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE",
     "PartialCredentialsError": "set both AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
     "ProfileNotFound": "mend AWS_PROFILE",
     "ParamValidationError": "mend the URL",
+    "HFValidationError": "write hf://datasets/OWNER/NAME",
+    "HfUriError": "write hf://datasets/OWNER/NAME",
 }
 _PASSING_STATUS = {408, 425, 429}
 

@@ -81,7 +81,7 @@ def load_pairs(
     def prepare(place: _Numbered) -> tuple[bytes, list[str], str] | None:
         row, (shard, sample) = place
         try:
-            texts, image = read_captions(sample, fields), image_member(sample)
+            texts, image = read_captions(sample, fields), image_member(sample, several=True)
             pixels = decode(image.data, max_pixels).pixels
         except SampleError:
             return None

@@ -62,15 +62,21 @@ class ProtectConfig(MethodConfig, ReadOptions, RunConfig, InputOutput):
     """Samples optimised together; part of what determines the output."""
     seed: int = 0
     """Seed of the run; with a shard's name and a batch's number it fixes every random choice."""
-    image_format: ImageFormat = "png"
-    """Format of published images; `same` keeps each one's own. A JPEG may exceed epsilon by 16."""
+    image_format: ImageFormat = "same"
+    """Format of published images; `same` keeps each one's own. A JPEG may exceed epsilon by 24."""
+    images: Literal["one", "all"] = "one"
+    """Pictures of a sample: one, and samples with more are quarantined, or all, each protected."""
+    drop_location: bool = False
+    """Take GPS, places and what names the device out of the pictures' metadata."""
+    reserve: bool = False
+    """State in every picture, in tdmrep.json and in the card that data mining is prohibited."""
     torch_threads: int = 1
     """Threads of a worker's tensor operations; fixed, because sums depend on it."""
+    again: bool = False
+    """Go on where the input is a protected copy already."""
     losses: LossChoice = "sample"
     """Batches whose losses the manifest holds: sample (one in 32), all or none. Only reports need
     them."""
-    again: bool = False
-    """Go on where the input is a protected copy already."""
     dry_run: bool = False
     """Estimate disk space, time and cost from a trial of a few batches; write nothing."""
     worker_price: float = 0.0
@@ -118,11 +124,16 @@ class FitRunConfig(FitOptions, FitSamples, DeviceOption, ReadOptions, _Input):
 class _Verified:
     output: str
     """URL of the directory that `protect` wrote and `verify` passed."""
+    destination: str | None = None
+    """Where the copy is uploaded to: hf://datasets/OWNER/NAME, or any URL that can be written."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PublishConfig(RecordOption, _Verified):
-    """Mark a verified copy as published."""
+    """Mark a verified copy as published, and upload it."""
+
+    private: bool = False
+    """Make a new repository of the Hub private."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,6 +144,8 @@ class StatusConfig(RecordOption, _Output):
     """Tell of this shard alone: outcome, reason, traceback, attempts, node."""
     json: bool = False
     """Print JSON for machines."""
+    watch: bool = False
+    """Wait for the end of the runs at work; a terminal is redrawn until then, a pipe is quiet."""
 
 
 @dataclass(frozen=True, kw_only=True)

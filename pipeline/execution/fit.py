@@ -5,9 +5,8 @@ import json
 import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,6 +34,7 @@ from .driver.progress import Progress
 from .driver.stop import stop_on_signals
 from .options import part_of
 from .worker.shard_worker import fixed_threads
+from .worker.told_once import ToldOnce
 
 log = logging.getLogger(__name__)
 
@@ -120,9 +120,9 @@ def fit(config: FitRunConfig) -> FitSummary:
         log.info("fitting on %d samples", len(images))
         threads = config.torch_threads or min(torch.get_num_threads(), _MOST_THREADS)
         kept = Checkpoint(config.output, images, captions, {**vars(settings), "threads": threads})
-        with fixed_threads(threads), _Shown() as shown:
+        with fixed_threads(threads), Progress(1, unit="step") as shown:
             surrogate = fit_surrogate(
-                images, captions, settings, shown, state=kept.load(), keep=kept.save
+                images, captions, settings, shown.reach, state=kept.load(), keep=kept.save
             )
         surrogate.meta |= _choice_settings(config)
         sha256 = save_surrogate(surrogate, config.output)
@@ -225,12 +225,15 @@ def _kept(config: FitRunConfig, settings: FitConfig) -> FitSummary:
     Raises:
         UsageError: it is damaged, or was fitted with other settings.
     """
+    return check_fitted(config.output, asked_settings(config, settings))
+
+
+def asked_settings(config: FitRunConfig, settings: FitConfig) -> dict[str, object]:
+    """Return the settings that a surrogate must have been fitted with to be the one asked for."""
     asked = _choice_settings(config) | vars(settings)
     # Where it is fitted is no setting of what is fitted; what is unset is chosen by the fit.
     chosen = {name for name in ("texture", "topics", "key") if vars(settings)[name] is None}
-    return check_fitted(
-        config.output, {name: asked[name] for name in asked.keys() - chosen - {"device"}}
-    )
+    return {name: asked[name] for name in asked.keys() - chosen - {"device"}}
 
 
 def check_fitted(url: str, asked: Mapping[str, object]) -> FitSummary:
@@ -247,9 +250,11 @@ def check_fitted(url: str, asked: Mapping[str, object]) -> FitSummary:
     found = surrogate.meta | surrogate.meta["fit"]
     for name in sorted(asked):
         if name in found and json.dumps(found[name]) != json.dumps(asked[name]):
+            # A key is secret, and a log is not.
+            then, now = ("another one",) * 2 if name == "key" else (found[name], asked[name])
             raise UsageError(
-                f"{url} holds a surrogate that was fitted with {name} {found[name]!r}, this run "
-                f"has {asked[name]!r}; fit to another folder, or replace it by --overwrite"
+                f"{url} holds a surrogate that was fitted with {name} {then!r}, this run has "
+                f"{now!r}; fit to another folder, or replace it by --overwrite"
             )
     return FitSummary(url, sha256, int(found["samples"]), 0, kept=True)
 
@@ -289,6 +294,7 @@ def choose_samples(
     for shard in sorted(shards, key=lambda s: derive_seed(config.seed, "shard", s.name)):
         if wanted is not None and seen >= _OVERSAMPLE * wanted:
             break
+        told = ToldOnce(shard.name, "passed over")
         for sample in _samples(shard):
             seen += 1
             minus_hash = -derive_seed(config.seed, "sample", shard.name, sample.key)
@@ -297,12 +303,13 @@ def choose_samples(
             try:
                 image, captions = _load(sample, config, side)
             except SampleError as error:
-                log.warning("passed over: %s", error)
+                told.add(sample.key, error)
                 choice.passed_over += 1
                 continue
             pick = _Pick(minus_hash, shard.name, sample.row, image, captions)
             push = heapq.heappush if len(choice.picks) != wanted else heapq.heapreplace
             push(choice.picks, pick)
+        told.tell()
     choice.picks.sort(key=lambda pick: (pick.shard, pick.row))
     return choice
 
@@ -318,31 +325,7 @@ def _samples(shard: ShardInput) -> Iterator[Sample]:
 
 def _load(sample: Sample, config: FitRunConfig, side: int) -> tuple[Tensor, list[str]]:
     captions = read_captions(sample, config.caption_fields)
-    pixels = fit_square(decode(image_member(sample).data, config.max_pixels).pixels, side)
+    pixels = fit_square(
+        decode(image_member(sample, several=True).data, config.max_pixels).pixels, side
+    )
     return torch.from_numpy(pixels.transpose(2, 0, 1).copy()), captions
-
-
-class _Shown:
-    """Shows how far a fit is, one phase after the other; a context manager."""
-
-    def __init__(self) -> None:
-        self._phase = ""
-        self._shown = ExitStack()
-        self._progress: Progress | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._shown.close()
-
-    def __call__(self, phase: str, done: int, total: int, loss: float) -> None:
-        """Count a step of ``phase``."""
-        if self._progress is None or phase != self._phase:
-            self._shown.close()
-            self._phase = phase
-            # Of an interrupted fit that goes on, the steps behind it say nothing about the speed.
-            self._progress = Progress(total, done - 1, unit="step", what=phase)
-            self._shown.enter_context(self._progress)
-        self._progress.note = f"loss {loss:.3f}"
-        self._progress.reach(done)

@@ -1,5 +1,6 @@
 """`protect`: from the request to the committed output."""
 
+import logging
 from dataclasses import fields
 from typing import Any
 
@@ -23,6 +24,8 @@ from .estimate import estimate
 from .options import part_of
 from .spec import RunSpec, WorkerSetup, package_version
 
+log = logging.getLogger(__name__)
+
 
 def protect(config: ProtectConfig) -> RunSummary:
     """Protect every shard of a corpus, or go on with a run that was interrupted.
@@ -38,9 +41,16 @@ def protect(config: ProtectConfig) -> RunSummary:
     """
     config = _check(config)
     shards = resolve_input(config.input)
-    check_places(shards, config.output)
+    check_places(shards, config.output, source=config.input)
+    if config.workers > len(shards):
+        log.warning(
+            "%d workers, but %d shards: a shard has one worker, the others stand idle; make "
+            "smaller shards (`unlearnable data folder --samples-per-shard`)",
+            config.workers,
+            len(shards),
+        )
     record = find_record(config.output, config.record)
-    check_places(shards, record, "record")
+    check_places(shards, record, "record", config.input)
     spec = make_spec(config)
     plan, new = find_plan(spec.as_dict(), shards, config.output, record, _request(config))
     if new:
@@ -113,7 +123,10 @@ def make_spec(config: ProtectConfig) -> RunSpec:
         max_pixels=config.max_pixels,
         torch_threads=config.torch_threads,
         version=package_version(),
-        losses=config.losses,
+        drop_location=config.drop_location,
+        reserve=config.reserve,
+        images=config.images,
         strength=strength,
         floor=floor,
+        losses=config.losses,
     )

@@ -1,4 +1,4 @@
-"""`publish`: the mark that tells those who come next that a verified copy may be taken."""
+"""`publish`: a verified copy is marked as one that may be taken, and uploaded to where it is."""
 
 import hashlib
 import json
@@ -22,6 +22,7 @@ from ..data.record import SUFFIX, find_record, no_run
 from ..errors import ShardError, ViolationError
 from .config import PublishConfig
 from .leaks import find_leaks
+from .upload import Upload, upload
 
 # Files that are named when a copy must not be published.
 _SHOWN = 3
@@ -37,6 +38,7 @@ class Publication:
         shards: its shards.
         samples: samples in them.
         new: whether the mark was written now.
+        upload: what was copied to the destination; None without one.
     """
 
     output: str
@@ -44,17 +46,19 @@ class Publication:
     shards: int
     samples: int
     new: bool
+    upload: Upload | None = None
 
     def __str__(self) -> str:
         done = "published" if self.new else "was published before"
-        return (
+        marked = (
             f"{self.output}: {done}, {self.shards} shards, {self.samples} samples, "
             f"index {self.index_sha256[:12]}"
         )
+        return marked if self.upload is None else f"{marked}\n{self.upload}"
 
 
 def publish(config: PublishConfig) -> Publication:
-    """Write ``_PUBLISHED`` once everything that the ledger commits is in its place.
+    """Write ``_PUBLISHED`` once everything that the ledger commits is in its place, and upload.
 
     What the shards hold is `verify`'s to check; here only their names are looked at, so that it
     takes seconds at any size. All other files are read: an output in which anything of a record or
@@ -65,7 +69,7 @@ def publish(config: PublishConfig) -> Publication:
         UsageError: no run there.
         ShardError: the copy is not complete.
         ViolationError: a file is missing, the index is not the ledger's, or the record would be
-            published.
+            published; or what arrived at the destination is not what was sent.
     """
     output = config.output
     record = find_record(output, config.record)
@@ -92,7 +96,10 @@ def publish(config: PublishConfig) -> Publication:
         "version": plan.version,
     }
     new = _write_if_new(storage.join(output, PUBLISHED_NAME), json.dumps(mark, indent=1).encode())
-    return Publication(output, digest, len(shards), samples, new)
+    copied = None
+    if config.destination is not None:
+        copied = upload(output, record, config.destination, private=config.private)
+    return Publication(output, digest, len(shards), samples, new, copied)
 
 
 def _refuse_leaks(output: str, plan: Plan, mark: str) -> None:
@@ -110,6 +117,11 @@ def _refuse_leaks(output: str, plan: Plan, mark: str) -> None:
 def _check_complete(output: str, record: str, plan: Plan, ledger: Records) -> None:
     """Refuse a copy in which something is missing. Raises ShardError or ViolationError."""
     missing = uncommitted(plan, ledger)
+    if not missing and not any(record.protected for record in ledger.values()):
+        raise ShardError(
+            f"{output} holds no protected sample; `unlearnable status {output}` tells why, and "
+            f"there is nothing to publish"
+        )
     if missing or not storage.exists(storage.join(output, SUCCESS_NAME)):
         raise ShardError(
             f"{output} is not complete: {len(missing)} of {len(plan.shards)} shards are missing"

@@ -157,7 +157,8 @@ def restore(config: RestoreConfig) -> RunSummary:
         except Interrupted as interruption:
             exit_code = interruption.exit_code
     seconds = time.monotonic() - started
-    return summarise(destination, record, plan, records, seconds=seconds, exit_code=exit_code)
+    summary = summarise(destination, record, plan, records, seconds=seconds, exit_code=exit_code)
+    return replace(summary, restored=True)
 
 
 def _drop_outdated(

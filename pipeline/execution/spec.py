@@ -40,9 +40,12 @@ class RunSpec:
         max_pixels: larger images are quarantined.
         torch_threads: threads of tensor operations; floating point sums depend on it.
         version: version of this package.
-        losses: batches whose losses are measured for reports.
+        drop_location: whether location and device are taken out of metadata.
+        images: ``one`` a sample, or ``all`` of them.
+        reserve: whether files state that data mining is prohibited.
         strength: name of the patterns' strength; empty where there are none.
         floor: share of epsilon that smooth ground gets; 1 where every pixel gets all of it.
+        losses: batches whose losses are measured for reports.
     """
 
     mem: MethodConfig
@@ -55,9 +58,12 @@ class RunSpec:
     max_pixels: int
     torch_threads: int
     version: str
-    losses: LossChoice = "sample"
+    drop_location: bool = False
+    reserve: bool = False
+    images: str = "one"
     strength: str = ""
     floor: float = 1.0
+    losses: LossChoice = "sample"
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -85,6 +91,11 @@ class RunSpec:
         if self.losses != "sample":
             return self.losses == "all"
         return derive_seed(self.seed, "losses", shard, batch) % _LOSS_SAMPLE == 0
+
+    @property
+    def edits(self) -> dict[str, bool]:
+        """What is changed in the metadata of pictures, as `published_metadata` takes it."""
+        return {"drop_location": self.drop_location, "reserve": self.reserve}
 
     @property
     def hash(self) -> str:

@@ -1,6 +1,8 @@
 """`status`: how far a run is, from its plan and ledger alone, from any machine, at any time."""
 
 import json
+import shutil
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -15,10 +17,13 @@ from ..method.passes import Passes
 from .config import StatusConfig
 from .driver.in_flight import InWork
 from .driver.lease import read_leases
+from .driver.progress import duration
 from .driver.run_log import LOG_DIR
 
 _SLOWEST = 5
 _RECENT_SECONDS = 600.0
+# Between two looks; where a look takes long, most of the time passes between them.
+_WATCH_SECONDS, _WATCH_SHARE = 2.0, 10.0
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,7 @@ class StatusReport:
         runs: the runs that hold a lease on the output now.
         working: the attempts in work at the last heartbeat of each run, the longest first.
         log: URL of the newest log in the record; None where each run named a file of its own.
+        restored: whether `restore` wrote it.
     """
 
     output: str
@@ -77,6 +83,7 @@ class StatusReport:
     runs: list[str] = field(default_factory=list)
     working: list[InWork] = field(default_factory=list)
     log: str | None = None
+    restored: bool = False
 
     def to_json(self) -> str:
         """Return the report for machines."""
@@ -86,7 +93,10 @@ class StatusReport:
         state = "complete" if self.complete else "not complete"
         lines = [
             f"{self.output}: {state}, {self.committed} of {self.shards} shards",
-            f"{self.samples} samples: {self.protected} protected, {self.quarantined} quarantined",
+            f"{self.samples} samples: restored, images still protected"
+            if self.restored
+            else f"{self.samples} samples: {self.protected} protected, {self.quarantined} "
+            "quarantined",
         ]
         if self.samples_per_second is not None:
             lines.append(
@@ -106,7 +116,7 @@ class StatusReport:
                 f"optimised samples"
             )
         if self.seconds_left:
-            lines.append(f"about {self.seconds_left:.0f} s left at this rate")
+            lines.append(f"about {duration(self.seconds_left)} left at this rate")
         if self.retries:
             lines.append(f"{self.retries} storage operations had to be repeated")
         lines += [f"writing now: {run}" for run in self.runs]
@@ -129,6 +139,8 @@ def status(config: StatusConfig) -> "StatusReport | ShardStatus":
     """
     if config.shard is not None:
         return shard_status(config.output, config.shard, config.record)
+    if config.watch:
+        return watch(config.output, config.record)
     return run_status(config.output, config.record)
 
 
@@ -164,9 +176,37 @@ def run_status(output: str, record: str | None = None) -> StatusReport:
         repeated={r.shard: r.attempts for r in records if r.attempts > 1},
         runs=[str(lease) for lease in leases],
         log=_newest_log(record),
+        restored="restored_from" in plan.config,
         working=sorted((w for lease in leases for w in lease.in_work), key=lambda w: w.since),
     )
     return _with_rates(report, done) if done else report
+
+
+def watch(output: str, record: str | None = None) -> StatusReport:
+    """Return the state of a run when it has ended; on a terminal it is redrawn meanwhile.
+
+    Raises:
+        UsageError: the URL holds no run.
+    """
+    drawn = 0
+    while True:
+        started = time.monotonic()
+        report = run_status(output, record)
+        took = time.monotonic() - started
+        screen = sys.stdout.isatty()
+        if screen and drawn:
+            # Up to the first line of what was drawn, and clear from there on.
+            sys.stdout.write(f"\x1b[{drawn}F\x1b[J")
+        if not report.runs:
+            return report
+        if screen:
+            size = shutil.get_terminal_size()
+            lines = [line[: size.columns - 1] for line in str(report).splitlines()]
+            lines = lines[: size.lines - 1]
+            drawn = len(lines)
+            sys.stdout.write("".join(f"{line}\n" for line in lines))
+            sys.stdout.flush()
+        time.sleep(max(_WATCH_SECONDS, _WATCH_SHARE * took))
 
 
 @dataclass(frozen=True)

@@ -43,8 +43,9 @@ class Batch(Visit):
         self.config, self.surrogate, self.seed = protector.config, protector.surrogate, samples.seed
         self.captions = Captions(samples.captions, self.surrogate.tokenizer)
         self.generator = torch.Generator().manual_seed(samples.seed)
-        self._protector, self._measured = protector, samples.measured
+        self._protector = protector
         self.digests = [image_digest(image) for image in samples.images]
+        self._measured = samples.measured
         pixels = PixelBatch(
             samples.images,
             self.surrogate.spec,

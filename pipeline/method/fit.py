@@ -1,7 +1,8 @@
 """Fit: MEM's alternation on a bounded set of samples (``default``) or as published (``paper``)."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from statistics import fmean
 
 from torch import Tensor
@@ -61,12 +62,29 @@ def fit_surrogate(
     if config.key is None:
         config = dataclasses.replace(config, key=new_key().hex())
     unread, passes = None, Passes()
+    # Trainings of equal length: on clean pairs where that decides, and one for each texture.
+    fits = len(_textures(config))
+    parts = _parts(progress, fits + (config.topics is None))
     if config.topics is None:
-        unread = _clean_loss(images, texts, config, progress, passes)
+        unread = _clean_loss(images, texts, config, next(parts), passes)
         config = dataclasses.replace(config, topics=unread > _UNREAD)
-    surrogate = _fit_soonest_read(images, texts, config, progress, passes)
+    surrogate = _fit_soonest_read(images, texts, config, parts, passes)
     surrogate.meta |= {"clean_loss": unread, "passes": passes.as_dict()}
     return surrogate
+
+
+def _parts(progress: Progress | None, count: int) -> Iterator[Progress | None]:
+    """Yield what each of ``count`` trainings of equal length calls; together they are one."""
+    for number in range(count):
+        yield None if progress is None else partial(_tell, progress, number, count)
+
+
+def _tell(progress: Progress, number: int, count: int, done: int, total: int, loss: float) -> None:
+    progress(number * total + done, count * total, loss)
+
+
+def _textures(config: FitConfig) -> tuple[float, ...]:
+    return TEXTURES if config.texture is None else (config.texture,)
 
 
 def _clean_loss(
@@ -84,7 +102,7 @@ def _clean_loss(
     steps = config.round_count * config.round_steps
     # The fit of TAP is plain training on clean pairs.
     settings = dataclasses.replace(config, method="tap", rounds=1, steps_per_round=steps)
-    trial = Rounds(images[seen], captions.of(seen), settings, "trial on clean pairs")
+    trial = Rounds(images[seen], captions.of(seen), settings)
     trial.run(progress)
     passes.add(trial.passes)
     return share_of_guess(
@@ -102,7 +120,7 @@ def _fit_soonest_read(
     images: Tensor,
     captions: Captions,
     config: FitConfig,
-    progress: Progress | None,
+    parts: Iterator[Progress | None],
     passes: Passes,
 ) -> Surrogate:
     """Fit once with each texture and keep the fit whose training loss was lowest on average.
@@ -111,10 +129,9 @@ def _fit_soonest_read(
     from the start is what protects (docs/results). A draw goes to the gratings.
     """
     trials: dict[float, Surrogate] = {}
-    for texture in TEXTURES if config.texture is None else (config.texture,):
-        phase = f"fit with texture {texture:g}"
-        trial = Rounds(images, captions, dataclasses.replace(config, texture=texture), phase)
-        trials[texture] = trial.run(progress)
+    for texture in _textures(config):
+        trial = Rounds(images, captions, dataclasses.replace(config, texture=texture))
+        trials[texture] = trial.run(next(parts))
         passes.add(trial.passes)
     losses = {texture: fmean(trial.meta["curve"]) for texture, trial in trials.items()}
     chosen = trials[soonest_read(losses)]

@@ -29,8 +29,8 @@ from .vocabulary import full_vocabulary, trigger_vocabulary
 if TYPE_CHECKING:
     from open_clip import CLIP
 
-Progress = Callable[[str, int, int, float], None]
-"""Called after each step with the phase, its steps done and in all, and its mean loss so far."""
+Progress = Callable[[int, int, float], None]
+"""Called after each training step: steps done, steps in all, mean loss of the round so far."""
 
 State = dict[str, Any]
 """Where a fit stands after a round: tensors, numbers, lists and dicts of them."""
@@ -39,11 +39,8 @@ State = dict[str, Any]
 class Rounds:
     """The samples of a fit with their present perturbations and triggers."""
 
-    def __init__(
-        self, images: Tensor, captions: Captions, config: FitConfig, phase: str = "fit"
-    ) -> None:
+    def __init__(self, images: Tensor, captions: Captions, config: FitConfig) -> None:
         self.config, self.images, self.captions = config, images, captions
-        self.phase = phase
         self.method = get_method(config.method)
         self.spec = fit_spec(config)
         self.generator = torch.Generator().manual_seed(config.seed)
@@ -109,7 +106,7 @@ class Rounds:
         if state is not None:
             curve = self._restore(state)
         for round_index in range(len(curve), config.round_count):
-            curve.append(self._train(round_index, progress))
+            curve.append(self._train(progress, round_index))
             self._keep_weights()
             search = round_index < config.search_rounds
             if config.visit_steps or search:
@@ -182,16 +179,15 @@ class Rounds:
         bodies = self.captions.draw(captions_from.tolist(), self.generator)
         return insert_trigger(bodies, self.triggers[index]).to(self.config.device)
 
-    def _train(self, round_index: int, progress: Progress | None) -> float:
+    def _train(self, progress: Progress | None, round_index: int) -> float:
         """Take a round's AdamW steps on the data as now protected; return the mean loss."""
         learners, total, steps = self.ensemble.training(), 0.0, self.config.round_steps
         for step in range(steps):
             for model, optimizer in learners:
                 total += self._train_on_batch(model, optimizer)
             if progress is not None:
-                done = round_index * steps + step + 1
                 mean = total / (step + 1) / len(learners)
-                progress(self.phase, done, self.config.round_count * steps, mean)
+                progress(round_index * steps + step + 1, self.config.round_count * steps, mean)
         return total / max(1, steps) / len(learners)
 
     def _train_on_batch(self, model: "CLIP", optimizer: torch.optim.Optimizer) -> float:

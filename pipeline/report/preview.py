@@ -16,6 +16,7 @@ from ..data.shards import Sample, open_shard, write_shard
 from ..errors import UsageError
 from ..execution.artifact import load_surrogate
 from ..execution.config import FitRunConfig
+from ..execution.driver.progress import Progress, Steps
 from ..execution.fit import choose_samples
 from ..execution.spec import RunSpec, package_version
 from ..execution.worker.in_memory import Protected, protect_samples
@@ -81,20 +82,25 @@ def preview(config: PreviewConfig) -> PreviewSummary:
         raise UsageError(f"n is {config.n}; it must be 1..{_MAX_SHOWN}")
     MethodConfig(epsilon=config.epsilon).validate()
     shards = resolve_input(config.input)
-    with scratch_folder() as folder:
-        part = folder / "part.tar"
-        write_shard(part, _some(shards, config.seed))
-        chosen = _choose(part, config)
-        surrogates = (
-            [load_surrogate(config.surrogate)]
-            if config.surrogate is not None
-            else [(surrogate, "") for surrogate in _quick_surrogates(part, config)]
-        )
-    found = {
-        surrogate.strength: _protect(chosen, config, surrogate, sha256)
-        for surrogate, sha256 in surrogates
-    }
-    return _show(config, chosen, found)
+    # Seconds on a small machine; reading and a trial of the looks are most of it.
+    with Steps({"read": 5.0, "choose words and patterns": 20.0, "protect": 5.0}) as steps:
+        with scratch_folder() as folder:
+            part = folder / "part.tar"
+            with steps.step("read"):
+                write_shard(part, _some(shards, config.seed))
+                chosen = _choose(part, config)
+            with steps.step("choose words and patterns"):
+                surrogates = (
+                    [load_surrogate(config.surrogate)]
+                    if config.surrogate is not None
+                    else [(surrogate, "") for surrogate in _quick_surrogates(part, config)]
+                )
+        with steps.step("protect"):
+            found = {
+                surrogate.strength: _protect(chosen, config, surrogate, sha256)
+                for surrogate, sha256 in surrogates
+            }
+            return _show(config, chosen, found)
 
 
 def _protect(
@@ -111,9 +117,9 @@ def _protect(
         max_pixels=config.max_pixels,
         torch_threads=1,
         version=package_version(),
-        losses="none",
         strength=surrogate.strength,
         floor=surrogate.floor,
+        losses="none",
     )
     return [pair for batch in protect_samples(chosen, spec, surrogate) for pair in batch]
 
@@ -175,10 +181,11 @@ def _quick_surrogates(part: Path, config: PreviewConfig) -> list[Surrogate]:
         )
     images, captions = torch.stack([p.image for p in picks]), [p.captions for p in picks]
     # One thread is enough for a brief trial; more of them wait for each other on a busy machine.
-    with fixed_threads(1):
+    with fixed_threads(1), Progress(1, unit="step") as shown:
         texture = config.texture
         if texture is None:
-            texture = fit_surrogate(images, captions, settings).meta["fit"]["texture"]
+            trial = fit_surrogate(images, captions, settings, shown.reach)
+            texture = trial.meta["fit"]["texture"]
         fixed = replace(settings, texture=texture, steps_per_round=0)
         each = [replace(fixed, strength=name) for name in STRENGTHS]
         return [fit_surrogate(images, captions, settings) for settings in each]

@@ -84,6 +84,12 @@ def test_the_api_comes_from_the_docstrings(site: Path) -> None:
     assert "short slug that the manifest keeps" in page  # of an error
 
 
+def test_no_command_of_the_first_page_is_cut_off() -> None:
+    """A page shows about 80 characters of a line of code; the rest must be scrolled to."""
+    blocks = re.findall(r"```.*?\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert [line for block in blocks for line in block.splitlines() if len(line) > 80] == []
+
+
 def test_nothing_is_loaded_from_elsewhere(site: Path) -> None:
     for page in site.rglob("*.html"):
         for address in Loaded(page).addresses:

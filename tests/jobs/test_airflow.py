@@ -33,6 +33,7 @@ from days import (
 from platforms import environment
 
 DAGS = Path(__file__).resolve().parents[2] / "jobs" / "airflow"
+AIRFLOW = ("apache-airflow==3.3.2", "apache-airflow-providers-openlineage==2.20.3")
 TASKS = ("convert", "fit", "protect", "verify", "publish")
 ENDED = frozenset(("success", "skipped", "failed", "upstream_failed"))
 
@@ -62,7 +63,7 @@ def conf(**params: Any) -> str:
 
 @pytest.fixture(scope="module")
 def airflow(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Airflow:
-    programs = environment(request.config, "airflow", "apache-airflow==3.3.2")
+    programs = environment(request.config, "airflow", *AIRFLOW)
     home = tmp_path_factory.mktemp("airflow")
     found = Airflow(
         programs / "airflow",
@@ -73,6 +74,10 @@ def airflow(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
             "AIRFLOW__CORE__DAGS_FOLDER": str(DAGS),
             "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",
+            "AIRFLOW__OPENLINEAGE__NAMESPACE": "archive",
+            "AIRFLOW__OPENLINEAGE__TRANSPORT": json.dumps(
+                {"type": "file", "log_file_path": f"{home}/lineage.jsonl", "append": True}
+            ),
             "PYTHONDONTWRITEBYTECODE": "1",
         },
     )
@@ -127,6 +132,35 @@ def test_a_day_of_pictures_becomes_a_published_copy(made: Path) -> None:
     assert mark["samples"] == 16
     assert "The Museum" in (copy / "README.md").read_text()
     assert (made / "shards" / GOOD / "train-000.tar").exists()
+
+
+def test_openlineage_is_told_what_each_task_reads_and_writes(airflow: Airflow, made: Path) -> None:
+    read: dict[str, set[str]] = {}
+    written: dict[str, set[str]] = {}
+    ended = set()
+    for line in (airflow.home / "lineage.jsonl").read_text().splitlines():
+        event = json.loads(line)
+        job = event["job"]
+        assert job["namespace"] == "archive"
+        task = job["name"].removeprefix("unlearnable").removeprefix(".")
+        for places, part in ((read, "inputs"), (written, "outputs")):
+            for dataset in event.get(part, []):
+                assert dataset["namespace"] == "file"
+                places.setdefault(task, set()).add(dataset["name"])
+        if event["eventType"] == "COMPLETE":
+            ended.add(task)
+    assert {*TASKS} <= ended
+
+    def place(kind: str) -> str:
+        return str(made / kind / GOOD)
+
+    shards, copy, record = place("shards"), place("protected"), place("record")
+    assert written["convert"] == read["fit"] == {shards}
+    assert read["protect"] == {shards, *written["fit"]}
+    assert written["protect"] == {copy, record} == read["publish"]
+    assert read["verify"] == {shards, copy, record}
+    assert "verify" not in written
+    assert written["publish"] == {copy}
 
 
 def test_the_same_day_again_changes_nothing(airflow: Airflow, made: Path, pictures: Path) -> None:

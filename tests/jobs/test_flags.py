@@ -10,11 +10,12 @@ from unlearnable.jobs.cli import build_app
 FLAGS = {
     "run": """
         --again --batch-size --caption-fields --captions --compile
-        --context-length --device --dry-run --epsilon --executor --gpus-per-worker
+        --context-length --device --drop-location --dry-run --epsilon --executor
+        --gpus-per-worker --images --reserve
         --grace-seconds --hotflip-rounds --html --image-format --image-size --input --io-threads
         --join --key --log-file --losses --max-attempts --max-left-out --max-pixels
-        --max-quarantined --max-samples --method --model --output --owner --part --pgd-steps
-        --pixel-budget
+        --max-quarantined
+        --max-samples --method --model --output --owner --part --pgd-steps --pixel-budget
         --precision --record --rounds --samples-per-shard --schedule --seed --shard-timeout
         --shuffle --slice --strength --steps --steps-per-round --surrogate --texture --topics
         --torch-threads --trigger-words --views --vocabulary --words
@@ -27,6 +28,10 @@ FLAGS = {
     "data flickr30k": "--out --samples-per-shard --splits --src",
     "data coco": "--out --samples-per-shard --splits --src",
     "data faces": "--out --samples-per-shard --src --template --test-per-identity",
+    "data parquet": """
+        --caption-column --drop --image-column --max-left-out --out --samples-per-shard --src
+    """,
+    "data export": "--caption-column --image-column --like --out --source",
     "data resize": "--format --out --size --source",
     "fit": """
         --again --batch-size --caption-fields --context-length --device
@@ -41,12 +46,12 @@ FLAGS = {
         --texture --trigger-words
     """,
     "protect": """
-        --again --batch-size --caption-fields --compile --device --dry-run --epsilon
+        --again --batch-size --caption-fields --compile --device --drop-location --dry-run --epsilon
         --executor --gpus-per-worker --grace-seconds --log-file --shard-timeout
-        --image-format --input --io-threads --join --losses --max-attempts --max-pixels
+        --image-format --images --input --io-threads --join --losses --max-attempts --max-pixels
         --max-quarantined --method --output --owner --part --pixel-budget --precision --record
-        --seed --shuffle
-        --slice --steps
+        --reserve
+        --seed --shuffle --slice --steps
         --surrogate --torch-threads --trigger-words --views --worker-price --workers
         --title --language --usage --license
     """,
@@ -55,7 +60,7 @@ FLAGS = {
         --sample-shards --seed
         --shard-timeout --threads --workers
     """,
-    "publish": "--output --record",
+    "publish": "--destination --output --private --record",
     "submit": "--address --command --runtime-env --stop-seconds --working-dir",
     "evaluate": """
         --attack --batch-size --caption-fields --clean --context-length --device --epochs
@@ -63,7 +68,7 @@ FLAGS = {
         --plot-attacks
         --precision --seeds --test --threads --train --weight-decay --weights --workers
     """,
-    "status": "--json --output --record --shard",
+    "status": "--json --output --record --shard --watch",
     "report": "--against --html --output --record --results --samples --seed",
     "retry": """
         --device --executor --gpus-per-worker --grace-seconds --join --log-file --max-attempts

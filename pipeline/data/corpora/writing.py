@@ -1,7 +1,6 @@
 """Write a whole corpus of shards, or nothing; a corpus that is there already is left as it is."""
 
 import glob
-import hashlib
 import logging
 import os
 import shutil
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from ...errors import UsageError
 from .. import storage
+from ..digest import sha256_of
 from ..local_files import is_temporary, lock, temporary_path
 from ..shards import Sample, ShardWriter
 
@@ -114,7 +114,7 @@ def _missing(folder: Path, out: str) -> list[Path]:
     there = storage.list_names(out)
     for name in there:
         url = storage.join(out, name)
-        if name not in made or _sha256(str(made[name])) != _sha256(url):
+        if name not in made or sha256_of(str(made[name])) != sha256_of(url):
             raise UsageError(
                 f"{url} is there and is not what this command writes: the source or the options "
                 "have changed since; choose another folder, or delete this one"
@@ -122,14 +122,6 @@ def _missing(folder: Path, out: str) -> list[Path]:
     if there:
         log.info("%s: %d of %d shards are there already", out, len(there), len(made))
     return [file for name, file in made.items() if name not in there]
-
-
-def _sha256(url: str) -> str:
-    digest = hashlib.sha256()
-    with storage.open_read(url) as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _upload(files: Iterable[Path], out: str) -> None:

@@ -218,7 +218,9 @@ class _Run:
             # What joined runs have committed since this one looked.
             records.update(committed_records(self.plan, record))
         write_card(output, self.plan, records, part_of(Statements, self.config))
-        if len(records) - len(records.failed) == len(self.plan.shards):
+        if len(records) - len(records.failed) == len(self.plan.shards) and any(
+            record.protected for record in records.values()
+        ):
             write_success(output, self.plan, records)
 
 

@@ -1,14 +1,17 @@
 """What a run tells at its end."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from ...data import storage
 from ...data.ledger import SUCCESS_NAME, LedgerRecord, read_ledger
 from ...data.manifest import MANIFEST_DIR
+from ...data.metadata import NOTES
 from ...data.plan import Plan, read_plan
 from ...data.record import find_record
 from ...method.passes import Passes
+from .progress import duration
 
 # Failed shards that are named: a task's log is read by people.
 _SHOWN = 20
@@ -28,6 +31,8 @@ class RunSummary:
         samples: samples read.
         protected: samples published with protection.
         quarantined: samples not published.
+        reasons: quarantined samples by reason.
+        notes: protected samples by what is noted of them.
         max_quarantined: share of the samples above which they are too many.
         seconds: time this run took.
         estimated_bytes: dry run only: disk space that the output will take.
@@ -36,6 +41,7 @@ class RunSummary:
         estimated_passes: dry run only: forward+backward passes of a sample through each tower.
         estimated_model_bytes: dry run only: memory of the surrogate's models in each worker.
         estimated_cost: dry run only: worker hours times the price of one; None without a price.
+        restored: whether the samples were restored, not protected.
     """
 
     output: str
@@ -47,6 +53,8 @@ class RunSummary:
     samples: int = 0
     protected: int = 0
     quarantined: int = 0
+    reasons: dict[str, int] = field(default_factory=dict)
+    notes: dict[str, int] = field(default_factory=dict)
     max_quarantined: float = 1.0
     seconds: float = 0.0
     estimated_bytes: int | None = None
@@ -55,18 +63,29 @@ class RunSummary:
     estimated_passes: dict[str, float] = field(default_factory=dict)
     estimated_model_bytes: int = 0
     estimated_cost: float | None = None
+    restored: bool = False
 
     @property
     def too_many_quarantined(self) -> bool:
         """Whether more samples are quarantined than allowed."""
         return self.quarantined > self.max_quarantined * self.samples
 
+    @property
+    def nothing_protected(self) -> bool:
+        """Whether every shard is committed and holds no protected sample."""
+        return not self.protected and 0 < self.shards == self.committed
+
     def __str__(self) -> str:
         if self.estimated_bytes is not None:
             return self._estimate(self.estimated_bytes)
+        samples = (
+            f"{self.samples} samples restored (captions as they were, images still protected)"
+            if self.restored
+            else f"{self.protected} of {self.samples} samples protected, {self.quarantined} "
+            "quarantined"
+        )
         done = (
-            f"{self.output}: {self.committed} of {self.shards} shards, {self.protected} of "
-            f"{self.samples} samples protected, {self.quarantined} quarantined, "
+            f"{self.output}: {self.committed} of {self.shards} shards, {samples}, "
             f"{self.seconds:.1f} s"
         )
         lines = [done]
@@ -76,6 +95,16 @@ class RunSummary:
             lines.append(
                 f"failed: {len(failed) - _SHOWN} shards more; `unlearnable status {self.output}` "
                 f"names all"
+            )
+        lines += [f"{count} x {NOTES.get(note, note)}" for note, count in self.notes.items()]
+        if self.reasons:
+            told = ", ".join(f"{reason} {count}" for reason, count in self.reasons.items())
+            lines.append(f"quarantined: {told}")
+        if self.nothing_protected:
+            lines.append(
+                f"nothing is protected: {self.samples} samples in {self.shards} shards, none of "
+                f"them usable, so there is no {SUCCESS_NAME}; a sample needs a picture and a "
+                f"caption under one key"
             )
         if self.too_many_quarantined:
             lines.append(
@@ -97,8 +126,8 @@ class RunSummary:
             f"{self.output}: {self.committed} of {self.shards} shards are done; the others hold "
             f"about {self.samples} samples and need about {size / 1e6:.1f} MB. A trial of a few "
             f"batches on this machine ran at {rate:.1f} samples/s, so this takes about "
-            f"{self.estimated_worker_seconds / 3600:.3g} worker hours{cost}; the end comes after "
-            f"about {self.estimated_seconds / 3600:.3g} hours. A sample takes "
+            f"{duration(self.estimated_worker_seconds)} of one worker{cost}; the end comes after "
+            f"about {duration(self.estimated_seconds)}. A sample takes "
             f"{Passes.told(self.estimated_passes)}; the surrogate's models hold "
             f"{self.estimated_model_bytes / 1e6:,.0f} MB in each worker. Nothing was written."
         )
@@ -117,12 +146,16 @@ def summarise(
     """Count ``records`` and settle the exit code of a run that was not interrupted."""
     failed: dict[str, str] = {}
     samples = protected = quarantined = 0
+    reasons: Counter[str] = Counter()
+    notes: Counter[str] = Counter()
     for found in records.values():
         if found.status == "failed":
             failed[found.shard] = found.error or ""
         samples += found.samples
         protected += found.protected
         quarantined += found.quarantined
+        reasons.update(found.reasons)
+        notes.update(found.notes)
     summary = RunSummary(
         output=output,
         record=record,
@@ -133,10 +166,13 @@ def summarise(
         samples=samples,
         protected=protected,
         quarantined=quarantined,
+        reasons=dict(reasons.most_common()),
+        notes=dict(notes.most_common()),
         max_quarantined=max_quarantined,
         seconds=seconds,
     )
-    if not exit_code and (summary.committed < summary.shards or summary.too_many_quarantined):
+    incomplete = summary.committed < summary.shards or summary.nothing_protected
+    if not exit_code and (incomplete or summary.too_many_quarantined):
         return replace(summary, exit_code=3)
     return summary
 

@@ -20,7 +20,7 @@ class TargetedPoison(Replayed):
     alternates = False
 
     def steps(self, surrogate: "Surrogate | None") -> int:
-        """Return the published number of steps."""
+        """Return the number of steps towards a target."""
         return 40
 
     def shuffles(self, config: "MethodConfig") -> bool:

@@ -169,7 +169,12 @@ def test_check_card(output: str) -> None:
 
 @pytest.mark.parametrize(
     ("data", "message"),
-    [(b"{", "is not JSON"), (b"[]", "is not a description"), (None, "is missing")],
+    [
+        (b"{", "is not JSON"),
+        (b"[]", "is not a description"),
+        (b'{"name": "\\ud800"}', "UTF-8 cannot hold"),
+        (None, "is missing"),
+    ],
 )
 def test_a_damaged_croissant_file(output: str, data: bytes | None, message: str) -> None:
     write_output(output)

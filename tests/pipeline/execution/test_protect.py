@@ -190,6 +190,18 @@ def test_a_lost_record_is_made_again_and_success_is_withdrawn_meanwhile(
     assert not list(output.glob(".*.tmp"))
 
 
+def test_more_workers_than_shards_are_told(
+    noise: ProtectConfig, caplog: pytest.LogCaptureFixture
+) -> None:
+    pytest.importorskip("ray")
+    protect(replace(noise, dry_run=True, workers=5, executor="ray"))
+    assert "5 workers, but 4 shards" in caplog.text
+    assert "--samples-per-shard" in caplog.text
+    caplog.clear()
+    protect(replace(noise, dry_run=True, workers=4, executor="ray"))
+    assert "workers, but" not in caplog.text
+
+
 def test_a_dry_run_writes_nothing_and_its_estimate_is_near(noise: ProtectConfig) -> None:
     asked = replace(noise, dry_run=True, worker_price=2.0)
     estimated = protect(asked)
@@ -201,7 +213,7 @@ def test_a_dry_run_writes_nothing_and_its_estimate_is_near(noise: ProtectConfig)
     assert 0.1 * taken < estimated.estimated_worker_seconds < 10 * taken
     assert estimated.estimated_seconds == estimated.estimated_worker_seconds
     assert estimated.estimated_cost == 2.0 * estimated.estimated_worker_seconds / 3600
-    assert "worker hours, which cost" in str(estimated)
+    assert " s of one worker, which cost" in str(estimated)
     real = sum(path.stat().st_size for path in Path(noise.output).rglob("shard-*"))
     assert estimated.shards == 4
     assert 60 <= estimated.samples <= 110

@@ -15,6 +15,7 @@ from unlearnable.pipeline.execution.config import ProtectConfig, RestoreConfig, 
 from unlearnable.pipeline.execution.protect import protect
 from unlearnable.pipeline.execution.restore import restore
 from unlearnable.pipeline.execution.retry import retry
+from unlearnable.pipeline.execution.status import run_status
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +37,8 @@ def test_captions_are_the_inputs_and_images_the_outputs(
     destination = tmp_path / "restored"
     summary = restore(RestoreConfig(str(protected), str(destination)))
     assert (summary.exit_code, summary.committed, summary.samples) == (0, 4, 80)
+    assert "4 of 4 shards, 80 samples restored (captions as they were" in str(summary)
+    assert "80 samples: restored, images still protected" in str(run_status(str(destination)))
     assert (destination / "_SUCCESS").exists()
     for shard in corpus.glob("*.tar"):
         rows = zip(

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import pty
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +15,10 @@ from runs import events, harmful, kept
 
 from unlearnable.jobs.cli import main
 from unlearnable.pipeline.data.ledger import read_record
+from unlearnable.pipeline.execution.config import ProtectConfig
+from unlearnable.pipeline.execution.driver.lease import lease_output
+from unlearnable.pipeline.execution.driver.stop import StopFlag
+from unlearnable.pipeline.execution.protect import protect
 
 LINE = 'raise ZeroDivisionError("the optimiser broke down")'
 
@@ -68,3 +76,43 @@ def test_a_shard_that_is_none_or_waits_is_told(
     (kept(output) / "_ledger" / "shard-000.json").unlink()
     assert main(["status", str(output), "--shard", "shard-000"]) == 2
     assert "neither committed nor given up" in capsys.readouterr().err
+
+
+WATCH = [sys.executable, "-m", "unlearnable", "status", "--watch"]
+
+
+@pytest.fixture
+def output(corpus: Path, tmp_path: Path) -> Path:
+    target = tmp_path / "out"
+    assert protect(ProtectConfig(str(corpus), str(target), method="random")).exit_code == 0
+    return target
+
+
+def test_watch_is_quiet_on_a_pipe_until_the_run_ends(output: Path) -> None:
+    with lease_output(str(kept(output)), "a run at work", StopFlag(), join=False):
+        watching = subprocess.Popen([*WATCH, str(output)], stdout=subprocess.PIPE, text=True)
+        with pytest.raises(subprocess.TimeoutExpired):
+            watching.communicate(timeout=6)
+    told, _ = watching.communicate(timeout=60)
+    assert watching.returncode == 0
+    assert told.count("complete, 4 of 4 shards") == 1
+    assert "writing now" not in told
+    assert "\x1b" not in told
+
+
+def test_watch_redraws_a_terminal(output: Path) -> None:
+    ours, theirs = pty.openpty()
+    told = ""
+    with lease_output(str(kept(output)), "a run at work", StopFlag(), join=False):
+        watching = subprocess.Popen([*WATCH, str(output)], stdout=theirs)
+        os.close(theirs)
+        while told.count("writing now") < 2:
+            told += os.read(ours, 1 << 16).decode()
+    with contextlib.suppress(OSError):
+        while more := os.read(ours, 1 << 16).decode():
+            told += more
+    os.close(ours)
+    assert watching.wait(timeout=60) == 0
+    assert "F\x1b[J" in told
+    assert told.count("complete, 4 of 4 shards") >= 3
+    assert "writing now" not in told.rpartition("\x1b[J")[2]

@@ -25,7 +25,10 @@ def picture(path: Path) -> np.ndarray:
 
 
 def test_without_a_surrogate(
-    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    corpus: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     target = tmp_path / "sheet.png"
     assert (
@@ -35,6 +38,7 @@ def test_without_a_surrogate(
     assert "3 samples, no pixel changed by more than 4 of 255 levels" in told
     gentle, balanced, strong = map(float, re.findall(r"(?:gentle|balanced|strong) (\d+\.\d)", told))
     assert gentle > balanced > strong
+    assert "step 2 of 3, choose words and patterns, about " in caplog.text
     assert list(tmp_path.iterdir()) == [target]
     # The dark red of trigger words; nothing else on the sheet but the small drawings has it.
     assert (picture(target) == (0xB3, 0x26, 0x1E)).all(axis=-1).sum() > 20
