@@ -6,14 +6,11 @@ from dataclasses import fields
 import numpy as np
 
 from ..data.images import Decoded, decode, encode
-from ..data.metadata import NOTES, edited, published_metadata
+from ..data.metadata import NOTES, SHOWING, edited, published_metadata
 from ..errors import SampleError
 
 Problem = tuple[str, str]
 """Code and message of a violation."""
-
-# What is taken out in reading or editing because it shows the original.
-_SHOWING = frozenset({"gain_map_dropped", "second_picture_dropped", "thumbnail_dropped"})
 
 
 def unreadable(error: SampleError) -> Problem:
@@ -26,7 +23,7 @@ def unreadable(error: SampleError) -> Problem:
 def check_shown(published: Decoded) -> Iterator[Problem]:
     """Look for what shows the original in the file of a published picture."""
     _, notes = edited(published.kept)
-    for note in sorted(_SHOWING & (notes | published.notes)):
+    for note in sorted(set(SHOWING) & (notes | published.notes)):
         yield "original_shown", NOTES[note].replace("was dropped", "is in the file")
 
 
