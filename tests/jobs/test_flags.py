@@ -36,7 +36,7 @@ FLAGS = {
     "fit": """
         --again --batch-size --caption-fields --context-length --device
         --epsilon --hotflip-rounds --image-size --input --keep --key --max-pixels --max-samples
-        --method --model --output
+        --method --model --output --overwrite
         --pgd-steps --rounds --schedule --seed --shuffle --steps-per-round --strength
         --texture --topics
         --torch-threads --trigger-words --views --vocabulary --words
