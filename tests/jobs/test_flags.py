@@ -36,7 +36,7 @@ FLAGS = {
     "fit": """
         --again --batch-size --caption-fields --context-length --device
         --epsilon --hotflip-rounds --image-size --input --keep --key --max-pixels --max-samples
-        --method --model --output
+        --method --model --output --overwrite
         --pgd-steps --rounds --schedule --seed --shuffle --steps-per-round --strength
         --texture --topics
         --torch-threads --trigger-words --views --vocabulary --words
@@ -63,10 +63,10 @@ FLAGS = {
     "publish": "--destination --output --private --record",
     "submit": "--address --command --runtime-env --stop-seconds --working-dir",
     "evaluate": """
-        --attack --batch-size --caption-fields --clean --context-length --device --epochs
-        --eval-every --identities --image-size --init --lr --max-pixels --model --output --plot
-        --plot-attacks
-        --precision --seeds --test --threads --train --weight-decay --weights --workers
+        --attack --batch-size --caption-fields --captions --clean --context-length --device --epochs
+        --eval-every --identities --image-size --init --lr --max-pixels --model --output --own
+        --plot --plot-attacks --precision --seeds --test --threads --train --weight-decay --weights
+        --workers
     """,
     "status": "--json --output --record --shard --watch",
     "report": "--against --html --output --record --results --samples --seed",

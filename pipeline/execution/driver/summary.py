@@ -96,16 +96,7 @@ class RunSummary:
                 f"failed: {len(failed) - _SHOWN} shards more; `unlearnable status {self.output}` "
                 f"names all"
             )
-        lines += [f"{count} x {NOTES.get(note, note)}" for note, count in self.notes.items()]
-        if self.reasons:
-            told = ", ".join(f"{reason} {count}" for reason, count in self.reasons.items())
-            lines.append(f"quarantined: {told}")
-        if self.nothing_protected:
-            lines.append(
-                f"nothing is protected: {self.samples} samples in {self.shards} shards, none of "
-                f"them usable, so there is no {SUCCESS_NAME}; a sample needs a picture and a "
-                f"caption under one key"
-            )
+        lines += self._of_samples()
         if self.too_many_quarantined:
             lines.append(
                 f"more than the allowed share of {self.max_quarantined:g} is quarantined: the "
@@ -118,6 +109,20 @@ class RunSummary:
         if self.exit_code in (130, 143):
             lines.append("interrupted; run the same command to resume")
         return "\n".join(lines)
+
+    def _of_samples(self) -> list[str]:
+        """Return lines on what is noted of samples, and why some are not protected."""
+        lines = [f"{count} x {NOTES.get(note, note)}" for note, count in self.notes.items()]
+        if self.reasons:
+            told = ", ".join(f"{reason} {count}" for reason, count in self.reasons.items())
+            lines.append(f"quarantined: {told}")
+        if self.nothing_protected:
+            lines.append(
+                f"nothing is protected: {self.samples} samples in {self.shards} shards, none of "
+                f"them usable, so there is no {SUCCESS_NAME}; a sample needs a picture and a "
+                f"caption under one key"
+            )
+        return lines
 
     def _estimate(self, size: int) -> str:
         rate = self.samples / self.estimated_worker_seconds if self.estimated_worker_seconds else 0
