@@ -124,6 +124,8 @@ for shard in resolve_input("{URL}"):
     print(shard.name, shard.url, shard.size, shard.etag)
 assert main(["data", "parquet", "hf://datasets/acme/tables", "{tmp_path}/shards"]) == 0
 line = ["protect", "{URL}/shard-000.tar", "{again}", "--method", "random", "--executor", "local"]
+assert main(line) == 2  # it is told that this is a protected copy already
+line.append("--again")
 raise SystemExit(main(line))
 """
     code, told = call(here, tmp_path, "-c", script)
