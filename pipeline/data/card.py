@@ -25,6 +25,10 @@ from .urls import is_text
 
 README_NAME = "README.md"
 CROISSANT_NAME = "croissant.json"
+TDM_NAME = "tdmrep.json"
+"""The reservation of text and data mining (W3C TDMRep); servers give it below ``/.well-known``."""
+_TDM = '[{"location": "*", "tdm-reservation": 1}]\n'
+_FORMATS = {"same": "files of the format that they came in"}
 # What the head of a file of ours holds.
 _HEAD = 1 << 14
 _MARKS = {
@@ -32,10 +36,6 @@ _MARKS = {
     CROISSANT_NAME: (b"ade by unlearnable",),
     INDEX_NAME: (b'"wids_version"', b'"quarantined"'),
 }
-TDM_NAME = "tdmrep.json"
-"""The reservation of text and data mining (W3C TDMRep); servers give it below ``/.well-known``."""
-_TDM = '[{"location": "*", "tdm-reservation": 1}]\n'
-_FORMATS = {"same": "files of the format that they came in"}
 # A dataset of the Hub, with its shards in its folder or below.
 _HUB_SOURCE = re.compile(r"hf://datasets/([^/@]+/[^/@]+)")
 _SPLIT = re.compile(r"(train|validation|val|dev|test)-")

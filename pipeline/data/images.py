@@ -213,10 +213,9 @@ def encode(
             "image_too_large",
             f"{fmt} holds at most {_MAX_SIDE[fmt]} pixels a side, not {pixels.shape[:2]}",
         )
-    style = style or JpegStyle()
     if fmt == "png":
         return embed(encode_png(pixels), fmt, kept)
-    image, buffer = Image.fromarray(pixels), io.BytesIO()
+    image, buffer, style = Image.fromarray(pixels), io.BytesIO(), style or JpegStyle()
     if fmt == "jpeg":
         save_jpeg(image, buffer, style)
     else:

@@ -32,6 +32,9 @@ NOTES = {
 }
 """What may be noted of a sample, in words."""
 
+SHOWING = ("gain_map_dropped", "second_picture_dropped", "thumbnail_dropped")
+"""What is taken out because it shows the original."""
+
 
 @dataclass(frozen=True)
 class Metadata:

@@ -37,8 +37,9 @@ class Request(Statements):
 
     max_quarantined: float = 0.01
     """Share of quarantined samples above which the run ends with exit code 3."""
-    io_threads: int = 2
-    """Threads of a worker that decode, encode and measure images."""
+    io_threads: int = 0
+    """Threads of a worker that decode, encode and measure images; 0 takes a worker's share of the
+    cores: 2 on Ray, all of this machine's otherwise, 16 at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,11 +111,13 @@ class FitRunConfig(FitOptions, FitSamples, DeviceOption, ReadOptions, _Input):
     output: str
     """URL of the folder that the surrogate artifact is written to."""
     torch_threads: int = 0
-    """Threads of the tensor operations; 0 takes what the machine has."""
+    """Threads of the tensor operations; 0 takes what the machine has, 4 at most."""
     again: bool = False
     """Go on where the input is a protected copy already."""
     keep: bool = False
     """Leave a surrogate that is there, fitted with these settings, as it is; a DAG needs that."""
+    overwrite: bool = False
+    """Replace a surrogate that is there. The copies that it protected need it."""
 
 
 @dataclass(frozen=True)

@@ -47,23 +47,6 @@ def bound_map(images: Tensor, epsilon: int, floor: float) -> Tensor:
     return found
 
 
-def excess(clean: Tensor, changed: Tensor, epsilon: int, floor: float, slack: int) -> Tensor:
-    """Return by how much a picture exceeds its bound map; where it keeps to it, 0 or less.
-
-    Args:
-        clean: uint8 [3, H, W].
-        changed: uint8 [3, H, W], as its file is decoded.
-        epsilon: as for `bound_map`.
-        floor: as for `bound_map`.
-        slack: levels that a lossy file, which rounds in blocks, adds to every pixel's bound.
-
-    Returns:
-        int16 [3, H, W].
-    """
-    bound = bound_map(clean[None], epsilon, floor)[0].to(torch.int16) + slack
-    return (changed.to(torch.int16) - clean.to(torch.int16)).abs() - bound
-
-
 def _weight(image: Tensor, floor: float) -> Tensor:
     """Return the share of epsilon that each pixel of ``image`` gets, float64 [H, W]."""
     parts = [plane.to(torch.int64) * part for plane, part in zip(image, _LUMA, strict=True)]

@@ -6,14 +6,11 @@ from dataclasses import fields
 import numpy as np
 
 from ..data.images import Decoded, decode, encode
-from ..data.metadata import NOTES, edited, published_metadata
+from ..data.metadata import NOTES, SHOWING, edited, published_metadata
 from ..errors import SampleError
 
 Problem = tuple[str, str]
 """Code and message of a violation."""
-
-# What is taken out in reading or editing because it shows the original.
-_SHOWING = frozenset({"gain_map_dropped", "second_picture_dropped", "thumbnail_dropped"})
 
 
 def unreadable(error: SampleError) -> Problem:
@@ -26,7 +23,7 @@ def unreadable(error: SampleError) -> Problem:
 def check_shown(published: Decoded) -> Iterator[Problem]:
     """Look for what shows the original in the file of a published picture."""
     _, notes = edited(published.kept)
-    for note in sorted(_SHOWING & (notes | published.notes)):
+    for note in sorted(set(SHOWING) & (notes | published.notes)):
         yield "original_shown", NOTES[note].replace("was dropped", "is in the file")
 
 
@@ -51,7 +48,9 @@ def check_beside_pixels(
     expected = decode(small).kept
     if published.kept.colour != expected.colour:
         yield "colour_changed", "the profile or the colour chunks are not the original's"
-    if published.grey != original.grey or (_is_grey(original) and not _is_grey(published)):
+    # WebP and AVIF hold no single channel, and AVIF rounds.
+    one_channel = fmt in ("png", "jpeg") and published.grey != original.grey
+    if one_channel or (fmt != "avif" and _is_grey(original) and not _is_grey(published)):
         yield "colour_changed", "a grey picture became one in colour, or the other way round"
     if fmt != "jpeg" and not _same_alpha(original, published, fmt):
         yield "colour_changed", "the transparency is not the original's"

@@ -33,7 +33,7 @@ from ..data.manifest import STATUSES, ManifestRow
 from ..data.shards import Member, Sample
 from ..errors import SampleError
 from ..method.models import Tokenizer, get_tokenizer
-from ..method.perceptual import excess
+from ..method.perceptual import bound_map
 from ..method.vocabulary import leading_ids
 from .picture_checks import Problem, check_beside_pixels, check_shown, unreadable
 
@@ -210,23 +210,24 @@ def _check_picture(
         yield "budget_exceeded", f"the image has another size, {shapes}"
         return
     stats = measure(clean, changed)
-    yield from _check_bound(clean, changed, stats.linf, fmt, row, rules)
+    yield from _check_bound(clean, changed, stats.linf, fmt, rules)
     for column, value in stats._asdict().items() if first else ():
         if not _same(getattr(row, column), value):
             yield "measure_mismatch", f"{column} is {value}, its row says {getattr(row, column)}"
 
 
 def _check_bound(
-    clean: Tensor, changed: Tensor, linf: int, fmt: str, row: ManifestRow, rules: Rules
+    clean: Tensor, changed: Tensor, linf: int, fmt: str, rules: Rules
 ) -> Iterator[Problem]:
-    """Hold a picture (uint8 [3, H, W]) to its bound map, and to what its file format adds."""
+    """Hold a picture (uint8 [3, H, W]) to what its format may add, and without loss to its map."""
     budget = budget_of(fmt, rules.epsilon)
     if not linf and rules.several:
         yield "image_unprotected", "a picture of the sample is the original's, pixel for pixel"
     if linf > budget:
         yield "budget_exceeded", f"a pixel changed by {linf} levels, {budget} are allowed"
-    elif rules.floor < 1 and row.status == "protected":
-        over = excess(clean, changed, rules.epsilon, rules.floor, budget - rules.epsilon)
+    elif budget == rules.epsilon and rules.floor < 1:
+        bound = bound_map(clean[None], rules.epsilon, rules.floor)[0]
+        over = (changed.to(torch.int16) - clean.to(torch.int16)).abs() - bound
         if over.max() > 0:
             values, most = int((over > 0).sum()), int(over.max())
             message = f"{values} values exceed the bound map, by up to {most} levels"

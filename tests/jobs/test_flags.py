@@ -36,7 +36,7 @@ FLAGS = {
     "fit": """
         --again --batch-size --caption-fields --context-length --device
         --epsilon --hotflip-rounds --image-size --input --keep --key --max-pixels --max-samples
-        --method --model --output
+        --method --model --output --overwrite
         --pgd-steps --rounds --schedule --seed --shuffle --steps-per-round --strength
         --texture --topics
         --torch-threads --trigger-words --views --vocabulary --words
@@ -65,8 +65,8 @@ FLAGS = {
     "evaluate": """
         --attack --batch-size --caption-fields --captions --clean --context-length --device --epochs
         --eval-every --identities --image-size --init --lr --max-pixels --model --output --own
-        --plot --plot-attacks --precision --seeds --test --threads --train
-        --weight-decay --weights --workers
+        --plot --plot-attacks --precision --seeds --test --threads --train --weight-decay --weights
+        --workers
     """,
     "status": "--json --output --record --shard --watch",
     "report": "--against --html --output --record --results --samples --seed",

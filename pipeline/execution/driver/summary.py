@@ -96,8 +96,13 @@ class RunSummary:
                 f"failed: {len(failed) - _SHOWN} shards more; `unlearnable status {self.output}` "
                 f"names all"
             )
-        lines += [f"{count} x {NOTES.get(note, note)}" for note, count in self.notes.items()]
-        lines += self._quarantined()
+        lines += self._of_samples()
+        if self.too_many_quarantined:
+            lines.append(
+                f"more than the allowed share of {self.max_quarantined:g} is quarantined: the "
+                f"column `reason` of {storage.join(self.record, MANIFEST_DIR)} tells why; mend "
+                f"the samples and protect them to a new output, or raise --max-quarantined"
+            )
         left = self.shards - self.committed - len(self.failed)
         if left and self.exit_code == 3:
             lines.append(f"{left} shards were never begun; run the protect command again")
@@ -105,8 +110,9 @@ class RunSummary:
             lines.append("interrupted; run the same command to resume")
         return "\n".join(lines)
 
-    def _quarantined(self) -> list[str]:
-        lines = []
+    def _of_samples(self) -> list[str]:
+        """Return lines on what is noted of samples, and why some are not protected."""
+        lines = [f"{count} x {NOTES.get(note, note)}" for note, count in self.notes.items()]
         if self.reasons:
             told = ", ".join(f"{reason} {count}" for reason, count in self.reasons.items())
             lines.append(f"quarantined: {told}")
@@ -115,12 +121,6 @@ class RunSummary:
                 f"nothing is protected: {self.samples} samples in {self.shards} shards, none of "
                 f"them usable, so there is no {SUCCESS_NAME}; a sample needs a picture and a "
                 f"caption under one key"
-            )
-        if self.too_many_quarantined:
-            lines.append(
-                f"more than the allowed share of {self.max_quarantined:g} is quarantined: the "
-                f"column `reason` of {storage.join(self.record, MANIFEST_DIR)} tells why; mend "
-                f"the samples and protect them to a new output, or raise --max-quarantined"
             )
         return lines
 

@@ -27,7 +27,7 @@ from ...data.manifest import ManifestRow
 from ...data.metadata import Metadata, published_metadata
 from ...data.shards import Member, Sample
 from ...errors import SampleError
-from ...method.perceptual import bound_map, excess, is_grey
+from ...method.perceptual import bound_map, is_grey
 from ...method.vocabulary import leading_ids
 from ..spec import RunSpec
 from .told_once import ToldOnce
@@ -254,16 +254,9 @@ def _encode(
         decoded = decode(data, spec.max_pixels).values
         changed = torch.from_numpy(decoded.transpose(2, 0, 1).copy())
         stats = measure(image, changed)
-        if stats.linf <= budget and _keeps_to_map(image, changed, budget, spec):
+        if stats.linf <= budget:
             return data, stats
     raise SampleError("budget_exceeded", f"a pixel changed by {stats.linf} levels")
-
-
-def _keeps_to_map(image: Tensor, changed: Tensor, budget: int, spec: RunSpec) -> bool:
-    epsilon = spec.mem.epsilon
-    if spec.floor >= 1:
-        return True
-    return bool(excess(image, changed, epsilon, spec.floor, budget - epsilon).max() <= 0)
 
 
 def _where_it_shows(content: Content, change: Tensor) -> Tensor:

@@ -29,9 +29,9 @@ from ..checks import choose_device
 from ..driver.schedule import ShardTask, failed_by
 from ..spec import RunSpec, WorkerSetup
 from .batches import form_batches
+from .gathered import Gathered, Job
 from .samples import Change, Item, count_repeats, load_sample, publish_sample
 from .scratch import scratch_folder
-from .shard_pass import Job, ShardPass
 from .streams import Prefetch, Sink, ordered_map
 from .told_once import ToldOnce
 
@@ -117,10 +117,10 @@ class ShardWorker:
             return None
         return record
 
-    def _transform(self, task: ShardTask, folder: Path) -> ShardPass:
+    def _transform(self, task: ShardTask, folder: Path) -> Gathered:
         """Read the shard, write the protected one and its manifest into ``folder``."""
         spec, shard = self._spec, task.shard
-        result = ShardPass(ToldOnce(shard.name, "quarantined"))
+        result = Gathered(ToldOnce(shard.name, "quarantined"))
         self.samples_done = 0
         window = 2 * self._io_threads
         with (
@@ -131,9 +131,9 @@ class ShardWorker:
         ):
             load = partial(load_sample, shard=shard.name, spec=spec, told=result.told)
             loaded = ordered_map(pool, load, reader, window)
-            publish = partial(self._publish, told=result.told)
 
             def write(jobs: Iterator[Job]) -> None:
+                publish = partial(self._publish, told=result.told)
                 for row, sample in ordered_map(pool, publish, jobs, window):
                     manifest.write(result.count(row))
                     self.samples_done += 1
@@ -142,17 +142,18 @@ class ShardWorker:
                         writer.write(sample)
 
             prefetch = Prefetch(loaded, spec.batch_size, self._weight)
-            sunk = Sink(write, spec.batch_size, lambda job: self._weight(job[0]))
-            with prefetch as items, sunk as sink:
+            with (
+                prefetch as items,
+                Sink(write, spec.batch_size, lambda job: self._weight(job[0])) as sink,
+            ):
                 for index, batch in enumerate(form_batches(items, self._weight, spec.batch_size)):
                     for job in self._optimise(shard.name, index, batch, result):
                         sink.put(job)
             result.observe(prefetch.channel, sink.channel)
-            result.tell(shard.name)
+            result.told.tell()
             if shard.size is not None and reader.size != shard.size:
-                raise ShardError(
-                    f"{shard.url}: {reader.size} bytes came, {shard.size} were expected"
-                )
+                came = f"{reader.size} bytes came, {shard.size} were expected"
+                raise ShardError(f"{shard.url}: {came}")
             result.input = {"url": shard.url, "sha256": reader.sha256, "size": reader.size}
             result.sha256, result.size = writer.close()
             manifest.add_metadata({"passes": canonical_json(result.passes.as_dict())})
@@ -180,7 +181,7 @@ class ShardWorker:
         return publish_sample(*job, self._spec, tokenizer, told)
 
     def _optimise(
-        self, shard: str, index: int, batch: list[Item], result: ShardPass
+        self, shard: str, index: int, batch: list[Item], result: Gathered
     ) -> Iterator[Job]:
         """Yield every item of ``batch`` with what the method found for it."""
         contents = [item.content for item in batch if item.content is not None]
@@ -217,7 +218,7 @@ class ShardWorker:
             )
 
     def _commit(
-        self, task: ShardTask, folder: Path, result: ShardPass, started: float
+        self, task: ShardTask, folder: Path, result: Gathered, started: float
     ) -> LedgerRecord:
         """Upload shard and manifest, then the record that makes them exist."""
         name = task.shard.name

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +13,10 @@ import pytest
 from unlearnable.pipeline.data.images import encode
 from unlearnable.pipeline.data.plan import resolve_input
 from unlearnable.pipeline.data.shards import Member, Sample, write_shard
+from unlearnable.pipeline.errors import UsageError
 from unlearnable.pipeline.execution.config import FitRunConfig
-from unlearnable.pipeline.execution.fit import choose_samples
+from unlearnable.pipeline.execution.driver import progress
+from unlearnable.pipeline.execution.fit import choose_samples, fit
 
 
 @pytest.mark.parametrize(
@@ -33,3 +38,34 @@ def test_what_is_passed_over_is_named_with_shard_and_key(
     choice = choose_samples(resolve_input(url), FitRunConfig(url, output="unused"), 16, None)
     assert (len(choice.picks), choice.passed_over) == (1, 1)
     assert f"{tmp_path}/s.tar: bad: " in caplog.text
+
+
+@pytest.fixture
+def settings(corpus: Path, tmp_path: Path) -> FitRunConfig:
+    return FitRunConfig(
+        str(corpus / "shard-000.tar"),
+        output=str(tmp_path / "surrogate"),
+        steps_per_round=2,
+        batch_size=8,
+        texture=0.5,
+    )
+
+
+def test_a_surrogate_is_replaced_on_request_only(settings: FitRunConfig) -> None:
+    first = fit(settings)
+    # Refused before the input is read.
+    with pytest.raises(UsageError, match=r"holds a surrogate; .*--keep .*--overwrite"):
+        fit(replace(settings, input="no-such-folder"))
+    assert fit(replace(settings, overwrite=True)).sha256 != first.sha256
+
+
+def test_every_trial_shows_its_steps_and_its_loss(
+    settings: FitRunConfig, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "_LINE_SECONDS", 0.0)
+    with caplog.at_level(logging.INFO):
+        fit(settings)
+    # Two steps of the trial on clean pairs, then two of the fit.
+    for done in (1, 2, 3, 4):
+        pattern = rf"{done} of 4 steps, loss \d\.\d+.*"
+        assert any(re.search(pattern, line) for line in caplog.messages), (done, caplog.messages)

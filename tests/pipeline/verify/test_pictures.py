@@ -136,6 +136,20 @@ def test_a_copy_of_every_kind_keeps_its_promises(originals: Path, copied: Path) 
         assert (image.format, bool(image.info.get("progressive"))) == ("JPEG", True)
 
 
+@pytest.mark.parametrize("image_format", ["jpeg", "png", "webp"])
+def test_copies_in_one_format_keep_the_same_promises(
+    image_format: str, originals: Path, tmp_path: Path
+) -> None:
+    output = made(originals, tmp_path / "out", image_format=image_format, max_quarantined=0.1)
+    assert check(output, originals).violations == []
+    rows = rows_of(output)
+    lost = {key for key, row in rows.items() if row.status == "quarantined"}
+    # Colours that the format cannot state are not published.
+    assert lost == (set() if image_format == "png" else {"cicp-png"})
+    if image_format == "jpeg":
+        assert "alpha_flattened" in (rows["rgba-png"].notes or [])
+
+
 def test_what_was_converted_and_repeated_is_told(originals: Path, copied: Path) -> None:
     rows = rows_of(copied)
     assert rows["cmyk-tiff"].notes == ["profile_converted"]

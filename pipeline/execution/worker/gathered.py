@@ -1,4 +1,4 @@
-"""What one pass over a shard gathers: counts, losses, times and what the log is told."""
+"""What one pass over a shard gathers for its ledger record."""
 
 import logging
 import time
@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 
 from ...data.manifest import ManifestRow
-from ...data.metadata import NOTES
+from ...data.metadata import NOTES, SHOWING
 from ...data.transient import retries
 from ...method.passes import Passes
 from .samples import Change, Item
@@ -19,7 +19,7 @@ Job = tuple[Item, Change | None]
 
 
 @dataclass
-class ShardPass:
+class Gathered:
     """What one pass over a shard gathers."""
 
     told: ToldOnce
@@ -42,15 +42,6 @@ class ShardPass:
     manifest_sha256: str = ""
     manifest_size: int = 0
 
-    def tell(self, shard: str) -> None:
-        """Log what was left out, and what was done beside pictures and captions."""
-        self.told.tell()
-        if self.repeats:
-            log.info("%s: %d texts that repeat a caption have its trigger", shard, self.repeats)
-        for note in ("gain_map_dropped", "second_picture_dropped"):
-            if self.notes[note]:
-                log.warning("%s: %d pictures: %s", shard, self.notes[note], NOTES[note])
-
     def count(self, row: ManifestRow) -> ManifestRow:
         """Count ``row``; return it with a note when its picture was in the shard before."""
         self.counts[row.status] += 1
@@ -62,6 +53,14 @@ class ShardPass:
         self.seen.add(row.picture_digest or "")
         self.notes.update(row.notes or [])
         return row
+
+    def tell(self, shard: str) -> None:
+        """Log what was done beside pictures and captions."""
+        if self.repeats:
+            log.info("%s: %d texts that repeat a caption have its trigger", shard, self.repeats)
+        for note in SHOWING:
+            if count := self.notes[note]:
+                log.warning("%s: %d x %s", shard, count, NOTES[note])
 
     def observe(self, decoded: Channel[Item], finished: Channel[Job]) -> None:
         """Keep how full the queues before and after the optimiser were and how long it waited."""
