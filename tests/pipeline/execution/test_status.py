@@ -8,6 +8,7 @@ import os
 import pty
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 import pytest
@@ -102,6 +103,7 @@ def test_watch_is_quiet_on_a_pipe_until_the_run_ends(output: Path) -> None:
 
 def test_watch_redraws_a_terminal(output: Path) -> None:
     ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (40, 250))
     told = ""
     with lease_output(str(kept(output)), "a run at work", StopFlag(), join=False):
         watching = subprocess.Popen([*WATCH, str(output)], stdout=theirs)
