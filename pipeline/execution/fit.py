@@ -97,11 +97,6 @@ def fit(config: FitRunConfig) -> FitSummary:
     settings = fit_settings(config)
     settings.validate()
     if storage.exists(storage.join(config.output, DESCRIPTION)) and not config.overwrite:
-        if not config.keep:
-            raise UsageError(
-                f"{config.output} holds a surrogate; give another --output, --keep to use that "
-                f"one, or --overwrite to replace it: copies that it protected need it"
-            )
         return _kept(config, settings)
     shards = resolve_input(config.input)
     refuse_protected(config.input, shards, config.caption_fields, again=config.again)
@@ -223,8 +218,13 @@ def _kept(config: FitRunConfig, settings: FitConfig) -> FitSummary:
     """Return the end of the fit that wrote what is at the output.
 
     Raises:
-        UsageError: it is damaged, or was fitted with other settings.
+        UsageError: it is not to be kept, or damaged, or was fitted with other settings.
     """
+    if not config.keep:
+        raise UsageError(
+            f"{config.output} holds a surrogate; give another --output, --keep to use that one, or "
+            f"--overwrite to replace it: copies that it protected need it"
+        )
     return check_fitted(config.output, asked_settings(config, settings))
 
 
