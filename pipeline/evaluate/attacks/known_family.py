@@ -16,8 +16,10 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional
 
+from ...method.perceptual import bound_map
 from ..pairs import Pixels
 from .gratings import CELLS, QUARTERS, Rect, Wave, reduced, strongest, subtract
+from .own_copies import STRENGTH
 
 # Cells: those of version 0.1 are 2.8 to 4 long, those that a key draws up to 8.
 _PERIODS = (2.5, 8.5)
@@ -26,8 +28,6 @@ _HALVES = (Rect(0, 0, 1, 2), Rect(1, 0, 1, 2), Rect(0, 0, 2, 1), Rect(0, 1, 2, 1
 _WAVES = 2
 # Cells over which a wave's strength is measured; how far a border may lie from the middle.
 _LOCAL, _LOOSE = 3.0, 0.1
-# What the blur takes off a wave, made good.
-_TAKEN = 1.25
 _WHOLE = Rect(0, 0, 2, 2)
 # One in ten regions of clean photographs scores more.
 _LEAST = 80.0
@@ -141,6 +141,8 @@ def _strength(small: Tensor, wave: Wave, epsilon: float) -> tuple[Tensor, Tensor
         max(0, rows.start - loose) : rows.stop + loose,
         max(0, columns.start - loose) : columns.stop + loose,
     ] = 1
-    if bool((colour.abs() == 1).all()):
-        local = epsilon * (local > _FOLLOWS * epsilon / 2)
-    return square, (local * _TAKEN).clamp(0, epsilon) * near
+    own = torch.full_like(local, epsilon)
+    if bool((colour.abs() < 1).any()):
+        levels = small.round().clamp(0, 255).to(torch.uint8)
+        own = bound_map(levels[None], round(epsilon), STRENGTH.floor)[0, 0].float()
+    return square, own * (local > _FOLLOWS / 2 * own) * near
