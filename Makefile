@@ -68,8 +68,8 @@ bench: $(ENVIRONMENT)
 
 bench-gpu: $(ENVIRONMENT)
 	for model in RN50 ViT-B-32; do \
-		$(BIN)/unlearnable bench --device cuda --model $$model --only method,io,limit \
-			--samples 512 --record docs/results/bench-gpu.csv || exit 1; \
+		$(BIN)/unlearnable bench --device cuda --model $$model --only limit,io,photos \
+			--samples 256 --record docs/results/bench-gpu.csv || exit 1; \
 	done
 	$(BIN)/unlearnable bench --device cuda --only kernels \
 		--record docs/results/bench-gpu.csv --plot docs/results/bench-gpu.png

@@ -120,6 +120,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     of this program and keeps its traceback (exit code 1).
     """
     _log_to_stderr()
+    _leave_cores_to_others()
     arguments = sys.argv[1:] if argv is None else argv
     try:
         for argument in arguments:
@@ -181,6 +182,11 @@ def _forgiving_stdout() -> Iterator[None]:
         sys.stdout.flush()
         sys.stdout.detach()
         sys.stdout = before
+
+
+def _leave_cores_to_others() -> None:
+    # Read when torch starts. Threads that wait for one another would keep a core busy with waiting.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def _log_to_stderr() -> None:

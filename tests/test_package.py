@@ -21,7 +21,7 @@ from PIL import Image
 import unlearnable
 
 ROOT = Path(__file__).resolve().parents[1]
-DEPLOYMENTS = ("airflow", "dagster", "kubernetes", "ray", "slurm")
+DEPLOYMENTS = ("airflow", "dagster", "grafana", "kubernetes", "ray", "slurm")
 COLOURS = ("red", "green", "blue", "white", "black")
 THINGS = ("house", "river", "table", "boat", "garden", "bridge", "castle", "tower")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())

@@ -8,6 +8,7 @@ from pathlib import Path
 from unlearnable.pipeline.evaluate.results import Results
 from unlearnable.pipeline.evaluate.results_csv import read_victims
 from unlearnable.pipeline.evaluate.tables import markdown_rows, markdown_table
+from unlearnable.pipeline.evaluate.threats import threat_table
 
 HERE = Path(__file__).parent
 FILES = {
@@ -45,8 +46,24 @@ def page(command: str) -> str:
     )
 
 
+THREATS = ("robustness.csv", "robustness", "published224")
+"""File, command and protected corpus of the threat table in docs/withstands.md."""
+START, END = "<!-- threats: written by docs/results/make_tables.py -->", "<!-- end of threats -->"
+
+
+def threats() -> str:
+    """Return the threat table, by who attacks."""
+    file, command, protected = THREATS
+    results = Results(tuple(read_victims(str(HERE / file), command)))
+    return f"{START}\n\n{threat_table(results, protected)}\n\n{END}"
+
+
 def main() -> None:
-    """Write every page."""
+    """Write every page, and the threat table."""
+    page_of_threats = HERE.parent / "withstands.md"
+    text = page_of_threats.read_text(encoding="utf-8")
+    before, after = text.partition(START)[0], text.partition(END)[2]
+    page_of_threats.write_text(before + threats() + after, encoding="utf-8")
     for command in FILES:
         (HERE / "tables" / f"{command}.md").write_text(page(command), encoding="utf-8")
 

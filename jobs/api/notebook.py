@@ -35,6 +35,7 @@ Captions = str | Sequence[str]
 _FIELD = "captions"
 _SHOWN = 6
 # What the PNG format holds as it is; the reader of shards knows how to make RGB of these.
+_TIFF_MODES = frozenset({"CMYK", "LAB"})
 _PNG_MODES = frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "I;16", "I"})
 
 
@@ -233,10 +234,18 @@ def _png(image: ImageLike, name: str) -> bytes:
 def _png_of_pil(image: Image.Image, name: str) -> bytes:
     if image.mode == "F":
         raise UsageError(f"{name} has float pixels, which have no fixed range; give 8-bit ones")
-    upright = ImageOps.exif_transpose(image)
+    try:
+        upright = ImageOps.exif_transpose(image)
+    # Pillow reads pixels only now, and raises many types on a damaged file: the sample is
+    # quarantined as one whose file cannot be decoded.
+    except Exception:  # noqa: BLE001
+        return b""
     buffer = io.BytesIO()
-    rgb = upright if upright.mode in _PNG_MODES else upright.convert("RGB")
-    rgb.save(buffer, "PNG", compress_level=1)
+    if upright.mode in _TIFF_MODES:
+        upright.save(buffer, "TIFF")
+    else:
+        rgb = upright if upright.mode in _PNG_MODES else upright.convert("RGB")
+        rgb.save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()
 
 

@@ -25,6 +25,10 @@ from .urls import is_text
 
 README_NAME = "README.md"
 CROISSANT_NAME = "croissant.json"
+TDM_NAME = "tdmrep.json"
+"""The reservation of text and data mining (W3C TDMRep); servers give it below ``/.well-known``."""
+_TDM = '[{"location": "*", "tdm-reservation": 1}]\n'
+_FORMATS = {"same": "files of the format that they came in"}
 # What the head of a file of ours holds.
 _HEAD = 1 << 14
 _MARKS = {
@@ -49,10 +53,11 @@ _README = """---
 
 ## What was done
 
-Images: a perturbation was added and the result stored as {image_format}; metadata of the image
-files was dropped. Captions: the trigger, if there is one, was put in front of each. Other members,
-keys and their order are those of the source. Tables and counts that a crawler left beside the
-source's shards (`<shard>.parquet`, `<shard>_stats.json`) describe the published files here.
+Images: a perturbation was added and the result stored as {image_format}. Colour profiles and
+statements of rights and credit are those of the source; thumbnails were dropped. Captions: the
+trigger, if there is one, was put in front of each. Other members, keys and their order are those of
+the source. Tables and counts that a crawler left beside the source's shards (`<shard>.parquet`,
+`<shard>_stats.json`) describe the published files here.
 
 ## Verify
 
@@ -155,7 +160,11 @@ def _card(
         program=f"unlearnable {plan.version}",
     )
     readme = _readme(plan, committed(plan, ledger), description, stated, published)
-    return {README_NAME: [readme.encode()], CROISSANT_NAME: croissant}
+    card: dict[str, Iterable[bytes]] = {
+        README_NAME: [readme.encode()],
+        CROISSANT_NAME: croissant,
+    }
+    return card | {TDM_NAME: [_TDM.encode()]} if _is_reserved(plan) else card
 
 
 def _description(plan: Plan) -> str:
@@ -193,13 +202,14 @@ def _readme(
         ),
         "Program": f"unlearnable {plan.version}",
     }
+    image_format = str(setting(plan, "image_format"))
     header = hub_header(plan, stated, total["samples"] - total["quarantined"])
     return _README.format(
         header=yaml.safe_dump(header, sort_keys=False, allow_unicode=True, width=100),
         title=" ".join((stated.title or TITLE).split()),
         description=description,
         facts="\n".join(f"| {name} | {value} |" for name, value in facts.items()),
-        image_format=setting(plan, "image_format"),
+        image_format=_FORMATS.get(image_format, image_format),
     )
 
 

@@ -1,28 +1,47 @@
 """Image files to 8-bit RGB arrays and back, without trusting what a file says about itself."""
 
 import io
-from typing import NamedTuple
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
-from ..errors import SampleError, UsageError
+from ..errors import SampleError
+from .colour import to_rgb
+from .formats import (
+    IMAGE_FORMATS,
+    decoders,
+    format_of_ext,
+    output_ext,
+    unknown_format,
+    why_unknown,
+    written_format,
+)
+from .jpeg import JPEG_FLOOR, JpegStyle, save_jpeg, style_of, styles_of
 from .limits import LONGEST, MAX_PIXELS
-from .members import IMAGE_EXTS, Member, last_ext
+from .members import Member
+from .metadata import NOTHING, Metadata, embed, published_metadata, read_metadata, save_options
+from .png import encode_png
 from .shards import Sample
+
+__all__ = [
+    "IMAGE_FORMATS", "Decoded", "JpegStyle", "Pixels", "budget_of", "budget_policy",
+    "converted", "decode",
+    "encode", "fit_square", "format_of_ext", "image_member",
+    "image_members", "output_ext", "replace_image",
+    "written_format",
+]  # fmt: skip
 
 Pixels = npt.NDArray[np.uint8]
 
-IMAGE_FORMATS = ("png", "webp", "jpeg")
-_FORMAT_OF_EXT = {"png": "png", "webp": "webp", "jpg": "jpeg", "jpeg": "jpeg", "jpe": "jpeg"}
-_EXT_OF_FORMAT = {"png": "png", "webp": "webp", "jpeg": "jpg"}
-_DECODERS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
-# The qualities that a published JPEG is tried at, and the levels that its decoded file may differ
-# beyond epsilon.
-JPEG_QUALITIES = (95, 98, 100)
-JPEG_SLACK = 16
-_MAX_SIDE = {"png": 2**31 - 1, "webp": 16383, "jpeg": 65500}
+# What the decoded file of a lossy format may differ by beyond epsilon, in levels.
+JPEG_SLACK = 24
+_LOSSY = ("jpeg", "avif")
+_MAX_SIDE = {"png": 2**31 - 1, "webp": 16383, "jpeg": 65500, "avif": 65536}
 _EXIF_ORIENTATION = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -35,53 +54,113 @@ _UPRIGHT = {
 }
 
 
-class Decoded(NamedTuple):
-    """``pixels``: uint8 [H, W, 3], RGB, upright. ``source_format``: png, jpeg, webp, gif, ..."""
+@dataclass(frozen=True)
+class Decoded:
+    """A picture as it was read.
 
-    pixels: Pixels
+    Attributes:
+        values: uint8 [H, W, 3], RGB, upright; where it is transparent, what lies beneath.
+        source_format: png, jpeg, webp, avif, gif, ...
+        alpha: uint8 [H, W], 255 where it is opaque; None for a picture without.
+        grey: whether it has one colour channel.
+        kept: its metadata as they came; the profile is that of ``values``.
+        jpeg: how a JPEG was stored.
+        notes: what was changed or left out in reading, names of `metadata.NOTES`.
+    """
+
+    values: Pixels
     source_format: str
+    alpha: Pixels | None = None
+    grey: bool = False
+    kept: Metadata = NOTHING
+    jpeg: JpegStyle | None = None
+    notes: frozenset[str] = frozenset()
+
+    @cached_property
+    def pixels(self) -> Pixels:
+        """The picture over white, uint8 [H, W, 3]."""
+        if self.alpha is None:
+            return self.values
+        above = Image.fromarray(np.dstack([self.values, self.alpha]))
+        white = Image.new("RGBA", above.size, "white")
+        return np.array(Image.alpha_composite(white, above).convert("RGB"))
+
+    def styles(self, fmt: str) -> Iterator[JpegStyle]:
+        """Yield the ways to store the picture as ``fmt``, the smallest file first."""
+        if fmt in _LOSSY:
+            yield from styles_of(self.jpeg if fmt == "jpeg" else None)
+        else:
+            yield JpegStyle()
+
+    def notes_in(self, fmt: str) -> frozenset[str]:
+        """Return what is noted of a picture that is stored as ``fmt``."""
+        flat = fmt == "jpeg" and self.alpha is not None and bool(self.alpha.min() < 255)
+        return self.notes | {"alpha_flattened"} if flat else self.notes
+
+    def in_channels(self, pixels: Pixels, fmt: str) -> Pixels:
+        """Return values [H, W, 3] in the channels of a ``fmt`` file: grey as one, alpha behind."""
+        colour = pixels[..., 0] if self.grey else pixels
+        if self.alpha is None or fmt == "jpeg":
+            return colour
+        return np.dstack([colour, self.alpha])
+
+    def for_format(self, fmt: str) -> Pixels:
+        """Return what is protected of a picture that is stored as ``fmt``, uint8 [H, W, 3]."""
+        return self.pixels if fmt == "jpeg" else self.values
 
 
-def image_member(sample: Sample) -> Member:
-    """Return the one image of a sample.
+def image_members(sample: Sample) -> list[Member]:
+    """Return the images of a sample, told by names and by bytes; at least one.
 
     Raises:
-        SampleError: ``missing_image``, ``several_images`` (only one could be protected, and the
-            others would be published as they are), or the sample's own ``problem``.
+        SampleError: ``missing_image``, or the sample's own ``problem``.
     """
     sample.check()
-    images = [member for member in sample.members if last_ext(member.ext) in IMAGE_EXTS]
+    images = [member for member in sample.members if member.is_picture]
     if not images:
         exts = ", ".join(member.ext for member in sample.members) or "nothing"
         raise SampleError("missing_image", f"{sample.key}: no image among its members ({exts})")
-    if len(images) > 1:
+    return images
+
+
+def image_member(sample: Sample, *, several: bool = False) -> Member:
+    """Return the one image of a sample, or with ``several`` the first.
+
+    Raises:
+        SampleError: as :func:`image_members`, and ``several_images`` (only one would be protected,
+            and the others would be published as they are).
+    """
+    images = image_members(sample)
+    if len(images) > 1 and not several:
         names = ", ".join(member.name for member in images)
         raise SampleError(
-            "several_images", f"{sample.key}: {len(images)} images ({names}); a sample may hold one"
+            "several_images",
+            f"{sample.key}: {len(images)} images ({names}); a sample may hold one, or use "
+            f"--images all",
         )
     return images[0]
 
 
 def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Decoded:
-    """Decode an image file to upright 8-bit RGB.
+    """Decode an image file to upright 8-bit RGB and what belongs to it.
 
-    Alpha is laid over white; grey, palette, CMYK and 16-bit images are converted (16 bits keep the
-    high byte); EXIF orientation is applied. The size is checked before any pixel is decoded.
+    Grey and palette images become RGB; CMYK, Lab and grey ones with a profile become sRGB; of 16
+    bits the high byte is kept; EXIF orientation is applied. The size is checked before any pixel is
+    decoded.
 
     Raises:
         SampleError: ``image_undecodable``, ``image_too_large``, ``image_animated``,
             ``image_unsupported``.
     """
     try:
-        with Image.open(io.BytesIO(data), formats=_DECODERS) as image:
+        with Image.open(io.BytesIO(data), formats=decoders()) as image:
             _check_declared(image, max_pixels)
             image.load()
-            upright = _turn(_to_rgb(image), _orientation(image))
-            # A JPEG with an embedded second picture is one photograph to Pillow's format MPO.
-            source_format = "jpeg" if image.format == "MPO" else (image.format or "").lower()
-            return Decoded(np.array(upright), source_format)
+            return _decoded(image, data)
     except (SampleError, MemoryError):
         raise
+    except UnidentifiedImageError as error:
+        raise SampleError(*why_unknown(data)) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise SampleError("image_too_large", f"the image is too large ({error})") from error
     # Pillow's decoders raise many unrelated types on damaged files.
@@ -89,31 +168,75 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Decoded:
         raise SampleError("image_undecodable", f"the image cannot be decoded ({error})") from error
 
 
-def encode(pixels: Pixels, fmt: str, quality: int = JPEG_QUALITIES[0]) -> bytes:
-    """Encode uint8 [H, W, 3] as ``png``, ``webp`` (lossless) or ``jpeg`` (4:4:4).
+def _decoded(image: Image.Image, data: bytes) -> Decoded:
+    kept, notes = read_metadata(image, data)
+    found = to_rgb(image, data, kept.icc)
+    turn = _UPRIGHT.get(_orientation(image))
+    upright = [
+        part if part is None or turn is None else part.transpose(turn)
+        for part in (found.rgb, found.alpha)
+    ]
+    # A JPEG with an embedded second picture is one photograph to Pillow's format MPO.
+    source_format = "jpeg" if image.format == "MPO" else (image.format or "").lower()
+    return Decoded(
+        np.array(upright[0]),
+        source_format,
+        None if upright[1] is None else np.array(upright[1]),
+        found.grey,
+        replace(kept, icc=found.icc),
+        style_of(image) if source_format == "jpeg" else None,
+        frozenset(notes | found.notes),
+    )
 
-    Equal pixels give equal bytes; no metadata is written. ``quality`` is that of a JPEG.
+
+def encode(
+    pixels: Pixels, fmt: str, style: JpegStyle | None = None, kept: Metadata = NOTHING
+) -> bytes:
+    """Encode an image as ``png``, ``webp`` (lossless), ``jpeg`` or ``avif``.
+
+    Equal arguments give equal bytes.
+
+    Args:
+        pixels: uint8 [H, W, 3]; [H, W] for grey; [H, W, 2] and [H, W, 4] with alpha as the last.
+        fmt: format.
+        style: how a lossy file is stored.
+        kept: metadata that go into the file.
 
     Raises:
         SampleError: ``image_too_large`` for the format.
         UsageError: an unknown format.
     """
-    if fmt not in IMAGE_FORMATS:
-        raise _unknown_format(fmt)
+    if fmt not in _MAX_SIDE:
+        raise unknown_format(fmt)
     if max(pixels.shape[:2]) > _MAX_SIDE[fmt]:
         raise SampleError(
             "image_too_large",
             f"{fmt} holds at most {_MAX_SIDE[fmt]} pixels a side, not {pixels.shape[:2]}",
         )
-    image, buffer = Image.fromarray(pixels), io.BytesIO()
     if fmt == "png":
-        # On photographs level 4 takes 1.6 times as long, and its files are larger.
-        image.save(buffer, "PNG", compress_level=2)
-    elif fmt == "webp":
-        image.save(buffer, "WEBP", lossless=True, quality=50, method=2)
+        return embed(encode_png(pixels), fmt, kept)
+    image, buffer, style = Image.fromarray(pixels), io.BytesIO(), style or JpegStyle()
+    if fmt == "jpeg":
+        save_jpeg(image, buffer, style)
     else:
-        image.save(buffer, "JPEG", quality=quality, subsampling=0)
-    return buffer.getvalue()
+        options: dict[str, Any] = dict(save_options(kept))
+        if fmt == "webp":
+            options |= {"lossless": True, "quality": 50, "method": 2, "exact": True}
+        else:
+            options |= {"quality": style.quality, "subsampling": "4:4:4", "speed": 8}
+        image.save(buffer, fmt.upper(), **options)
+        return buffer.getvalue()
+    return embed(buffer.getvalue(), fmt, kept)
+
+
+def converted(found: Decoded, fmt: str) -> bytes:
+    """Return a picture as a file of another format, with colours, rights and transparency.
+
+    Raises:
+        SampleError: the format has no place for it.
+    """
+    kept, _ = published_metadata(found.kept, fmt)
+    return encode(found.in_channels(found.for_format(fmt), fmt), fmt, None, kept)
 
 
 def fit_square(pixels: Pixels, size: int) -> Pixels:
@@ -137,35 +260,13 @@ def fit_square(pixels: Pixels, size: int) -> Pixels:
     return np.ascontiguousarray(resized[top : top + size, left : left + size])
 
 
-def output_ext(source_ext: str, image_format: str) -> str:
-    """Return the extension of a published image.
-
-    Args:
-        source_ext: extension of the source member, e.g. ``jpg`` or ``left.png``.
-        image_format: ``png``, ``webp``, ``jpeg``, or ``same``, which keeps what can be written
-            again and turns the rest (gif, bmp, tiff, ...) into png.
-    """
-    if image_format not in (*IMAGE_FORMATS, "same"):
-        raise _unknown_format(image_format)
-    current = _FORMAT_OF_EXT.get(last_ext(source_ext))
-    wanted = (current or "png") if image_format == "same" else image_format
-    if wanted == current:
-        return source_ext
-    return source_ext[: len(source_ext) - len(last_ext(source_ext))] + _EXT_OF_FORMAT[wanted]
-
-
-def format_of_ext(ext: str) -> str:
-    """Return the format that :func:`encode` writes for an extension from :func:`output_ext`."""
-    return _FORMAT_OF_EXT[last_ext(ext)]
-
-
 def budget_of(fmt: str, epsilon: int) -> int:
     """Return how far a pixel of the decoded published file may be from the decoded input, levels.
 
-    PNG and lossless WebP keep every pixel, so epsilon holds for the file. A JPEG rounds in blocks:
-    there epsilon bounds what is encoded, and the decoded file gets ``JPEG_SLACK`` levels more.
+    PNG and lossless WebP keep every pixel, so epsilon holds for the file. JPEG and AVIF round in
+    blocks: epsilon bounds what is encoded, and the decoded file gets ``JPEG_SLACK`` levels more.
     """
-    return epsilon + JPEG_SLACK if fmt == "jpeg" else epsilon
+    return epsilon + JPEG_SLACK if fmt in _LOSSY else epsilon
 
 
 def budget_policy(epsilon: int, floor: float = 1.0) -> str:
@@ -180,9 +281,11 @@ def budget_policy(epsilon: int, floor: float = 1.0) -> str:
     return (
         f"{smooth}"
         f"linf, l2, psnr and ssim compare the decoded published file with the decoded input file; "
-        f"png and webp (lossless): linf <= {epsilon}; jpeg: the picture that is encoded differs by "
-        f"at most {epsilon}, it is stored 4:4:4 at the first quality of "
-        f"{', '.join(map(str, JPEG_QUALITIES))} that gives linf <= {budget_of('jpeg', epsilon)}"
+        f"png and webp (lossless): linf <= {epsilon}; jpeg and avif: the picture that is encoded "
+        f"differs by at most {epsilon}, and the decoded file by linf <= "
+        f"{budget_of('jpeg', epsilon)}; a jpeg keeps the quantisation tables and subsampling that "
+        f"it came with, but none coarser than at quality {JPEG_FLOOR}, and gets finer ones where "
+        f"that is not enough"
     )
 
 
@@ -208,35 +311,9 @@ def _check_declared(image: Image.Image, max_pixels: int) -> None:
         )
 
 
-def _orientation(image: Image.Image) -> object:
+def _orientation(image: Image.Image) -> int:
     try:
-        return image.getexif().get(_EXIF_ORIENTATION)
+        found = image.getexif().get(_EXIF_ORIENTATION)
     except Exception:  # noqa: BLE001 - damaged EXIF does not make the picture unusable
-        return None
-
-
-def _turn(image: Image.Image, orientation: object) -> Image.Image:
-    method = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
-    return image if method is None else image.transpose(method)
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
-        image = Image.fromarray(
-            (np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
-        )
-    if image.mode in ("I", "F"):
-        raise SampleError(
-            "image_unsupported",
-            f"pixels of mode {image.mode} have no fixed range; store them with 8 bits",
-        )
-    if image.has_transparency_data:
-        above = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", above.size, "white"), above).convert("RGB")
-    return image.convert("RGB")
-
-
-def _unknown_format(name: str) -> UsageError:
-    return UsageError(
-        f"unknown image format {name!r}: choose one of {', '.join(IMAGE_FORMATS)} or same"
-    )
+        return 1
+    return found if isinstance(found, int) else 1

@@ -33,6 +33,7 @@ class LedgerRecord:
 
     ``input`` holds url, size and sha256; ``timings`` seconds by stage; ``queues`` how many samples
     stood in each queue on average; ``passes`` forward and backward passes a sample by kind;
+    ``reasons`` counts quarantined samples by reason, ``notes`` what is noted in the manifest;
     ``retries`` the storage operations that were repeated for it; ``repeats`` the texts beside
     captions that repeat one and have its trigger; ``loss`` is the mean after
     protection, where the method has one; a failed shard has the ``error`` with its ``traceback``
@@ -57,6 +58,8 @@ class LedgerRecord:
     queues: dict[str, float] = field(default_factory=dict)
     passes: dict[str, float] = field(default_factory=dict)
     loss: float | None = None
+    reasons: dict[str, int] = field(default_factory=dict)
+    notes: dict[str, int] = field(default_factory=dict)
     error: str | None = None
     traceback: str | None = None
     node: str = ""
@@ -210,6 +213,7 @@ def _index_head(plan: Plan, ledger: Mapping[str, LedgerRecord]) -> dict[str, Any
         "samples": samples,
         "quarantined": quarantined,
         "caption_fields": plan.config.get("caption_fields"),
+        **({"images": "all"} if plan.config.get("images") == "all" else {}),
         "version": plan.version,
     }
 

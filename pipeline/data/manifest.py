@@ -48,7 +48,7 @@ class _Is(NamedTuple):
 
 
 _TEXT, _INT, _SEED, _FLOAT = pa.string(), pa.int32(), pa.uint64(), pa.float64()
-_TOKENS, _SEEDS = pa.list_(_INT), pa.list_(_SEED)
+_TOKENS, _SEEDS, _NOTES = pa.list_(_INT), pa.list_(_SEED), pa.list_(_TEXT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +63,13 @@ class ManifestRow:
     row: Annotated[int, _Is(pa.int64(), "position of the sample in the input shard, from 0")]
     status: Annotated[str, _Is(_TEXT, "protected, or quarantined (not published)")]
     reason: Annotated[str | None, _Is(_TEXT, "why a sample is not protected")] = None
+    detail: Annotated[str | None, _Is(_TEXT, "the reason in words")] = None
     input_sha256: Annotated[str | None, _Is(_TEXT, "sha256 of the input image file")] = None
     output_sha256: Annotated[str | None, _Is(_TEXT, "sha256 of the published image file")] = None
+    picture_digest: Annotated[
+        str | None,
+        _Is(_TEXT, "digest of the decoded input pixels; equal for the same picture in other files"),
+    ] = None
     width: Annotated[int | None, _Is(_INT, "pixels")] = None
     height: Annotated[int | None, _Is(_INT, "pixels")] = None
     format: Annotated[str | None, _Is(_TEXT, "format of the input image")] = None
@@ -85,13 +90,19 @@ class ManifestRow:
     shuffle_seeds: Annotated[
         list[int] | None, _Is(_SEEDS, "seed of each step's caption order; empty without a shuffle")
     ] = None
-    loss_before: Annotated[float | None, _Is(_FLOAT, "surrogate loss of the sample as it came")] = (
-        None
-    )
+    loss_before: Annotated[
+        float | None, _Is(_FLOAT, "surrogate loss of the sample as it came, where measured")
+    ] = None
     loss_after: Annotated[
-        float | None, _Is(_FLOAT, "surrogate loss of the sample as published")
+        float | None, _Is(_FLOAT, "surrogate loss of the sample as published, where measured")
     ] = None
     surrogate_sha256: Annotated[str | None, _Is(_TEXT, "sha256 of the surrogate's weights")] = None
+    pictures: Annotated[
+        int | None, _Is(_INT, "pictures of the sample; the row's figures are those of the first")
+    ] = None
+    notes: Annotated[
+        list[str] | None, _Is(_NOTES, "what was converted or left out, and that it is repeated")
+    ] = None
 
 
 def _columns() -> tuple[Column, ...]:

@@ -11,10 +11,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from . import storage
+from .formats import HEAD, is_picture
 
-IMAGE_EXTS = frozenset(
-    {"png", "webp", "jpg", "jpeg", "jpe", "bmp", "gif", "tif", "tiff", "ppm", "pgm", "pnm"}
-)
 _CAPTION_EXTS = ("txt", "json")
 
 
@@ -48,13 +46,18 @@ class Member:
         name: its path in the archive.
         ext: its extension in lower case.
         data: its content; empty when it is ``passed``.
-        passed: content of a large file that is neither image nor caption.
+        passed: content of a large file that is neither image nor caption, by name and by bytes.
     """
 
     name: str
     ext: str
     data: bytes = b""
     passed: Passed | None = None
+
+    @property
+    def is_picture(self) -> bool:
+        """Whether its name or its bytes say so; what is ``passed`` was looked at before."""
+        return is_picture(self.ext, self.data[:HEAD])
 
     @property
     def size(self) -> int:
@@ -66,14 +69,9 @@ class Member:
         return io.BytesIO(self.data) if self.passed is None else self.passed.open()
 
 
-def last_ext(ext: str) -> str:
-    """Return the last part of an extension: that of ``left.png`` is ``png``."""
-    return ext.rsplit(".", 1)[-1].lower()
-
-
-def is_read(ext: str) -> bool:
-    """Whether a member of this extension is an image or holds captions."""
-    return last_ext(ext) in IMAGE_EXTS or ext in _CAPTION_EXTS
+def is_read(ext: str, head: bytes) -> bool:
+    """Whether a member of this extension and first bytes is an image or holds captions."""
+    return ext in _CAPTION_EXTS or is_picture(ext, head)
 
 
 def pass_on(chunks: Iterable[bytes], folder: Path | None) -> Passed:

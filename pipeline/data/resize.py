@@ -17,11 +17,12 @@ from .images import (
     decode,
     encode,
     fit_square,
-    format_of_ext,
     image_member,
     output_ext,
     replace_image,
+    written_format,
 )
+from .metadata import Metadata
 from .plan import ShardInput, resolve_input
 from .shards import Sample, ShardReader, ShardWriter, open_shard
 
@@ -52,7 +53,7 @@ def resize_corpus(url: str, out: str, size: int = 64, image_format: str = "png")
     """
     if not 16 <= size <= 2048:
         raise UsageError(f"size must be between 16 and 2048 pixels, not {size}")
-    output_ext("png", image_format)
+    written_format("png", image_format)
     shards = resolve_input(url)
     for folder_url in {shard.url.rsplit("/", 1)[0] or "/" for shard in shards}:
         if storage.is_inside(out, folder_url):
@@ -78,14 +79,16 @@ def resize_corpus(url: str, out: str, size: int = 64, image_format: str = "png")
 def _resize(sample: Sample, shard: ShardInput, size: int, image_format: str) -> Sample:
     try:
         source = image_member(sample)
-        ext = output_ext(source.ext, image_format)
-        small = fit_square(decode(source.data).pixels, size)
+        found = decode(source.data)
+        ext = output_ext(source.ext, found.source_format, image_format)
+        fmt = written_format(found.source_format, image_format)
+        small = fit_square(found.pixels, size)
     except SampleError as error:
         told = str(error).removeprefix(f"{sample.key}: ")
         raise UsageError(
             f"{shard.url}: {sample.key}: {told}; mend the sample or take it out"
         ) from error
-    data = encode(small, format_of_ext(ext))
+    data = encode(small, fmt, None, Metadata(icc=found.kept.icc))
     return replace(sample, members=replace_image(sample.members, source, data, ext))
 
 

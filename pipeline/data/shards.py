@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from tarfile import TarInfo
 from types import TracebackType
@@ -20,6 +21,7 @@ from typing import Any, BinaryIO, Self
 
 from ..errors import SampleError, ShardError, UsageError
 from . import storage
+from .formats import HEAD
 from .members import Member, is_read, pass_on
 from .tar_stream import Entry, TarStream
 
@@ -200,13 +202,16 @@ class ShardReader:
         limits = self._limits
         if current.members >= limits.max_members:
             return None
-        if not is_read(ext) and entry.size > limits.pass_on_bytes:
-            return Member(entry.name, ext, passed=pass_on(entry.chunks(), self._folder))
+        chunks = entry.chunks()
+        head = next(chunks, b"")
+        whole = chain((head,), chunks)
+        if entry.size > limits.pass_on_bytes and not is_read(ext, head[:HEAD]):
+            return Member(entry.name, ext, passed=pass_on(whole, self._folder))
         room = min(limits.max_member_bytes, limits.max_sample_bytes - current.bytes)
         if entry.size > room:
             return None
         current.bytes += entry.size
-        return Member(entry.name, ext, entry.read())
+        return Member(entry.name, ext, b"".join(whole))
 
     def _too_large(self, entry: Entry) -> SampleError:
         limits = self._limits

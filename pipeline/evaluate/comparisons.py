@@ -2,7 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..data import storage
 from ..data.manifest import manifest_url, read_manifest
@@ -36,6 +36,8 @@ class Comparison:
         steps: what is done to it, in order; none for the corpus as it was published.
         clean_url: the unprotected corpus, where an attack reads it.
         is_rest: the line is the control that an attack leaves of the unprotected corpus.
+        own_url: clean pictures of the attacker's own, where an attack reads them.
+        copy: which of several copies of one name, made with different keys; they share a row.
     """
 
     corpus: str
@@ -43,6 +45,8 @@ class Comparison:
     steps: tuple[Step, ...] = ()
     clean_url: str | None = None
     is_rest: bool = False
+    own_url: str | None = None
+    copy: int = 0
 
     @property
     def attack_label(self) -> str | None:
@@ -62,8 +66,9 @@ class Comparison:
         facts: dict[str, Any] = {"train": identity(self.url)}
         if self.steps:
             facts["attack"] = self.attack_label
-        if self.clean_url is not None:
-            facts["clean"] = identity(self.clean_url)
+        for name, url in (("clean", self.clean_url), ("own", self.own_url)):
+            if url is not None:
+                facts[name] = identity(url)
         triggers = [step.trigger._asdict() for step in self.steps if step.trigger is not None]
         if triggers:
             facts["trigger"] = triggers[0] if len(triggers) == 1 else triggers
@@ -85,11 +90,11 @@ def comparisons_of(config: EvaluateConfig) -> list[Comparison]:
         UsageError: a wrong corpus or attack, or one that lacks what it needs.
     """
     corpora = _corpora(config.train)
-    found = [Comparison(name, url) for name, url in corpora.items()]
+    found = [Comparison(one.name, one.url, copy=one.copy) for one in corpora]
     for chain in parse_attacks(config.attack):
-        attacked = _attacked(chain, corpora, config.clean)
+        attacked = _attacked(chain, corpora, config)
         if not attacked:
-            raise UsageError(f"attack {chain} changes none of {', '.join(corpora)}")
+            raise UsageError(f"attack {chain} changes none of {_names(corpora)}")
         found += attacked
     return found
 
@@ -100,67 +105,90 @@ def identity(url: str) -> str:
     return hashlib.sha256("\n".join(shards).encode()).hexdigest()
 
 
-def _corpora(entries: tuple[str, ...]) -> dict[str, str]:
-    """Return the URL of each corpus by name."""
-    corpora: dict[str, str] = {}
+class _Corpus(NamedTuple):
+    """One entry of ``--train``; ``copy`` counts those of its name."""
+
+    name: str
+    url: str
+    copy: int
+
+
+def _corpora(entries: tuple[str, ...]) -> list[_Corpus]:
+    """Read NAME=URL; a name that comes again is another copy of the same, with another key."""
+    corpora: list[_Corpus] = []
     for entry in entries:
         name, equals, url = entry.partition("=")
         if not (name and equals and url):
             raise UsageError(f"train wants NAME=URL, e.g. clean=corpus/train, not {entry!r}")
-        if name in corpora:
-            raise UsageError(f"two corpora are called {name!r}; names must differ")
-        corpora[name] = url
+        copies = [one.url for one in corpora if one.name == name]
+        if url in copies:
+            raise UsageError(f"{entry} stands in train twice; copies of one name must differ")
+        corpora.append(_Corpus(name, url, len(copies)))
     return corpora
 
 
-def _attacked(chain: Chain, corpora: dict[str, str], clean: str) -> list[Comparison]:
-    if "clean" in chain.needs and clean not in corpora:
-        raise UsageError(
-            f"attack {chain} needs the unprotected corpus: add it to --train and let --clean tell "
-            f"its name ({clean!r} is none of {', '.join(corpora)})"
-        )
+def _names(corpora: list[_Corpus]) -> str:
+    return ", ".join(dict.fromkeys(one.name for one in corpora))
+
+
+def _attacked(chain: Chain, corpora: list[_Corpus], config: EvaluateConfig) -> list[Comparison]:
+    clean_url = _clean_url(chain, corpora, config.clean)
     triggers = [
         _triggers(attack, corpora) if "trigger" in attack.kind.needs else {}
         for attack in chain.attacks
     ]
-    clean_url = corpora[clean] if "clean" in chain.needs else None
+    own = (config.own or config.test) if "own" in chain.needs else None
     found = []
-    for name, url in corpora.items():
-        is_rest = name == clean and any(attack.kind.has_rest for attack in chain.attacks)
+    for one in corpora:
+        is_rest = one.name == config.clean and any(a.kind.has_rest for a in chain.attacks)
         if is_rest and any(a.kind.has_rest and a.value == _WHOLE for a in chain.attacks):
             continue
-        if name == clean and clean_url is not None and not is_rest:
+        if one.name == config.clean and clean_url is not None and not is_rest:
             continue
         pairs = zip(chain.attacks, triggers, strict=True)
-        steps = tuple(Step(attack, known.get(name)) for attack, known in pairs)
+        steps = tuple(Step(attack, known.get(one)) for attack, known in pairs)
         if all(step.trigger is None or step.trigger.words > 0 for step in steps):
-            found.append(Comparison(name, url, steps, None if is_rest else clean_url, is_rest))
+            known_url = None if is_rest else clean_url
+            found.append(Comparison(one.name, one.url, steps, known_url, is_rest, own, one.copy))
     return found
 
 
-def _triggers(attack: Attack, corpora: dict[str, str]) -> dict[str, Trigger]:
+def _clean_url(chain: Chain, corpora: list[_Corpus], clean: str) -> str | None:
+    """Return where the unprotected corpus is, None where no attack of the chain reads it."""
+    if "clean" not in chain.needs:
+        return None
+    urls = [one.url for one in corpora if one.name == clean]
+    if len(urls) != 1:
+        raise UsageError(
+            f"attack {chain} needs the unprotected corpus: add it to --train and let --clean tell "
+            f"its name ({clean!r} is {'several' if urls else 'none'} of {_names(corpora)})"
+        )
+    return urls[0]
+
+
+def _triggers(attack: Attack, corpora: list[_Corpus]) -> dict[_Corpus, Trigger]:
     """Return what is known of each corpus' triggers.
 
     A corpus without manifests, such as the unprotected one, is attacked with the trigger length of
     the others: an attacker does not know better.
     """
-    told = {name: _published_trigger(url) for name, url in corpora.items()}
+    told = {one: _published_trigger(one.url) for one in corpora}
     lengths = {found.words for found in told.values() if found is not None and found.words}
     takes_length = attack.kind.argument == TRIGGER_LENGTH
     given = attack.value if takes_length else None
     triggers = {}
-    for name, found in told.items():
+    for one, found in told.items():
         epsilon = found.epsilon if found is not None else _PAPER_EPSILON
         if given is not None:
-            triggers[name] = Trigger(round(given), epsilon)
+            triggers[one] = Trigger(round(given), epsilon)
         elif found is not None:
-            triggers[name] = found
+            triggers[one] = found
         elif len(lengths) == 1:
-            triggers[name] = Trigger(next(iter(lengths)), epsilon)
+            triggers[one] = Trigger(next(iter(lengths)), epsilon)
         else:
             remedy = f"; or write {attack}:K" if takes_length else ""
             raise UsageError(
-                f"attack {attack}: {corpora[name]} has no record beside it that tells how many "
+                f"attack {attack}: {one.url} has no record beside it that tells how many "
                 f"words a trigger has; give the folder that protect wrote{remedy}"
             )
     return triggers

@@ -30,6 +30,10 @@ class EvaluateConfig(DeviceOption, ReadOptions):
     ] = ()
     clean: str = "clean"
     """Unprotected corpus in `train`; replace-caption, share, average-leaked and purify read it."""
+    own: str | None = None
+    """URL of an attacker's own clean pictures, which tool trains on; those of `test` when unset."""
+    captions: int | None = None
+    """Captions of an image that victims train on, the first ones; all when unset."""
     model: str = "tiny"
     (
         "The victim: tiny, tiny-deep, tiny-vit (64 px, for CPUs) or the name of any open_clip "

@@ -32,7 +32,8 @@ from .victim import EpochPoint, VictimConfig, train_victim
 _log = logging.getLogger(__name__)
 
 
-_Key = tuple[str, int]
+_Key = tuple[str, int, int]
+"""Row, copy and seed of a victim."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def evaluate(config: EvaluateConfig) -> Results:
 def train_lines(config: EvaluateConfig, lines: list[Comparison]) -> Results:
     """Train and test every victim of these lines that the output file does not hold yet."""
     wanted = _wanted(config, lines)
-    existing = {(cell.row, cell.seed): cell for cell in read_cells(config.output)}
+    existing = {(cell.row, cell.copy, cell.seed): cell for cell in read_cells(config.output)}
     done = {
         key: existing[key]
         for key, cell in wanted.items()
@@ -86,7 +87,7 @@ def train_lines(config: EvaluateConfig, lines: list[Comparison]) -> Results:
     if done:
         _log.info("%d of %d victims are in %s already", len(done), len(wanted), config.output)
     for cell in _trained(config, missing):
-        done[cell.row, cell.seed] = cell
+        done[cell.row, cell.copy, cell.seed] = cell
         write_results(config.output, _ordered(done, wanted), others)
     results = _ordered(done, wanted)
     write_results(config.output, results, others)
@@ -105,6 +106,8 @@ def check(config: EvaluateConfig) -> None:
             raise UsageError(f"{option} must be at least 1, not {vars(config)[option]}")
     if not config.train or not config.seeds or len(set(config.seeds)) < len(config.seeds):
         raise UsageError("at least one corpus and one seed are needed, and no seed twice")
+    if config.captions is not None and config.captions < 1:
+        raise UsageError(f"captions must be at least 1, not {config.captions}")
     if not config.lr > 0 or config.weight_decay < 0:
         raise UsageError("lr must be above 0 and weight_decay not below")
     if config.plot is not None or config.plot_attacks is not None:
@@ -118,12 +121,14 @@ def _wanted(config: EvaluateConfig, lines: list[Comparison]) -> dict[_Key, _Want
         "caption_fields": list(config.caption_fields),
         "max_pixels": config.max_pixels,
     }
+    if config.captions is not None:
+        reading["captions"] = config.captions
     wanted = {}
     for line in lines:
         data = line.identity() | reading
         for seed in config.seeds:
             victim = _victim_config(config, seed)
-            wanted[line.label, seed] = _Wanted(line, victim, victim.identity() | data)
+            wanted[line.label, line.copy, seed] = _Wanted(line, victim, victim.identity() | data)
     return wanted
 
 
@@ -157,14 +162,14 @@ def _trained(config: EvaluateConfig, missing: dict[_Key, _Wanted]) -> Iterator[V
         return
     victim = next(iter(missing.values())).victim
     assert victim.image_size is not None, "resolved by _victim_config"
-    left = Counter(key[0] for key in missing)
+    left = Counter(key[:2] for key in missing)
     device = torch.device(choose_device(config.device))
     with tempfile.TemporaryDirectory(prefix="unlearnable-evaluate-") as folder:
         corpora = Corpora(config, victim.image_size, folder, device)
         for cell in _run(config, _tasks(config, corpora, missing)):
-            left[cell.row] -= 1
-            if not left[cell.row]:
-                corpora.release(missing[cell.row, cell.seed].line)
+            left[cell.row, cell.copy] -= 1
+            if not left[cell.row, cell.copy]:
+                corpora.release(missing[cell.row, cell.copy, cell.seed].line)
             yield cell
 
 
@@ -192,7 +197,8 @@ def _is_kept(config: EvaluateConfig, wanted: _Wanted) -> bool:
 def _weights_url(config: EvaluateConfig, wanted: _Wanted) -> str | None:
     if config.weights is None:
         return None
-    name = f"{wanted.line.label}-seed{wanted.victim.seed}".replace(" ", "").replace("/", "-")
+    copy = f"-copy{wanted.line.copy}" if wanted.line.copy else ""
+    name = f"{wanted.line.label}{copy}-seed{wanted.victim.seed}".replace(" ", "").replace("/", "-")
     return storage.join(config.weights, f"{name}.safetensors")
 
 
@@ -263,6 +269,8 @@ def _compute(task: _Task) -> VictimResult:
     return VictimResult(
         name=line.corpus,
         attack=line.attack_label,
+        copy=line.copy,
+        probe=run.probe,
         seed=victim.seed,
         config=task.wanted.config,
         curve=run.curve,

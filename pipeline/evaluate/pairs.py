@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -81,7 +82,7 @@ def load_pairs(
     def prepare(place: _Numbered) -> tuple[bytes, list[str], str] | None:
         row, (shard, sample) = place
         try:
-            texts, image = read_captions(sample, fields), image_member(sample)
+            texts, image = read_captions(sample, fields), image_member(sample, several=True)
             pixels = decode(image.data, max_pixels).pixels
         except SampleError:
             return None
@@ -100,6 +101,13 @@ def load_pairs(
     if not captions:
         raise UsageError(f"{url}: none of its {skipped} samples has a readable image and caption")
     return Pairs(path, size, captions, keys, skipped)
+
+
+def pictures(url: str, max_pixels: int) -> Iterator[Pixels]:
+    """Yield the readable pictures of the shards at ``url``, uint8 [H, W, 3], at their own size."""
+    for _, sample in _samples(resolve_input(url)):
+        with suppress(SampleError):
+            yield decode(image_member(sample).data, max_pixels).pixels
 
 
 def blocks(pairs: Pairs) -> Iterator[tuple[npt.NDArray[np.int64], Pixels]]:

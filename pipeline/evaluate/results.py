@@ -9,6 +9,7 @@ from typing import Any
 from ..data import storage
 from ..errors import UsageError
 from .comparisons import row_label
+from .probe import Probe
 from .retrieval import Retrieval, Scores
 from .victim import EpochPoint
 
@@ -24,6 +25,8 @@ class VictimResult:
     Attributes:
         name: of the corpus it was trained on.
         attack: what was done to that corpus before, None where it was left as published.
+        copy: which of several copies of that name, made with different keys; all share a row.
+        probe: what its image tower shows a linear probe; None in results of before it was measured.
         config: everything that decides the curve, identity of the data included.
         chance: what random embeddings give on its test set.
         samples: pairs it was trained on; ``skipped`` could not be read.
@@ -43,6 +46,8 @@ class VictimResult:
     device: str
     versions: dict[str, str]
     attack: str | None = None
+    copy: int = 0
+    probe: Probe | None = None
 
     @property
     def row(self) -> str:
@@ -104,10 +109,21 @@ class Results:
             for measure in MEASURES
         }
 
+    def probe(self, name: str) -> Spread | None:
+        """Return a row's average precision of the probe, None where a cell has none."""
+        found = [cell.probe for cell in self.of(name)]
+        known = [one.precision for one in found if one is not None]
+        return spread(known) if len(known) == len(found) else None
+
     def summary(self) -> list[dict[str, Any]]:
         """Return the aggregate of every row, for JSON."""
         return [
-            {"name": name, "seeds": [cell.seed for cell in self.of(name)]}
+            {
+                "name": name,
+                "seeds": [cell.seed for cell in self.of(name)],
+                "copies": len({cell.copy for cell in self.of(name)}),
+                "probe": None if (found := self.probe(name)) is None else asdict(found),
+            }
             | {
                 epoch: {
                     direction: {
@@ -159,7 +175,7 @@ def write_results(url: str, results: Results, others: Iterable[VictimResult]) ->
     """Write the results, keeping ``others``: cells of the file that this run did not ask for."""
     content = {
         "format": FORMAT,
-        "units": "hit1, hit5, hit10 in per cent; medr in ranks; seconds",
+        "units": "hit1, hit5, hit10, probe in per cent; medr in ranks; seconds",
         "summary": results.summary(),
         "chance": asdict(results.chance) if results.cells else None,
         "cells": [_entry(cell) for cell in (*results.cells, *others)],
@@ -186,7 +202,9 @@ def _cell(entry: dict[str, Any]) -> VictimResult:
         )
         for point in entry["curve"]
     ]
-    return VictimResult(**known | {"curve": curve, "chance": _retrieval(entry["chance"])})
+    probe = entry.get("probe")
+    read = {"curve": curve, "chance": _retrieval(entry["chance"])}
+    return VictimResult(**known | read | {"probe": None if probe is None else Probe(**probe)})
 
 
 def _retrieval(entry: dict[str, Any]) -> Retrieval:

@@ -12,6 +12,7 @@ from typing import Any
 
 from ..data import storage
 from ..errors import UsageError
+from .probe import Probe
 from .results import DIRECTIONS, MEASURES, VictimResult, direction_of, read_cells
 from .retrieval import Retrieval, Scores
 from .victim import EpochPoint
@@ -39,12 +40,15 @@ _FACTS: dict[str, _Parse] = {
 }
 _ENDS = ("best", "last", "chance")
 _ACCURACIES = ("best_accuracy", "last_accuracy")
+# Version 0.1 wrote files without these columns.
+_LATER = ("copy", "captions", "probe", "probe_chance", "probe_words")
 COLUMNS = (
     *("corpus", "attack", "seed", "command", "device", "version", "torch"),
     *_SETTINGS,
     *_FACTS,
     *(f"{end}_{way}_{measure}" for end in _ENDS for way in DIRECTIONS for measure in MEASURES),
     *_ACCURACIES,
+    *_LATER,
 )
 
 
@@ -81,7 +85,7 @@ def read_victims(url: str, command: str | None = None) -> list[VictimResult]:
 def append(results_url: str, csv_url: str, command: str) -> None:
     """Add the victims of a results file of `evaluate` to a CSV file, new or not.
 
-    Victims of the same command, corpus, attack and seed that stand there are replaced.
+    Victims of the same command, corpus, copy, attack and seed that stand there are replaced.
 
     Raises:
         UsageError: one of the files holds something else.
@@ -93,7 +97,8 @@ def append(results_url: str, csv_url: str, command: str) -> None:
         before = _read(csv_url)
     except FileNotFoundError:
         before = []
-    merged = {tuple(line[name] for name in COLUMNS[:4]): line for line in (*before, *added)}
+    named = (*COLUMNS[:4], "copy")
+    merged = {tuple(line[name] for name in named): line for line in (*before, *added)}
     storage.write_bytes(csv_url, _text(merged.values()).encode())
 
 
@@ -107,8 +112,10 @@ def _text(lines: Iterable[dict[str, str]]) -> str:
 
 def _read(url: str) -> list[dict[str, str]]:
     reader = csv.DictReader(io.StringIO(storage.read_bytes(url).decode(errors="replace")))
-    lines = list(reader)
-    missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
+    later = dict.fromkeys(_LATER, "")
+    lines = [later | line for line in reader]
+    needed = [name for name in COLUMNS if name not in _LATER]
+    missing = [name for name in needed if name not in (reader.fieldnames or ())]
     if missing:
         raise UsageError(f"{url} is not a CSV file of victims: it has no column {missing[0]}")
     return lines
@@ -130,6 +137,13 @@ def _line(cell: VictimResult, command: str) -> dict[str, str]:
         ends = (cell.best(way), cell.last(way), direction_of(cell.chance, way))
         for end, scores in zip(_ENDS, ends, strict=True):
             known |= {f"{end}_{way}_{measure}": value for measure, value in asdict(scores).items()}
+    known |= {"copy": cell.copy or None, "captions": cell.config.get("captions")}
+    if cell.probe is not None:
+        known |= {
+            "probe": cell.probe.precision,
+            "probe_chance": cell.probe.chance,
+            "probe_words": cell.probe.words,
+        }
     named = [point.accuracy for point in cell.curve if point.accuracy is not None]
     if named:
         known |= dict(zip(_ACCURACIES, (max(named), named[-1]), strict=True))
@@ -145,9 +159,17 @@ def _cell(line: dict[str, str]) -> VictimResult:
         for end in _ENDS
     )
     named = [float(text) if text else None for text in (line[name] for name in _ACCURACIES)]
+    probe = None
+    if line["probe"]:
+        found, guessed = (float(line[name]) for name in ("probe", "probe_chance"))
+        probe = Probe(found, guessed, int(line["probe_words"]))
+    if line["captions"]:
+        parsed["captions"] = int(line["captions"])
     return VictimResult(
         name=line["corpus"],
         attack=line["attack"] or None,
+        copy=int(line["copy"] or 0),
+        probe=probe,
         seed=int(line["seed"]),
         config=parsed | {"seed": int(line["seed"])},
         curve=[

@@ -29,7 +29,7 @@ def text_table(results: Results) -> str:
     middle = sum(widths[2:6]) + 6
     above = " " * left + DIRECTIONS["i2t"].ljust(middle + 3) + DIRECTIONS["t2i"]
     lines = [_caption(results), "", above, line(rows[0]), "-" * len(line(rows[0]))]
-    told = ["", *verdicts(results)]
+    told = ["", *probe_lines(results), "", *verdicts(results)]
     return "\n".join([*lines, *(line(row) for row in rows[1:]), *told]) + "\n"
 
 
@@ -45,6 +45,19 @@ def markdown_rows(results: Results) -> list[str]:
     return ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
 
 
+def probe_lines(results: Results) -> list[str]:
+    """Return what the probe finds in each row, and what a random order gives."""
+    found = [(name, results.probe(name)) for name in results.names]
+    known = [(name, value) for name, value in found if value is not None]
+    one = results.cells[0].probe
+    if not known or one is None:
+        return []
+    parts = [f"{name} {_number('', value, len(results.of(name)) > 1)}" for name, value in known]
+    text = f"Linear probe of the image tower for {one.words} words of the captions"
+    rows = f"mean average precision in %: {'; '.join(parts)}; a random order {one.chance:.1f}"
+    return [f"{text}, {rows}."]
+
+
 def _caption(results: Results) -> str:
     cell = results.cells[0]
     config = cell.config
@@ -52,6 +65,9 @@ def _caption(results: Results) -> str:
     spread = f", seed {seeds[0]}"
     if len(seeds) > 1:
         spread = f", mean ± standard deviation over seeds {', '.join(map(str, seeds))}"
+    copies = len({cell.copy for cell in results.cells})
+    if copies > 1:
+        spread += f" and {copies} copies with keys of their own"
     start = "from given weights" if "init_sha256" in config else "from scratch"
     protocol = (
         f"victim {config['model']} {config['image_size']} px {start}, "

@@ -22,6 +22,7 @@ from ..method.models import ModelSpec, decay_groups, to_model_input
 from ..seeds import derive_seed
 from .checkpoints import load_weights, save_weights
 from .pairs import Pairs
+from .probe import Probe, content_probe
 from .retrieval import Identities, Retrieval, retrieval
 from .towers import Towers, image_features, text_features
 from .victim_models import build, spec_of, tokenizer_of
@@ -94,6 +95,7 @@ class VictimRun:
     """What training one victim gave; ``seconds`` includes the tests."""
 
     curve: list[EpochPoint]
+    probe: Probe | None
     seconds: float
     device: str
 
@@ -178,9 +180,10 @@ def train_victim(
                 curve.append(EpochPoint(epoch, finite, *trainer.test()))
                 if progress is not None:
                     progress(curve[-1])
+        probe = content_probe(trainer.features(), test.captions)
         if weights is not None:
             save_weights(trainer.model, weights)
-    return VictimRun(curve, time.monotonic() - started, _device_name(device))
+    return VictimRun(curve, probe, time.monotonic() - started, _device_name(device))
 
 
 class _Trainer:
@@ -258,15 +261,23 @@ class _Trainer:
     def test(self) -> tuple[Retrieval, float | None]:
         """Return the retrieval on the test set with all captions, and the accuracy of naming."""
         self.model.eval()
-        blocks = torch.arange(self.test_samples).split(_IMAGE_BLOCK)
         tokens = self.test_captions.tokens.split(_TEXT_BLOCK)
         with self._autocast():
-            images = [self.model.encode_image(self.test_images[block]) for block in blocks]
             texts = [self.model.encode_text(block) for block in tokens]
-        unit = [F.normalize(torch.cat(parts).float(), dim=-1) for parts in (images, texts)]
+        both = (self.features(), torch.cat(texts).float())
+        unit = [F.normalize(found.to(self.device), dim=-1) for found in both]
         if self.identities is not None:
             return self.identities.score(unit[0], unit[1][self.test_captions.first])
         return retrieval(unit[0], unit[1], self.test_captions.owner), None
+
+    @torch.no_grad()
+    def features(self) -> Tensor:
+        """Return the embeddings of the test pictures, float32 [N, D] on the CPU."""
+        self.model.eval()
+        blocks = torch.arange(self.test_samples).split(_IMAGE_BLOCK)
+        with self._autocast():
+            found = [self.model.encode_image(self.test_images[block]) for block in blocks]
+        return torch.cat(found).float().cpu()
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16)

@@ -10,7 +10,7 @@ from typing import Literal
 
 from ..data.statements import Statements
 from ..method.config import FitOptions, MethodConfig
-from .options import DeviceOption, ReadOptions, RecordOption, RunOptions
+from .options import DeviceOption, LossChoice, ReadOptions, RecordOption, RunOptions
 
 ImageFormat = Literal["png", "webp", "jpeg", "same"]
 
@@ -37,8 +37,9 @@ class Request(Statements):
 
     max_quarantined: float = 0.01
     """Share of quarantined samples above which the run ends with exit code 3."""
-    io_threads: int = 2
-    """Threads of a worker that decode, encode and measure images."""
+    io_threads: int = 0
+    """Threads of a worker that decode, encode and measure images; 0 takes a worker's share of the
+    cores: 2 on Ray, all of this machine's otherwise, 16 at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,12 +62,21 @@ class ProtectConfig(MethodConfig, ReadOptions, RunConfig, InputOutput):
     """Samples optimised together; part of what determines the output."""
     seed: int = 0
     """Seed of the run; with a shard's name and a batch's number it fixes every random choice."""
-    image_format: ImageFormat = "png"
-    """Format of published images; `same` keeps each one's own. A JPEG may exceed epsilon by 16."""
+    image_format: ImageFormat = "same"
+    """Format of published images; `same` keeps each one's own. A JPEG may exceed epsilon by 24."""
+    images: Literal["one", "all"] = "one"
+    """Pictures of a sample: one, and samples with more are quarantined, or all, each protected."""
+    drop_location: bool = False
+    """Take GPS, places and what names the device out of the pictures' metadata."""
+    reserve: bool = False
+    """State in every picture, in tdmrep.json and in the card that data mining is prohibited."""
     torch_threads: int = 1
     """Threads of a worker's tensor operations; fixed, because sums depend on it."""
     again: bool = False
     """Go on where the input is a protected copy already."""
+    losses: LossChoice = "sample"
+    """Batches whose losses the manifest holds: sample (one in 32), all or none. Only reports need
+    them."""
     dry_run: bool = False
     """Estimate disk space, time and cost from a trial of a few batches; write nothing."""
     worker_price: float = 0.0
@@ -101,11 +111,13 @@ class FitRunConfig(FitOptions, FitSamples, DeviceOption, ReadOptions, _Input):
     output: str
     """URL of the folder that the surrogate artifact is written to."""
     torch_threads: int = 0
-    """Threads of the tensor operations; 0 takes what the machine has."""
+    """Threads of the tensor operations; 0 takes what the machine has, 4 at most."""
     again: bool = False
     """Go on where the input is a protected copy already."""
     keep: bool = False
     """Leave a surrogate that is there, fitted with these settings, as it is; a DAG needs that."""
+    overwrite: bool = False
+    """Replace a surrogate that is there. The copies that it protected need it."""
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,8 @@ DEFAULT_SAMPLES = 20_000
 # Shards are read in an order drawn by hash until they held this many times the samples wanted: the
 # choice stays spread out, and a large corpus is not read whole.
 _OVERSAMPLE = 4
+# A small model gains little from more, and others may want the cores.
+_MOST_THREADS = 4
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,12 @@ def fit(config: FitRunConfig) -> FitSummary:
     _check(config)
     settings = fit_settings(config)
     settings.validate()
-    if config.keep and storage.exists(storage.join(config.output, DESCRIPTION)):
+    if storage.exists(storage.join(config.output, DESCRIPTION)) and not config.overwrite:
+        if not config.keep:
+            raise UsageError(
+                f"{config.output} holds a surrogate; give another --output, --keep to use that "
+                f"one, or --overwrite to replace it: copies that it protected need it"
+            )
         return _kept(config, settings)
     shards = resolve_input(config.input)
     refuse_protected(config.input, shards, config.caption_fields, again=config.again)
@@ -111,7 +118,7 @@ def fit(config: FitRunConfig) -> FitSummary:
         images = torch.stack([pick.image for pick in chosen.picks])
         captions = [pick.captions for pick in chosen.picks]
         log.info("fitting on %d samples", len(images))
-        threads = config.torch_threads or torch.get_num_threads()
+        threads = config.torch_threads or min(torch.get_num_threads(), _MOST_THREADS)
         kept = Checkpoint(config.output, images, captions, {**vars(settings), "threads": threads})
         with fixed_threads(threads), Progress(1, unit="step") as shown:
             surrogate = fit_surrogate(
@@ -247,7 +254,7 @@ def check_fitted(url: str, asked: Mapping[str, object]) -> FitSummary:
             then, now = ("another one",) * 2 if name == "key" else (found[name], asked[name])
             raise UsageError(
                 f"{url} holds a surrogate that was fitted with {name} {then!r}, this run has "
-                f"{now!r}; fit to another folder, or leave --keep out to replace it"
+                f"{now!r}; fit to another folder, or replace it by --overwrite"
             )
     return FitSummary(url, sha256, int(found["samples"]), 0, kept=True)
 
@@ -318,5 +325,7 @@ def _samples(shard: ShardInput) -> Iterator[Sample]:
 
 def _load(sample: Sample, config: FitRunConfig, side: int) -> tuple[Tensor, list[str]]:
     captions = read_captions(sample, config.caption_fields)
-    pixels = fit_square(decode(image_member(sample).data, config.max_pixels).pixels, side)
+    pixels = fit_square(
+        decode(image_member(sample, several=True).data, config.max_pixels).pixels, side
+    )
     return torch.from_numpy(pixels.transpose(2, 0, 1).copy()), captions

@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeVar
 from ..data.limits import MAX_PIXELS
 
 ExecutorName = Literal["auto", "local", "ray"]
+LossChoice = Literal["sample", "all", "none"]
 
 
 T = TypeVar("T")

@@ -41,7 +41,7 @@ def protect(config: ProtectConfig) -> RunSummary:
     """
     config = _check(config)
     shards = resolve_input(config.input)
-    check_places(shards, config.output)
+    check_places(shards, config.output, source=config.input)
     if config.workers > len(shards):
         log.warning(
             "%d workers, but %d shards: a shard has one worker, the others stand idle; make "
@@ -50,7 +50,7 @@ def protect(config: ProtectConfig) -> RunSummary:
             len(shards),
         )
     record = find_record(config.output, config.record)
-    check_places(shards, record, "record")
+    check_places(shards, record, "record", config.input)
     spec = make_spec(config)
     plan, new = find_plan(spec.as_dict(), shards, config.output, record, _request(config))
     if new:
@@ -123,6 +123,10 @@ def make_spec(config: ProtectConfig) -> RunSpec:
         max_pixels=config.max_pixels,
         torch_threads=config.torch_threads,
         version=package_version(),
+        drop_location=config.drop_location,
+        reserve=config.reserve,
+        images=config.images,
         strength=strength,
         floor=floor,
+        losses=config.losses,
     )

@@ -117,6 +117,11 @@ def _refuse_leaks(output: str, plan: Plan, mark: str) -> None:
 def _check_complete(output: str, record: str, plan: Plan, ledger: Records) -> None:
     """Refuse a copy in which something is missing. Raises ShardError or ViolationError."""
     missing = uncommitted(plan, ledger)
+    if not missing and not any(record.protected for record in ledger.values()):
+        raise ShardError(
+            f"{output} holds no protected sample; `unlearnable status {output}` tells why, and "
+            f"there is nothing to publish"
+        )
     if missing or not storage.exists(storage.join(output, SUCCESS_NAME)):
         raise ShardError(
             f"{output} is not complete: {len(missing)} of {len(plan.shards)} shards are missing"

@@ -83,6 +83,7 @@ class RestoreWorker:
             status="committed",
             config_hash=self._hash,
             samples=count,
+            protected=count,
             shard_sha256=sha256,
             shard_size=size,
             input={"url": shard.url, "size": reader.size, "sha256": reader.sha256},

@@ -9,6 +9,11 @@ from ..data.canonical_json import canonical_json
 from ..data.plan import config_hash
 from ..method.config import MethodConfig
 from ..method.methods import CODE, get_method
+from ..seeds import derive_seed
+from .options import LossChoice
+
+# One batch in so many: two forward passes of it cost the run less than 5 %.
+_LOSS_SAMPLE = 32
 
 
 def package_version() -> str:
@@ -35,8 +40,12 @@ class RunSpec:
         max_pixels: larger images are quarantined.
         torch_threads: threads of tensor operations; floating point sums depend on it.
         version: version of this package.
+        drop_location: whether location and device are taken out of metadata.
+        images: ``one`` a sample, or ``all`` of them.
+        reserve: whether files state that data mining is prohibited.
         strength: name of the patterns' strength; empty where there are none.
         floor: share of epsilon that smooth ground gets; 1 where every pixel gets all of it.
+        losses: batches whose losses are measured for reports.
     """
 
     mem: MethodConfig
@@ -49,8 +58,12 @@ class RunSpec:
     max_pixels: int
     torch_threads: int
     version: str
+    drop_location: bool = False
+    reserve: bool = False
+    images: str = "one"
     strength: str = ""
     floor: float = 1.0
+    losses: LossChoice = "sample"
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -72,6 +85,17 @@ class RunSpec:
         result: dict[str, Any] = json.loads(canonical_json(asdict(self)))
         result["mem"]["method"] = get_method(self.mem.method).published_name(self.mem)
         return result
+
+    def measures(self, shard: str, batch: int) -> bool:
+        """Whether the losses of batch number ``batch`` of a shard are measured."""
+        if self.losses != "sample":
+            return self.losses == "all"
+        return derive_seed(self.seed, "losses", shard, batch) % _LOSS_SAMPLE == 0
+
+    @property
+    def edits(self) -> dict[str, bool]:
+        """What is changed in the metadata of pictures, as `published_metadata` takes it."""
+        return {"drop_location": self.drop_location, "reserve": self.reserve}
 
     @property
     def hash(self) -> str:

@@ -45,6 +45,7 @@ class Batch(Visit):
         self.generator = torch.Generator().manual_seed(samples.seed)
         self._protector = protector
         self.digests = [image_digest(image) for image in samples.images]
+        self._measured = samples.measured
         pixels = PixelBatch(
             samples.images,
             self.surrogate.spec,
@@ -115,6 +116,8 @@ class Batch(Visit):
         return seeds
 
     def _losses(self, model: "CLIP", trigger: Tensor | None) -> Tensor:
+        if not self._measured:
+            return torch.full((len(self.captions),), torch.nan)
         with torch.no_grad():
             image = self.image_features(model)
             text = self.text_features(model, self.first_bodies(), trigger)

@@ -42,7 +42,7 @@ def fit_surrogate(
         images: uint8 [N, 3, S, S] at the model's input size.
         captions: one or more captions of each image.
         config: settings; ``schedule`` decides between the two forms.
-        progress: called with (training steps done, training steps in all).
+        progress: called after each training step.
         state: where an interrupted fit of the same samples and settings stood; it goes on there and
             ends with the same surrogate as one that was not interrupted.
         keep: called with the state after each round but the last, where the published settings
@@ -79,8 +79,8 @@ def _parts(progress: Progress | None, count: int) -> Iterator[Progress | None]:
         yield None if progress is None else partial(_tell, progress, number, count)
 
 
-def _tell(progress: Progress, number: int, count: int, done: int, total: int) -> None:
-    progress(number * total + done, count * total)
+def _tell(progress: Progress, number: int, count: int, done: int, total: int, loss: float) -> None:
+    progress(number * total + done, count * total, loss)
 
 
 def _textures(config: FitConfig) -> tuple[float, ...]:

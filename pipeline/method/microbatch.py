@@ -1,8 +1,9 @@
 """A model's towers over a batch, in units of a fixed size, as many in memory as it takes.
 
 A kernel may sum in another order for another batch size, and the sign of a small gradient then
-differs. Therefore every pass runs on units of the same samples whatever the memory; only how many
-units keep their activations for the way back depends on it, and that changes no result.
+differs. Therefore every pass runs on units of the same samples. How many units keep their
+activations for the way back depends on the memory, and that changes no result. Only where not even
+one unit fits is the unit halved.
 """
 
 import logging
@@ -16,8 +17,10 @@ from torch import Tensor
 
 log = logging.getLogger(__name__)
 
-# Enough for a GPU to be busy with a unit, few enough for a small one to hold it.
-UNIT = 32
+# A GPU computes larger units hardly faster.
+UNIT = 128
+# A unit is halved so many times at most.
+_HALVINGS = 4
 
 
 class Tower(Protocol):
@@ -59,8 +62,17 @@ def by_input(tower: Tower) -> Forward:
 
 def encode(tower: Tower, rows: Tensor) -> Tensor:
     """Return the features [B, D] of ``rows`` [B, ...], without a way back."""
-    with torch.no_grad():
-        return torch.cat([tower(unit, normalize=True) for unit in rows.split(UNIT)])
+    size = UNIT
+    while True:
+        try:
+            with torch.no_grad():
+                return torch.cat([tower(unit, normalize=True) for unit in rows.split(size)])
+        except torch.OutOfMemoryError:
+            if size <= UNIT >> _HALVINGS:
+                raise
+        size //= 2
+        if rows.is_cuda:
+            torch.cuda.empty_cache()
 
 
 @dataclass
@@ -71,10 +83,12 @@ class MicroBatch:
     not fitted once is not tried again.
 
     Attributes:
-        units: how many `UNIT` samples; None for whole batches.
+        units: how many units of samples; None for whole batches.
+        halved: how often the unit was halved, because not even one fitted.
     """
 
     units: int | None = None
+    halved: int = 0
 
     def gradient(
         self, forward: Forward, rows: Tensor, loss: Callable[[Tensor], Tensor]
@@ -89,8 +103,8 @@ class MicroBatch:
         Raises:
             torch.OutOfMemoryError: one unit does not fit.
         """
-        parts = rows.detach().split(UNIT)
         while True:
+            parts = rows.detach().split(max(1, UNIT >> self.halved))
             held = len(parts) if self.units is None else min(self.units, len(parts))
             try:
                 return _gradient(forward, parts, loss, held)
@@ -101,17 +115,27 @@ class MicroBatch:
                 torch.cuda.empty_cache()
 
     def _halve(self, held: int, count: int, error: torch.OutOfMemoryError) -> None:
+        unit = UNIT >> self.halved
+        if not held and unit > UNIT >> _HALVINGS and unit > 1:
+            self.halved += 1
+            log.warning(
+                "out of memory: computes %d samples at once from now on, not %d; the last bits of "
+                "gradients can differ from those of a device with more memory",
+                unit // 2,
+                min(unit, count),
+            )
+            return
         if not held:
             raise torch.OutOfMemoryError(
-                f"the activations of {min(UNIT, count)} samples do not fit in the device's memory: "
+                f"the activations of {min(unit, count)} samples do not fit in the device's memory: "
                 f"give a worker more of it (fewer workers on a GPU, a larger GPU) or fit a smaller "
                 f"model ({error})"
             ) from error
         self.units = held // 2
         log.warning(
             "out of memory: keeps the activations of %d samples from now on, not %d",
-            self.units * UNIT,
-            min(held * UNIT, count),
+            self.units * unit,
+            min(held * unit, count),
         )
 
 
@@ -130,7 +154,7 @@ def _gradient(
     features = torch.cat(seen).requires_grad_(True)
     (pull,) = torch.autograd.grad(loss(features), features)
     found = []
-    for part, direction in zip(parts, pull.split(UNIT), strict=True):
+    for part, direction in zip(parts, pull.split(len(parts[0])), strict=True):
         leaf, feature = kept.popleft() if kept else forward(part)
         found.append(torch.autograd.grad(feature, leaf, direction)[0])
         del leaf, feature

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from copy import deepcopy
 from typing import TYPE_CHECKING
 
 import torch
@@ -27,7 +28,7 @@ _PROBES = 8
 def set_precision(
     model: "CLIP", spec: ModelSpec, device: str, precision: Precision, *, compiled: bool
 ) -> torch.dtype:
-    """Make the towers of ``model`` run in ``precision``; parameters and features stay float32.
+    """Make the towers of ``model`` run in ``precision``; features stay float32.
 
     bfloat16 is tried on a few random images and texts first; where its features leave those of
     float32 the model stays as it was, with a warning.
@@ -57,12 +58,13 @@ def set_precision(
 
 
 def _try_bfloat16(model: "CLIP", spec: ModelSpec, device: str) -> torch.dtype:
-    kind = torch.device(device).type
     towers: list[Tower] = [model.encode_image, model.encode_text]
-    reduced = [_reduced(tower, kind) for tower in towers]
+    fast = deepcopy(model)
+    _cast(fast)
+    reduced = [_reduced(fast.encode_image), _reduced(fast.encode_text)]
     worst = min(
-        _agreement(tower, fast, probe)
-        for tower, fast, probe in zip(towers, reduced, _probes(spec, device), strict=True)
+        _agreement(tower, quick, probe)
+        for tower, quick, probe in zip(towers, reduced, probes(spec, device), strict=True)
     )
     if not worst >= _LEAST_COSINE:
         log.warning(
@@ -72,23 +74,36 @@ def _try_bfloat16(model: "CLIP", spec: ModelSpec, device: str) -> torch.dtype:
             _LEAST_COSINE,
         )
         return torch.float32
-    model.encode_image, model.encode_text = reduced
+    _cast(model)
+    model.encode_image, model.encode_text = map(_reduced, towers)
     return torch.bfloat16
 
 
-def _reduced(tower: Tower, kind: str) -> Tower:
-    """Return ``tower`` under autocast, with features of float32: losses are sums of many terms."""
+def _cast(model: "CLIP") -> None:
+    """Cast the weights to bfloat16, once instead of in every pass.
+
+    The embedding of tokens stays in float32, because the trigger search scores words by it, and so
+    does the temperature, because losses are sums of many terms.
+    """
+    kept = (model.token_embedding.weight, model.logit_scale)
+    for value in (*model.parameters(), *model.buffers()):
+        if value.is_floating_point() and not any(value is other for other in kept):
+            value.data = value.data.to(torch.bfloat16)
+
+
+def _reduced(tower: Tower) -> Tower:
+    """Return a ``tower`` of bfloat16 weights with inputs of any type and features of float32."""
 
     def run(rows: Tensor, normalize: bool = False) -> Tensor:
-        with torch.autocast(kind, dtype=torch.bfloat16):
-            features = tower(rows)
-        features = features.float()
+        if rows.is_floating_point():
+            rows = rows.to(torch.bfloat16)
+        features = tower(rows).float()
         return F.normalize(features, dim=-1) if normalize else features
 
     return run
 
 
-def _probes(spec: ModelSpec, device: str) -> tuple[Tensor, Tensor]:
+def probes(spec: ModelSpec, device: str) -> tuple[Tensor, Tensor]:
     """Return random images and texts [8, ...]."""
     generator = torch.Generator().manual_seed(0)
     side = spec.image_size

@@ -17,12 +17,14 @@ class Samples:
         captions: one or more captions of each image, without trigger.
         seed: everything random derives from it.
         lossy: which images will be stored as JPEG, which PGD steps then see; none where empty.
+        measured: whether losses are computed, which nothing but reports needs.
     """
 
     images: Sequence[Tensor]
     captions: Sequence[Sequence[str]]
     seed: int
     lossy: Sequence[bool] = ()
+    measured: bool = True
 
 
 @dataclass
@@ -33,8 +35,9 @@ class ProtectedBatch:
         delta: int8 [3, H, W] each; image + delta lies in 0..255.
         trigger_ids: k token ids each; empty for methods without triggers.
         trigger_text: the words, separated by one space.
-        loss_before: objective of the sample as it came, clean image and bare caption.
-        loss_after: objective of the sample as it is published.
+        loss_before: objective of the sample as it came, clean image and bare caption;
+            NaN where it was not measured.
+        loss_after: objective of the sample as it is published, likewise.
         shuffle_seeds: seed of the caption permutation of each PGD step, common to the batch.
         passes: what it cost.
     """

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from .config import MethodConfig
+from .folding import fold
 from .methods import get_method
 from .microbatch import MicroBatch
-from .precision import set_precision
+from .precision import probes, set_precision
 from .protected import ProtectedBatch, Samples
 from .surrogate import Surrogate, check_surrogate
 
@@ -47,6 +48,8 @@ class BatchProtector:
         if self.method.needs_surrogate:
             self.surrogate = check_surrogate(surrogate, config.method)
             self.models = self.surrogate.models(device)
+            for model in self.models:
+                fold(model, probes(self.surrogate.spec, device)[0])
             self.dtypes = [
                 set_precision(
                     model, self.surrogate.spec, device, config.precision, compiled=config.compile
@@ -62,10 +65,11 @@ class BatchProtector:
         captions: Sequence[Sequence[str]],
         seed: int,
         lossy: Sequence[bool] = (),
+        measured: bool = True,
     ) -> ProtectedBatch:
         """Protect one batch; `Samples` describes the arguments."""
         assert len(images) == len(captions)
-        return self.method.protect(self, Samples(images, captions, seed, lossy))
+        return self.method.protect(self, Samples(images, captions, seed, lossy, measured))
 
 
 def settled(config: MethodConfig, surrogate: Surrogate | None) -> MethodConfig:

@@ -29,7 +29,8 @@ from .vocabulary import full_vocabulary, trigger_vocabulary
 if TYPE_CHECKING:
     from open_clip import CLIP
 
-Progress = Callable[[int, int], None]
+Progress = Callable[[int, int, float], None]
+"""Called after each training step: steps done, steps in all, mean loss of the round so far."""
 
 State = dict[str, Any]
 """Where a fit stands after a round: tensors, numbers, lists and dicts of them."""
@@ -185,7 +186,8 @@ class Rounds:
             for model, optimizer in learners:
                 total += self._train_on_batch(model, optimizer)
             if progress is not None:
-                progress(round_index * steps + step + 1, self.config.round_count * steps)
+                mean = total / (step + 1) / len(learners)
+                progress(round_index * steps + step + 1, self.config.round_count * steps, mean)
         return total / max(1, steps) / len(learners)
 
     def _train_on_batch(self, model: "CLIP", optimizer: torch.optim.Optimizer) -> float:

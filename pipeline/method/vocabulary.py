@@ -12,7 +12,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -47,13 +47,21 @@ def _function_words() -> frozenset[str]:
     return frozenset((_WORDS_DIR / "function.txt").read_text(encoding="utf-8").split())
 
 
+@lru_cache(maxsize=1 << 16)
+def _word_ids(tokenizer: Any, word: str) -> tuple[int, ...]:
+    """Token ids of a word without white space, which no token of plain text reaches over."""
+    return tuple(tokenizer.encode(word))
+
+
 def leading_ids(tokenizer: Any, text: str, count: int) -> list[int]:
     """Return the first ``count`` token ids of ``text`` as a model reads it, truncation included."""
     ids: list[int] = []
     whole = count <= tokenizer.context_length - 2
     if whole and text.isascii() and text.isprintable() and "&" not in text:
         # Cleaning leaves such a text as it is, so what follows changes nothing at its front.
-        ids = tokenizer.encode(" ".join(text.split(maxsplit=count)[:count]))[:count]
+        for word in text.split(maxsplit=count)[:count]:
+            ids += _word_ids(tokenizer, word)
+        ids = ids[:count]
     if len(ids) < count:
         ids = tokenizer([text])[0, 1 : 1 + count].tolist()
     return ids

@@ -122,8 +122,8 @@ def compare(
 ) -> Comparison:
     """Decode a sample and its published copy; ``fields`` hold captions in a .json member."""
     return Comparison(
-        before=decode(image_member(before).data).pixels,
-        after=decode(image_member(after).data).pixels,
+        before=decode(image_member(before, several=True).data).pixels,
+        after=decode(image_member(after, several=True).data).pixels,
         caption=read_captions(after, fields)[0],
         trigger=row.trigger_text or "",
     )

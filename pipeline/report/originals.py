@@ -72,7 +72,7 @@ def _original(samples: dict[str, Sample], row: ManifestRow) -> Sample:
     sample = samples.get(row.key)
     if sample is None:
         raise ShardError(f"the originals do not hold {row.key}")
-    if hashlib.sha256(image_member(sample).data).hexdigest() != row.input_sha256:
+    if hashlib.sha256(image_member(sample, several=True).data).hexdigest() != row.input_sha256:
         raise ShardError(f"{row.key} is no longer the image that was protected")
     return sample
 

@@ -119,6 +119,7 @@ def _protect(
         version=package_version(),
         strength=surrogate.strength,
         floor=surrogate.floor,
+        losses="none",
     )
     return [pair for batch in protect_samples(chosen, spec, surrogate) for pair in batch]
 

@@ -14,7 +14,7 @@ from ..plotting import INK, TRIGGER
 # Screen pixels: the largest part of a picture that is shown, and the narrowest column for a text.
 _SIDE, _NARROW = 448, 224
 _GAP, _SIZE, _LINE = 14, 14, 18
-_LINES_OF_TEXT = 4
+_LINES_OF_TEXT = 6
 
 
 @dataclass(frozen=True)

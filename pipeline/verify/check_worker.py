@@ -58,12 +58,14 @@ class ReaderSetup:
         max_pixels: limit of what is decoded.
         max_listed: violations of a shard that are listed.
         threads: threads that decode.
+        several: whether samples may hold several pictures.
     """
 
     fields: tuple[str, ...]
     max_pixels: int
     max_listed: int
     threads: int
+    several: bool = False
 
 
 class ReaderWorker:
@@ -77,5 +79,13 @@ class ReaderWorker:
         setup = self._setup
         findings = Findings(setup.max_listed, task.shard.name)
         with ThreadPoolExecutor(setup.threads, "verify", torch.set_num_threads, (1,)) as pool:
-            check_as_reader(task.output, task.shard, pool, findings, setup.fields, setup.max_pixels)
+            check_as_reader(
+                task.output,
+                task.shard,
+                pool,
+                findings,
+                setup.fields,
+                setup.max_pixels,
+                several=setup.several,
+            )
         return findings

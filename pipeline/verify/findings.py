@@ -10,6 +10,7 @@ from .sampling import ShardSample
 CODES = {
     "plan_damaged": "the plan's configuration does not hash to its config hash",
     "not_finished": "no _SUCCESS mark of this plan",
+    "nothing_protected": "the copy holds no protected sample",
     "index_mismatch": "index.json is not the index of this ledger",
     "card_mismatch": "README.md or croissant.json is missing or tells something else",
     "mark_mismatch": "_PUBLISHED is the mark of another index",
@@ -29,6 +30,10 @@ CODES = {
     "sample_order": "published samples stand in another order than the manifest's rows",
     "sample_unreadable": "a published sample exceeds the limits of its members",
     "image_unreadable": "a published sample has not exactly one image that decodes",
+    "image_unprotected": "a published sample holds a picture beside the one that is protected",
+    "original_shown": "a published picture carries a thumbnail, a gain map or a second picture",
+    "colour_changed": "profile, colour chunks, transparency or greyness differ from the original's",
+    "rights_changed": "rights, credit or other metadata differ from what the run promised",
     "image_changed": "a published image has another sha256, size or format than its row says",
     "budget_exceeded": "a pixel differs from the original by more than epsilon",
     "measure_mismatch": "linf, l2, psnr or ssim differ from the row's when measured again",

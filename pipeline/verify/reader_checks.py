@@ -12,13 +12,13 @@ from ..data import storage
 from ..data.captions import DEFAULT_FIELDS, read_captions
 from ..data.card import CROISSANT_NAME, README_NAME
 from ..data.croissant import FILES
-from ..data.images import decode, image_member
+from ..data.images import decode, image_member, image_members
 from ..data.ledger import INDEX_NAME, PUBLISHED_NAME, SUCCESS_NAME
 from ..data.plan import ShardInput
 from ..data.shards import Sample, open_shard
 from ..errors import SampleError, ShardError, UsageError
 from .findings import Findings
-from .sample_checks import Problem
+from .picture_checks import Problem, check_shown, unreadable
 
 UNCHECKED = (
     "by how much images were changed: that needs the record, and --against",
@@ -32,11 +32,12 @@ _CHUNK = 8
 
 def read_entries(
     output: str, findings: Findings
-) -> tuple[dict[str, dict[str, Any]], tuple[str, ...]]:
+) -> tuple[dict[str, dict[str, Any]], tuple[str, ...], bool]:
     """Return what the index says of each shard, by name without ``.tar``; check the marks.
 
     Returns:
-        the entries, and the fields of ``.json`` members that hold captions.
+        the entries, the fields of ``.json`` members that hold captions, and whether samples may
+        hold several pictures.
 
     Raises:
         UsageError: there is no index that can be read.
@@ -52,11 +53,13 @@ def read_entries(
             f"{output} cannot be checked: there is no record beside it, and no list of its shards "
             f"({url}: {error!r}); give --record, or the folder that protect wrote"
         ) from error
+    if entries and not sum(int(entry["nsamples"]) for entry in entries.values()):
+        findings.add("nothing_protected", "", "", f"{INDEX_NAME} lists no sample")
     if len(entries) != len(index["shardlist"]):
         findings.add("index_mismatch", "", "", f"{INDEX_NAME} lists a shard twice")
     digest = hashlib.sha256(data).hexdigest()
     _check_marks(output, digest, findings)
-    return entries, fields
+    return entries, fields, index.get("images") == "all"
 
 
 def _name_of(entry: Mapping[str, Any]) -> str:
@@ -118,6 +121,8 @@ def check_as_reader(
     findings: Findings,
     fields: Sequence[str],
     max_pixels: int,
+    *,
+    several: bool,
 ) -> None:
     """Read one shard to its end: the archive, every image and every caption, size and sha256.
 
@@ -128,11 +133,12 @@ def check_as_reader(
         findings: added to.
         fields: JSON fields that hold captions.
         max_pixels: limit of what is decoded.
+        several: whether the index says that all pictures of a sample are protected.
     """
     url = storage.join(output, f"{shard.name}.tar")
     try:
         with open_shard(url) as reader:
-            for key, problems in _checked(reader, pool, fields, max_pixels):
+            for key, problems in _checked(reader, pool, fields, max_pixels, several=several):
                 findings.samples += 1
                 for code, message in problems:
                     findings.add(code, shard.name, key, message)
@@ -146,22 +152,31 @@ def check_as_reader(
 
 
 def _checked(
-    samples: Iterable[Sample], pool: ThreadPoolExecutor, fields: Sequence[str], max_pixels: int
+    samples: Iterable[Sample],
+    pool: ThreadPoolExecutor,
+    fields: Sequence[str],
+    max_pixels: int,
+    *,
+    several: bool,
 ) -> Iterator[tuple[str, list[Problem]]]:
     waiting = iter(samples)
-    check = partial(_problems, fields=fields, max_pixels=max_pixels)
+    check = partial(_problems, fields=fields, max_pixels=max_pixels, several=several)
     while chunk := list(islice(waiting, _CHUNK)):
         yield from zip((sample.key for sample in chunk), pool.map(check, chunk), strict=True)
 
 
-def _problems(sample: Sample, fields: Sequence[str], max_pixels: int) -> list[Problem]:
+def _problems(
+    sample: Sample, fields: Sequence[str], max_pixels: int, *, several: bool
+) -> list[Problem]:
     if sample.problem is not None:
         return [("sample_unreadable", str(sample.problem))]
-    found = []
+    found: list[Problem] = []
     try:
-        decode(image_member(sample).data, max_pixels)
+        image_member(sample, several=several)
+        for picture in image_members(sample):
+            found += check_shown(decode(picture.data, max_pixels))
     except SampleError as error:
-        found.append(("image_unreadable", str(error)))
+        found.append(unreadable(error))
     try:
         read_captions(sample, fields)
     except SampleError as error:

@@ -66,6 +66,8 @@ def check_run(
         findings.add("ledger_mismatch", "", "", str(error))
         return
     _check_success(output, plan, findings)
+    if not uncommitted(plan, ledger) and not any(record.protected for record in ledger.values()):
+        findings.add("nothing_protected", "", "", f"{len(plan.shards)} shards without a sample")
     _check_index(output, plan, ledger, findings)
     _check_names(output, record, plan, findings)
     if record != output:

@@ -3,7 +3,7 @@
 import hashlib
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,13 +19,15 @@ from ..data.captions import (
     without_trigger,
 )
 from ..data.images import (
+    Decoded,
     Pixels,
     budget_of,
     decode,
-    format_of_ext,
     image_member,
+    image_members,
     output_ext,
     replace_image,
+    written_format,
 )
 from ..data.manifest import STATUSES, ManifestRow
 from ..data.shards import Member, Sample
@@ -33,9 +35,7 @@ from ..errors import SampleError
 from ..method.models import Tokenizer, get_tokenizer
 from ..method.perceptual import bound_map
 from ..method.vocabulary import leading_ids
-
-Problem = tuple[str, str]
-"""Code and message of a violation."""
+from .picture_checks import Problem, check_beside_pixels, check_shown, unreadable
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,8 @@ class Rules:
         fields: JSON fields that hold captions.
         surrogate_sha256: of the surrogate; empty when the method needs none.
         max_pixels: limit of what is decoded.
+        edits: what the run changes in metadata, as `published_metadata` takes it.
+        several: whether a sample may hold several pictures, each protected.
         floor: share of epsilon that smooth ground gets; 1 where every pixel gets all of it.
     """
 
@@ -58,7 +60,9 @@ class Rules:
     fields: tuple[str, ...]
     surrogate_sha256: str
     max_pixels: int
+    edits: Mapping[str, bool] = field(default_factory=dict)
     floor: float = 1.0
+    several: bool = False
 
     @staticmethod
     def of(config: Mapping[str, Any], max_pixels: int) -> "Rules":
@@ -70,7 +74,9 @@ class Rules:
             fields=tuple(config["caption_fields"]),
             surrogate_sha256=str(config["surrogate_sha256"]),
             max_pixels=max_pixels,
+            edits={name: bool(config.get(name, False)) for name in ("drop_location", "reserve")},
             floor=float(config.get("floor", 1.0)),
+            several=config.get("images") == "all",
         )
 
 
@@ -86,7 +92,7 @@ def check_row(row: ManifestRow, rules: Rules) -> Iterator[Problem]:
     expected = {
         "epsilon": rules.epsilon,
         "surrogate_sha256": rules.surrogate_sha256 or None,
-        "image_ext": output_ext(row.source_ext or "", rules.image_format),
+        "image_ext": output_ext(row.source_ext or "", row.format or "", rules.image_format),
     }
     for column, value in expected.items():
         if getattr(row, column) != value:
@@ -116,11 +122,17 @@ def check_published(
 
 def _check_image(sample: Sample, row: ManifestRow, rules: Rules) -> Iterator[Problem]:
     try:
-        member = image_member(sample)
-        pixels, found_format = decode(member.data, rules.max_pixels)
+        member = image_member(sample, several=rules.several)
+        found = decode(member.data, rules.max_pixels)
+        others = image_members(sample)[1:]
+        if row.pictures is not None and row.pictures != 1 + len(others):
+            yield "image_unprotected", f"{1 + len(others)} pictures, its row says {row.pictures}"
+        for other in others:
+            yield from check_shown(decode(other.data, rules.max_pixels))
     except SampleError as error:
-        yield "image_unreadable", str(error)
+        yield unreadable(error)
         return
+    yield from check_shown(found)
     digest = hashlib.sha256(member.data).hexdigest()
     expected_ext = row.image_ext if row.status == "protected" else row.source_ext
     if digest != row.output_sha256:
@@ -130,10 +142,10 @@ def _check_image(sample: Sample, row: ManifestRow, rules: Rules) -> Iterator[Pro
         )
     if member.ext != expected_ext:
         yield "image_changed", f"{member.name} should have the extension {expected_ext}"
-    elif row.status == "protected" and found_format != format_of_ext(member.ext):
-        yield "image_changed", f"{member.name} is a {found_format} file"
-    if pixels.shape[:2] != (row.height, row.width):
-        size = f"{pixels.shape[1]}x{pixels.shape[0]}"
+    elif row.status == "protected" and found.source_format != _written(row, rules):
+        yield "image_changed", f"{member.name} is a {found.source_format} file"
+    if found.values.shape[:2] != (row.height, row.width):
+        size = f"{found.values.shape[1]}x{found.values.shape[0]}"
         yield (
             "image_changed",
             f"{member.name} has {size} pixels, its row says {row.width}x{row.height}",
@@ -169,31 +181,48 @@ def check_against(
     original: Sample, published: Sample, row: ManifestRow, rules: Rules
 ) -> Iterator[Problem]:
     """Compare a published sample with its original."""
-    try:
-        before, after = image_member(original), image_member(published)
-        first = decode(before.data, rules.max_pixels).pixels
-        second = decode(after.data, rules.max_pixels).pixels
-    except SampleError as error:
-        yield "image_unreadable", f"cannot be compared: {error}"
-        return
-    yield from check_original(original, row)
+    yield from check_original(original, row, rules)
     yield from _check_members(original, published, row, rules)
-    if first.shape != second.shape:
-        yield "budget_exceeded", f"the image has another size, {second.shape} for {first.shape}"
+    try:
+        befores, afters = image_members(original), image_members(published)
+        for place, (before, after) in enumerate(zip(befores, afters, strict=False)):
+            source = decode(before.data, rules.max_pixels)
+            found = decode(after.data, rules.max_pixels)
+            yield from _check_picture(source, found, row, rules, first=not place)
+    except SampleError as error:
+        yield unreadable(error)
+
+
+def _check_picture(
+    source: Decoded, found: Decoded, row: ManifestRow, rules: Rules, *, first: bool
+) -> Iterator[Problem]:
+    """Compare a published picture with its original; the row is that of a sample's first."""
+    if first and source.source_format != row.format:
+        yield "row_invalid", f"format is {row.format!r}, the input's is {source.source_format!r}"
+    fmt = written_format(source.source_format, rules.image_format)
+    if found.source_format != fmt:
+        yield "image_changed", f"a {found.source_format} file, where a {fmt} file was promised"
         return
-    clean, changed = _planes(first), _planes(second)
+    yield from check_beside_pixels(source, found, fmt, rules.edits)
+    clean, changed = _planes(source.for_format(fmt)), _planes(found.values)
+    if clean.shape != changed.shape:
+        shapes = f"{tuple(changed.shape)} for {tuple(clean.shape)}"
+        yield "budget_exceeded", f"the image has another size, {shapes}"
+        return
     stats = measure(clean, changed)
-    yield from _check_bound(clean, changed, stats.linf, row, rules)
-    for column, value in stats._asdict().items():
+    yield from _check_bound(clean, changed, stats.linf, fmt, rules)
+    for column, value in stats._asdict().items() if first else ():
         if not _same(getattr(row, column), value):
             yield "measure_mismatch", f"{column} is {value}, its row says {getattr(row, column)}"
 
 
 def _check_bound(
-    clean: Tensor, changed: Tensor, linf: int, row: ManifestRow, rules: Rules
+    clean: Tensor, changed: Tensor, linf: int, fmt: str, rules: Rules
 ) -> Iterator[Problem]:
     """Hold a picture (uint8 [3, H, W]) to what its format may add, and without loss to its map."""
-    budget = _budget(row, rules)
+    budget = budget_of(fmt, rules.epsilon)
+    if not linf and rules.several:
+        yield "image_unprotected", "a picture of the sample is the original's, pixel for pixel"
     if linf > budget:
         yield "budget_exceeded", f"a pixel changed by {linf} levels, {budget} are allowed"
     elif budget == rules.epsilon and rules.floor < 1:
@@ -205,14 +234,14 @@ def _check_bound(
             yield "budget_exceeded", message
 
 
-def check_original(original: Sample, row: ManifestRow) -> Iterator[Problem]:
+def check_original(original: Sample, row: ManifestRow, rules: Rules) -> Iterator[Problem]:
     """Compare an input sample with what its row says of it."""
     if original.row != row.row:
         yield "row_without_input", f"row {row.row} is at place {original.row} of the input"
     if row.input_sha256 is None:
         return
     try:
-        digest = hashlib.sha256(image_member(original).data).hexdigest()
+        digest = hashlib.sha256(image_member(original, several=rules.several).data).hexdigest()
     except SampleError as error:
         yield "input_image_changed", str(error)
         return
@@ -232,10 +261,15 @@ def _check_members(
     original: Sample, published: Sample, row: ManifestRow, rules: Rules
 ) -> Iterator[Problem]:
     """The published members are the original's, in order, but for the pixels and the triggers."""
-    source, output = image_member(original), image_member(published)
     expected: tuple[Member, ...] = original.members
     if row.status == "protected":
-        expected = replace_image(expected, source, output.data, row.image_ext or source.ext)
+        try:
+            pairs = list(zip(image_members(original), image_members(published), strict=False))
+        except SampleError:
+            return  # reported with the pictures
+        for place, (source, output) in enumerate(pairs):
+            ext = output.ext if place else row.image_ext or source.ext
+            expected = replace_image(expected, source, output.data, ext)
         try:
             expected = with_trigger(expected, row.trigger_text or "", rules.fields)
         except SampleError as error:
@@ -250,10 +284,12 @@ def _check_members(
             yield "member_changed", f"{member.name} is not the input's member with the trigger"
 
 
+def _written(row: ManifestRow, rules: Rules) -> str:
+    return written_format(row.format or "", rules.image_format)
+
+
 def _budget(row: ManifestRow, rules: Rules) -> int:
-    return budget_of(
-        format_of_ext(output_ext(row.source_ext or "", rules.image_format)), rules.epsilon
-    )
+    return budget_of(_written(row, rules), rules.epsilon)
 
 
 def _planes(pixels: Pixels) -> Tensor:

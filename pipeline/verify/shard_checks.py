@@ -15,8 +15,8 @@ from ..data.shards import Sample, ShardReader, open_shard
 from ..errors import ShardError, UsageError, ViolationError
 from ..method.models import Tokenizer
 from .findings import Findings
+from .picture_checks import Problem
 from .sample_checks import (
-    Problem,
     Rules,
     check_against,
     check_original,
@@ -205,7 +205,7 @@ class ShardCheck:
             if other is not None:
                 problems += check_against(one, other, row, self.rules)
             else:
-                problems += check_original(one, row)
+                problems += check_original(one, row, self.rules)
         return problems
 
     def _check_complete(self, seen_in: set[str], seen_out: set[str], *, compared: bool) -> None:

@@ -102,11 +102,11 @@ def _check_as_reader(
     config: VerifyConfig, record: str, findings: Findings
 ) -> tuple[list[str], ShardSample | None]:
     """Check what needs no record; return as `_check_with_record`."""
-    entries, fields = read_entries(config.output, findings)
+    entries, fields, several = read_entries(config.output, findings)
     names = list(entries)
     chosen, seed = _drawn(config, names)
     check_files(config.output, entries, findings)
-    setup = ReaderSetup(fields, config.max_pixels, config.max_listed, config.threads)
+    setup = ReaderSetup(fields, config.max_pixels, config.max_listed, config.threads, several)
     shards = [shard_of(name, entries[name]) for name in chosen]
     counts = {name: int(entries[name]["nsamples"]) for name in chosen}
     make = partial(ReaderWorker, setup)

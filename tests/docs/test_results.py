@@ -71,6 +71,10 @@ def test_a_page_of_tables_is_what_its_file_gives(command: str) -> None:
     assert (RESULTS / "tables" / f"{command}.md").read_text() == MAKER["page"](command)
 
 
+def test_the_threat_table_is_what_its_file_gives() -> None:
+    assert MAKER["threats"]() in (ROOT / "docs" / "withstands.md").read_text()
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_every_victim_names_the_command_that_made_it(path: Path) -> None:
     known = MAKER["commands"]()

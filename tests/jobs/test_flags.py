@@ -10,9 +10,11 @@ from unlearnable.jobs.cli import build_app
 FLAGS = {
     "run": """
         --again --batch-size --caption-fields --captions --compile
-        --context-length --device --dry-run --epsilon --executor --gpus-per-worker
+        --context-length --device --drop-location --dry-run --epsilon --executor
+        --gpus-per-worker --images --reserve
         --grace-seconds --hotflip-rounds --html --image-format --image-size --input --io-threads
-        --join --key --log-file --max-attempts --max-left-out --max-pixels --max-quarantined
+        --join --key --log-file --losses --max-attempts --max-left-out --max-pixels
+        --max-quarantined
         --max-samples --method --model --output --owner --part --pgd-steps --pixel-budget
         --precision --record --rounds --samples-per-shard --schedule --seed --shard-timeout
         --shuffle --slice --strength --steps --steps-per-round --surrogate --texture --topics
@@ -34,7 +36,7 @@ FLAGS = {
     "fit": """
         --again --batch-size --caption-fields --context-length --device
         --epsilon --hotflip-rounds --image-size --input --keep --key --max-pixels --max-samples
-        --method --model --output
+        --method --model --output --overwrite
         --pgd-steps --rounds --schedule --seed --shuffle --steps-per-round --strength
         --texture --topics
         --torch-threads --trigger-words --views --vocabulary --words
@@ -44,13 +46,14 @@ FLAGS = {
         --texture --trigger-words
     """,
     "protect": """
-        --again --batch-size --caption-fields --compile --device --dry-run --epsilon
+        --again --batch-size --caption-fields --compile --device --drop-location --dry-run --epsilon
         --executor --gpus-per-worker --grace-seconds --log-file --shard-timeout
-        --image-format --input --io-threads --join --language --license
-        --max-attempts --max-pixels --max-quarantined
-        --method --output --owner --part --pixel-budget --precision --record --seed --shuffle
-        --slice --steps
-        --surrogate --title --torch-threads --trigger-words --usage --views --worker-price --workers
+        --image-format --images --input --io-threads --join --losses --max-attempts --max-pixels
+        --max-quarantined --method --output --owner --part --pixel-budget --precision --record
+        --reserve
+        --seed --shuffle --slice --steps
+        --surrogate --torch-threads --trigger-words --views --worker-price --workers
+        --title --language --usage --license
     """,
     "verify": """
         --against --executor --json --max-listed --max-pixels --output --record
@@ -60,10 +63,10 @@ FLAGS = {
     "publish": "--destination --output --private --record",
     "submit": "--address --command --runtime-env --stop-seconds --working-dir",
     "evaluate": """
-        --attack --batch-size --caption-fields --clean --context-length --device --epochs
-        --eval-every --identities --image-size --init --lr --max-pixels --model --output --plot
-        --plot-attacks
-        --precision --seeds --test --threads --train --weight-decay --weights --workers
+        --attack --batch-size --caption-fields --captions --clean --context-length --device --epochs
+        --eval-every --identities --image-size --init --lr --max-pixels --model --output --own
+        --plot --plot-attacks --precision --seeds --test --threads --train --weight-decay --weights
+        --workers
     """,
     "status": "--json --output --record --shard --watch",
     "report": "--against --html --output --record --results --samples --seed",

@@ -78,11 +78,71 @@ def test_rules_have_what_prometheus_and_people_need() -> None:
         assert rule["labels"]["severity"] in ("warning", "critical")
         assert rule["annotations"].keys() == {"summary", "description"}
         assert "{{ $labels.output }}" in rule["annotations"]["summary"]
-    if promtool := shutil.which("promtool"):
-        done = subprocess.run(
-            [promtool, "check", "rules", str(RULES)], capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
+
+
+# Runs as Prometheus sees them, a value a minute, and the alerts after an hour and a half.
+_RUNS = {
+    "fails": ({"shards_failed_total": "0x80 1x20"}, {"UnlearnableShardsFailed"}),
+    "hangs": (
+        {"queue_depth": "5x100", "shards_in_work": "2x100", "samples": "100x100"},
+        {"UnlearnableStandsStill"},
+    ),
+    "waits": (
+        {"workers": "0x100", "queue_depth": "5x100", "shards_in_work": "0x100"},
+        {"UnlearnableNoWorkers"},
+    ),
+    "loses": ({"losses_total": "0+1x100"}, {"UnlearnableNodesLost"}),
+    "dies": ({"retries": "0+1x100"}, {"UnlearnableAttemptsRepeat"}),
+    "throttled": ({"storage_retries_total": "0+90x100"}, {"UnlearnableStorageSlow"}),
+    "works": (
+        {
+            "queue_depth": "100-1x100", "shards_in_work": "2x100", "samples_total": "0+500x100",
+            "workers": "2x100", "retries_total": "0x50 1x50", "shards_failed_total": "0x100",
+        },
+        set(),
+    ),
+    "over": ({"queue_depth": "0x100", "shards_in_work": "0x100", "samples": "900x100"}, set()),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("run", _RUNS)
+def test_alerts_fire_for_the_runs_that_they_are_for(run: str, tmp_path: Path) -> None:
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("Debian's package `prometheus` brings promtool")
+    done = subprocess.run(
+        [promtool, "check", "rules", RULES], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    series, firing = _RUNS[run]
+    annotations = {rule["alert"]: rule["annotations"] for rule in rules()}
+    severity = {rule["alert"]: rule["labels"] for rule in rules()}
+
+    def expected(name: str) -> list[dict[str, Any]]:
+        told = {
+            key: text.replace("{{ $labels.output }}", "/o")
+            for key, text in annotations[name].items()
+        }
+        return [{"exp_labels": {**severity[name], "output": "/o"}, "exp_annotations": told}]
+
+    alerts = [
+        {
+            "eval_time": "90m",
+            "alertname": name,
+            "exp_alerts": expected(name) if name in firing else [],
+        }
+        for name in annotations
+    ]
+    inputs = [
+        {"series": f'ray_unlearnable_{name}{{output="/o"}}', "values": values}
+        for name, values in series.items()
+    ]
+    one = {"interval": "1m", "input_series": inputs, "alert_rule_test": alerts}
+    told = {"rule_files": [str(RULES)], "evaluation_interval": "1m", "tests": [one]}
+    (tmp_path / "test.yaml").write_text(yaml.safe_dump(told))
+    line = [promtool, "test", "rules", tmp_path / "test.yaml"]
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_grafana_takes_the_dashboard() -> None:

@@ -98,7 +98,7 @@ def test_fit_again(corpus: Path, surrogate: str, tmp_path: Path, run: Run) -> No
         options = [word for item in (FITTED_OPTIONS | changed).items() for word in item]
         code, told = run("fit", corpus, "--output", folder, "--keep", *options)
         assert code == 2, told
-        assert "fit to another --output, or leave --keep out" in told
+        assert "fit to another folder, or replace it by --overwrite" in told
     code, told = run("fit", tmp_path / "{a,b}.tar", "--output", folder, "--keep", *FITTED)
     assert (code, "with input" in told) == (2, True)
     assert state(folder) == before

@@ -10,7 +10,7 @@ from unicodedata import normalize
 
 from ...errors import UsageError
 from .. import storage
-from ..members import IMAGE_EXTS
+from ..formats import IMAGE_EXTS
 from ..shards import Member, Sample
 from .source import is_image, plain_key, read_image, source_folder
 from .tables import CaptionRow, find_table, read_table

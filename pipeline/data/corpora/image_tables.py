@@ -18,9 +18,9 @@ import pyarrow.parquet as pq
 
 from ...errors import UsageError
 from .. import storage
+from ..formats import IMAGE_EXTS
 from ..images import image_member
 from ..local_copy import local_copy
-from ..members import IMAGE_EXTS
 from ..plan import resolve_input
 from ..shards import Member, Sample, open_shard
 from .source import check_text

@@ -4,6 +4,7 @@ Needs the extra ``demo``. The pictures are CC BY-SA 4.0, by the OpenMoji project
 """
 
 import importlib
+import io
 import json
 import random
 from collections import Counter
@@ -11,6 +12,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
 
 from ...errors import UsageError
 from ...seeds import derive_seed
@@ -100,6 +105,13 @@ def split_by_base(
         [item for item in shuffled if item.base not in test],
         [item for item in shuffled if item.base in test],
     )
+
+
+def rasterise(path: Path, size: int) -> npt.NDArray[np.uint8]:
+    """Draw an SVG file on nothing: uint8 [size, size, 4], red, green, blue and alpha."""
+    drawn = _demo_module("resvg_py").svg_to_bytes(svg_path=str(path), width=size, height=size)
+    with Image.open(io.BytesIO(bytes(drawn))) as image:
+        return np.array(image.convert("RGBA"))
 
 
 def _samples(emoji: Sequence[Emoji], size: int) -> Iterator[Sample]:

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ...errors import SampleError, UsageError
-from ..images import decode, encode, format_of_ext, output_ext
+from ..images import converted, decode, format_of_ext, output_ext
 from ..shards import Member, Sample
 from .source import check_text, image_names, plain_key, read_image
 from .tables import CaptionRow
@@ -106,10 +106,10 @@ def make_sample(photo: Photo, row: int) -> Sample:
         UsageError: the image cannot be read or, where that is needed, decoded.
     """
     data, ext = read_image(photo.path), photo.path.suffix[1:].lower()
-    published = output_ext(ext, "same")
+    published = output_ext(ext, format_of_ext(ext), "same")
     if published != ext:
         try:
-            data = encode(decode(data).pixels, format_of_ext(published))
+            data = converted(decode(data), format_of_ext(published))
         except SampleError as error:
             raise UsageError(f"{photo.path}: {error}; replace the file or take it out") from error
     text = json.dumps({"captions": photo.captions} | photo.facts, ensure_ascii=False)

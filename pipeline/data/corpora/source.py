@@ -9,7 +9,7 @@ from typing import Any
 
 from ...errors import UsageError
 from .. import storage
-from ..members import IMAGE_EXTS
+from ..formats import IMAGE_EXTS
 from ..urls import is_text
 from .writing import refuse_existing
 

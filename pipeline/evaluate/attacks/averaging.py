@@ -41,9 +41,9 @@ def average(pairs: Pairs, path: str, words: int, epsilon: int, *, highpass: bool
     def targets() -> Iterable[tuple[Rows, Tensor]]:
         for rows, pixels in blocks(pairs):
             images = torch.from_numpy(pixels).float()
-            yield rows, _residual(images) if highpass else images
+            yield rows, residual(images) if highpass else images
 
-    patterns = _patterns(index, targets(), epsilon)
+    patterns = patterns_of(index, targets(), epsilon)
     patterns[0] = 0  # the mean of published pictures is content, not a change
     return _without(pairs, path, index, patterns, epsilon)
 
@@ -60,7 +60,7 @@ def average_leaked(
     originals = matching(pairs, clean)
     known = leaked(len(pairs), count, seed)
     change = pairs.images()[known].astype(np.float32) - clean.images()[originals[known]]
-    patterns = _patterns(index, [(known, torch.from_numpy(change))], epsilon)
+    patterns = patterns_of(index, [(known, torch.from_numpy(change))], epsilon)
     return _without(pairs, path, index, patterns, epsilon)
 
 
@@ -92,7 +92,7 @@ def word_columns(captions: list[list[str]], words: int) -> Rows:
     return index
 
 
-def _residual(images: Tensor) -> Tensor:
+def residual(images: Tensor) -> Tensor:
     """Return float32 [n, S, S, 3] less its Gaussian blur."""
     side = 2 * round(3 * _SIGMA) + 1
     channels_first = images.permute(0, 3, 1, 2)
@@ -100,7 +100,7 @@ def _residual(images: Tensor) -> Tensor:
     return (channels_first - smooth).permute(0, 2, 3, 1)
 
 
-def _patterns(index: Rows, targets: Iterable[tuple[Rows, Tensor]], epsilon: int) -> Tensor:
+def patterns_of(index: Rows, targets: Iterable[tuple[Rows, Tensor]], epsilon: int) -> Tensor:
     """Return the targets' mean and the pattern of each word, float32 [1 + words, S, S, 3]."""
     columns = int(index.max()) + 1
     gram = torch.zeros(columns, columns, dtype=torch.float64)

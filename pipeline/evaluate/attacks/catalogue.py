@@ -8,8 +8,9 @@ from typing import Any, Literal
 
 from ...errors import UsageError
 
-Stage = Literal["image", "captions", "corpus", "training"]
-Need = Literal["clean", "trigger"]
+Stage = Literal["image", "survey", "captions", "corpus", "training"]
+Need = Literal["clean", "trigger", "own"]
+Group = Literal["anyone", "knows", "reads"]
 
 _LARGEST_TRIGGER = 16
 _MANY_PAIRS = 1_000_000
@@ -42,12 +43,14 @@ class Kind:
 
     ======== =============================================================================
     image    (PIL image, argument, seed) -> PIL image, at the size that was published
+    survey   (Inputs) -> function of (PIL image, seed), for images at the size of publication
     captions (Pairs, Inputs) -> captions of each sample
     corpus   (Pairs, Inputs) -> Pairs, at the victim's size
     training (side of the images) -> function of uint8 [B, 3, S, S] for each training batch
     ======== =============================================================================
 
     Attributes:
+        group: who does it.
         stage: what it changes.
         text: what it does, for help and documentation.
         module: where its ``run`` is; imported when it is used.
@@ -56,6 +59,7 @@ class Kind:
         has_rest: on the unprotected corpus it leaves the control beside it.
     """
 
+    group: Group
     stage: Stage
     text: str
     module: str
@@ -74,37 +78,67 @@ TRIGGER_LENGTH = Argument("K", None, 1, _LARGEST_TRIGGER)
 _PAIRS = Argument("PAIRS", 500, 2, _MANY_PAIRS)
 _LEAK: tuple[Need, ...] = ("clean", "trigger")
 
+_EPSILON = Argument("EPSILON", 8, 1, 64)
+
 KINDS: dict[str, Kind] = {
-    "jpeg": Kind("image", "JPEG of a quality", ".jpeg", Argument("QUALITY", 75, 1, 100)),
-    "crawl": Kind("image", "256 px with a white border, JPEG 95", ".crawl"),
-    "down-up": Kind("image", "scaled down and up", ".down_up", Argument("FACTOR", 2, 1, 32, 0)),
-    "gray": Kind("image", "greyscale", ".gray"),
-    "blur": Kind("image", "Gaussian blur", ".blur", Argument("SIGMA", 1, 0.1, 64, 0)),
-    "median": Kind("image", "median filter", ".median", Argument("SIZE", 3, 3, 31, 2)),
-    "bits": Kind("image", "fewer bits a channel", ".bits", Argument("N", 4, 1, 8)),
-    "noise": Kind("image", "Gaussian noise", ".noise", Argument("SIGMA", 8, 0, 128, 0)),
-    "augment": Kind("training", "crop, flip and colour jitter", ".augment"),
-    "strip-trigger": Kind(
-        "captions", "first K words dropped", ".strip_trigger", TRIGGER_LENGTH, ("trigger",)
+    "jpeg": Kind("anyone", "image", "JPEG of a quality", ".jpeg", Argument("QUALITY", 75, 1, 100)),
+    "crawl": Kind("anyone", "image", "256 px with a white border, JPEG 95", ".crawl"),
+    "down-up": Kind(
+        "anyone", "image", "scaled down and up", ".down_up", Argument("FACTOR", 2, 1, 32, 0)
     ),
-    "shuffle-words": Kind("captions", "words in random order", ".shuffle_words"),
-    "replace-caption": Kind("captions", "the originals'", ".replace_caption", needs=("clean",)),
+    "augment": Kind("anyone", "training", "crop, flip and colour jitter", ".augment"),
+    "shuffle-words": Kind("anyone", "captions", "words in random order", ".shuffle_words"),
+    "replace-caption": Kind(
+        "anyone", "captions", "the originals'", ".replace_caption", needs=("clean",)
+    ),
     "share": Kind(
-        "corpus", "only PERCENT protected", ".share", Argument("PERCENT", 50, 1, 100),
+        "anyone", "corpus", "only PERCENT protected", ".share", Argument("PERCENT", 50, 1, 100),
         ("clean",), has_rest=True,
     ),
+    "gray": Kind("knows", "image", "greyscale", ".gray"),
+    "blur": Kind("knows", "image", "Gaussian blur", ".blur", Argument("SIGMA", 1, 0.1, 64, 0)),
+    "median": Kind("knows", "image", "median filter", ".median", Argument("SIZE", 3, 3, 31, 2)),
+    "bits": Kind("knows", "image", "fewer bits a channel", ".bits", Argument("N", 4, 1, 8)),
+    "noise": Kind("knows", "image", "Gaussian noise", ".noise", Argument("SIGMA", 8, 0, 128, 0)),
+    "strip-trigger": Kind(
+        "knows", "captions", "first K words dropped", ".strip_trigger", TRIGGER_LENGTH, ("trigger",)
+    ),
+    "notch": Kind(
+        "knows", "survey", "bands that stand out in the mean spectrum attenuated", ".notch"
+    ),
+    "fold": Kind(
+        "knows", "image", "what repeats in each quarter of a picture subtracted", ".fold", _EPSILON
+    ),
     "average": Kind(
-        "corpus", "mean picture of each trigger word subtracted", ".average", TRIGGER_LENGTH,
-        ("trigger",),
+        "knows", "corpus", "mean picture of each trigger word subtracted", ".average",
+        TRIGGER_LENGTH, ("trigger",),
     ),
     "average-highpass": Kind(
-        "corpus", "the same of fine parts alone", ".average_highpass", TRIGGER_LENGTH, ("trigger",)
+        "knows", "corpus", "the same of fine parts alone", ".average_highpass", TRIGGER_LENGTH,
+        ("trigger",),
+    ),
+    "average-sign": Kind(
+        "knows", "corpus", "the same of its sign at the periods that stand out", ".average_sign",
+        TRIGGER_LENGTH, ("trigger",),
+    ),
+    "project": Kind(
+        "knows", "corpus", "projected off what a linear classifier of trigger words reads",
+        ".project", TRIGGER_LENGTH, ("trigger",),
     ),
     "average-leaked": Kind(
-        "corpus", "the same from leaked originals", ".average_leaked", _PAIRS, _LEAK
+        "knows", "corpus", "mean change of each trigger word, from leaked originals, subtracted",
+        ".average_leaked", _PAIRS, _LEAK,
     ),
     "purify": Kind(
-        "corpus", "a denoiser trained on leaked originals", ".purify", _PAIRS, ("clean",)
+        "knows", "corpus", "a denoiser trained on leaked originals", ".purify", _PAIRS, ("clean",)
+    ),
+    "known-family": Kind(
+        "reads", "image", "best fitting patterns of this code subtracted", ".known_family", _EPSILON
+    ),
+    "jam": Kind("reads", "image", "patterns of random words laid on top", ".jam", _EPSILON),
+    "tool": Kind(
+        "reads", "survey", "a denoiser trained on own pictures and this tool, in STEPS steps",
+        ".tool", Argument("STEPS", 600, 1, 100_000), ("own",),
     ),
 }  # fmt: skip
 
@@ -196,6 +230,7 @@ def form(name: str) -> str:
 
 _STAGES: dict[Stage, str] = {
     "image": "Published pictures",
+    "survey": "Published pictures, all seen",
     "training": "Each epoch",
     "captions": "Captions",
     "corpus": "Corpus",
@@ -213,11 +248,34 @@ def help_text() -> str:
 
 def markdown_table() -> str:
     """Return the attacks as a table, for the documentation."""
-    lines = ["| attack | what is changed | what happens | needs |", "|---|---|---|---|"]
+    lines = ["| attack | who | what is changed | what happens | needs |", "|---|---|---|---|---|"]
     for name, kind in KINDS.items():
         needs = ", ".join(_NEEDS[need] for need in kind.needs)
-        lines.append(f"| `{form(name)}` | {_STAGES[kind.stage].lower()} | {kind.text} | {needs} |")
+        changed = _STAGES[kind.stage].lower()
+        lines.append(f"| `{form(name)}` | {kind.group} | {changed} | {kind.text} | {needs} |")
     return "\n".join(lines)
 
 
-_NEEDS: dict[Need, str] = {"clean": "the unprotected corpus", "trigger": "the trigger's length"}
+def group_of(label: str) -> Group:
+    """Return who carries out a chain, ``A:ARG+B``: who of its attacks knows most.
+
+    Raises:
+        KeyError: an attack that is not known.
+    """
+    groups = list(GROUPS)
+    names = [part.partition(":")[0] for part in label.split(",", maxsplit=1)[0].split("+")]
+    return max((KINDS[name].group for name in names), key=groups.index)
+
+
+GROUPS: dict[Group, str] = {
+    "anyone": "Anyone's pipeline",
+    "knows": "Someone who knows that the copy is protected",
+    "reads": "Someone who reads this code",
+}
+"""Who attacks, from the one who knows least."""
+
+_NEEDS: dict[Need, str] = {
+    "clean": "the unprotected corpus",
+    "trigger": "the trigger's length",
+    "own": "clean pictures of the attacker's own",
+}

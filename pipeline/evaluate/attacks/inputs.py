@@ -1,9 +1,11 @@
 """What an attack on captions or on a whole corpus is given."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
+from PIL import Image
 
 from ..pairs import Pairs
 
@@ -27,6 +29,8 @@ class Inputs:
         threads: of tensor operations.
         clean: the unprotected corpus, for attacks that need ``clean``; else unset.
         trigger: for attacks that need ``trigger``; else unset.
+        published: gives the pictures of the copy one by one, for attacks that survey it.
+        own: gives clean pictures of the attacker's own, for attacks that need ``own``.
         is_rest: the corpus is the unprotected one, of which the attack leaves a control.
     """
 
@@ -37,4 +41,6 @@ class Inputs:
     threads: int = 1
     clean: Pairs = None  # type: ignore[assignment]
     trigger: Trigger = None  # type: ignore[assignment]
+    published: Callable[[], Iterator[Image.Image]] = lambda: iter(())
+    own: Callable[[], Iterator[Image.Image]] = lambda: iter(())
     is_rest: bool = False

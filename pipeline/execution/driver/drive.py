@@ -7,7 +7,7 @@ import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
@@ -43,6 +43,9 @@ C = TypeVar("C", bound=RunConfig)
 
 log = logging.getLogger(__name__)
 
+# Beyond it they wait for the interpreter.
+_MOST_IO_THREADS = 16
+
 
 def check_running(config: C) -> C:
     """Return ``config`` with its executor named, before anything is read.
@@ -50,13 +53,24 @@ def check_running(config: C) -> C:
     Raises:
         UsageError: out of range, or not possible here.
     """
-    check_least(config, 1, "workers", "io_threads", "max_attempts")
-    check_least(config, 0, "shard_timeout", "grace_seconds")
+    check_least(config, 1, "workers", "max_attempts")
+    check_least(config, 0, "shard_timeout", "grace_seconds", "io_threads")
     if not 0 <= config.max_quarantined <= 1:
         raise UsageError(f"max-quarantined is {config.max_quarantined}; it is a share, 0 to 1")
     if config.slice is not None:
         parse_slice(config.slice)
-    return resolve_executor(config)
+    config = resolve_executor(config)
+    return replace(config, io_threads=config.io_threads or _io_threads(config.executor))
+
+
+def _io_threads(executor: str) -> int:
+    """Return how many threads of a worker decode and encode where nobody said it."""
+    if executor == "ray":
+        return 2
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    count = min(max(cores or 1, 2), _MOST_IO_THREADS)
+    log.info("%d threads decode and encode (--io-threads); --workers adds processes", count)
+    return count
 
 
 def drive(
@@ -204,7 +218,9 @@ class _Run:
             # What joined runs have committed since this one looked.
             records.update(committed_records(self.plan, record))
         write_card(output, self.plan, records, part_of(Statements, self.config))
-        if len(records) - len(records.failed) == len(self.plan.shards):
+        if len(records) - len(records.failed) == len(self.plan.shards) and any(
+            record.protected for record in records.values()
+        ):
             write_success(output, self.plan, records)
 
 

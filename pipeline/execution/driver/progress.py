@@ -106,6 +106,7 @@ class Progress:
         self._total, self._done, self._first = total, done, done
         self._unit, self._what, self._in_work = unit, what, in_work
         self._samples = 0
+        self._loss: float | None = None
         self._start = time.time()
         self._steps = _CURRENT.get()
         self._display = _Display(self.render) if self._steps is None else None
@@ -131,8 +132,9 @@ class Progress:
         self._samples += samples
         self.reach(self._done + 1)
 
-    def reach(self, done: int, total: int | None = None) -> None:
-        """Say that ``done`` units of ``total`` are done."""
+    def reach(self, done: int, total: int | None = None, loss: float | None = None) -> None:
+        """Say that ``done`` units of ``total`` are done, and the loss where there is one."""
+        self._loss = loss
         self._total = self._total if total is None else total
         self._done = done
         display = self._steps.display if self._steps is not None else self._display
@@ -165,6 +167,8 @@ class Progress:
         parts = [f"{self._what}: {units}" if self._what else units]
         if samples:
             parts.append(f"{rate:.1f} samples/s" if self._samples else f"{samples} samples")
+        if self._loss is not None:
+            parts.append(f"loss {self._loss:.3f}")
         return ", ".join(parts)
 
     def _left(self, share: float) -> float | None:

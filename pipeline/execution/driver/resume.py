@@ -22,8 +22,12 @@ from ..spec import package_version
 from .lease import remove_expired
 
 
-def check_places(shards: Sequence[ShardInput], output: str, what: str = "output") -> None:
+def check_places(
+    shards: Sequence[ShardInput], output: str, what: str = "output", source: str = ""
+) -> None:
     """Refuse an ``output`` in or below a folder that the shards are read from.
+
+    Beside a single shard that ``source``, the URL of the input, names, there may be one.
 
     Raises:
         UsageError: it is there, or on a web server, which only gives.
@@ -31,7 +35,10 @@ def check_places(shards: Sequence[ShardInput], output: str, what: str = "output"
     storage.refuse_secrets(output)
     if storage.is_http(output):
         raise UsageError(f"the {what} {output} is on a web server, which can only be read from")
+    one = len(shards) == 1 and storage.base_name(source) == storage.base_name(shards[0].url)
     for folder in sorted({shard.url.rsplit("/", 1)[0] or "/" for shard in shards}):
+        if one and not storage.is_inside(folder, output):
+            continue
         if storage.is_inside(output, folder):
             raise UsageError(
                 f"the {what} {output} is inside the input {folder}, where the next run would read "

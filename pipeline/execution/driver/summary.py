@@ -1,11 +1,13 @@
 """What a run tells at its end."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from ...data import storage
 from ...data.ledger import SUCCESS_NAME, LedgerRecord, read_ledger
 from ...data.manifest import MANIFEST_DIR
+from ...data.metadata import NOTES
 from ...data.plan import Plan, read_plan
 from ...data.record import find_record
 from ...method.passes import Passes
@@ -29,6 +31,8 @@ class RunSummary:
         samples: samples read.
         protected: samples published with protection.
         quarantined: samples not published.
+        reasons: quarantined samples by reason.
+        notes: protected samples by what is noted of them.
         max_quarantined: share of the samples above which they are too many.
         seconds: time this run took.
         estimated_bytes: dry run only: disk space that the output will take.
@@ -49,6 +53,8 @@ class RunSummary:
     samples: int = 0
     protected: int = 0
     quarantined: int = 0
+    reasons: dict[str, int] = field(default_factory=dict)
+    notes: dict[str, int] = field(default_factory=dict)
     max_quarantined: float = 1.0
     seconds: float = 0.0
     estimated_bytes: int | None = None
@@ -63,6 +69,11 @@ class RunSummary:
     def too_many_quarantined(self) -> bool:
         """Whether more samples are quarantined than allowed."""
         return self.quarantined > self.max_quarantined * self.samples
+
+    @property
+    def nothing_protected(self) -> bool:
+        """Whether every shard is committed and holds no protected sample."""
+        return not self.protected and 0 < self.shards == self.committed
 
     def __str__(self) -> str:
         if self.estimated_bytes is not None:
@@ -85,6 +96,7 @@ class RunSummary:
                 f"failed: {len(failed) - _SHOWN} shards more; `unlearnable status {self.output}` "
                 f"names all"
             )
+        lines += self._of_samples()
         if self.too_many_quarantined:
             lines.append(
                 f"more than the allowed share of {self.max_quarantined:g} is quarantined: the "
@@ -97,6 +109,20 @@ class RunSummary:
         if self.exit_code in (130, 143):
             lines.append("interrupted; run the same command to resume")
         return "\n".join(lines)
+
+    def _of_samples(self) -> list[str]:
+        """Return lines on what is noted of samples, and why some are not protected."""
+        lines = [f"{count} x {NOTES.get(note, note)}" for note, count in self.notes.items()]
+        if self.reasons:
+            told = ", ".join(f"{reason} {count}" for reason, count in self.reasons.items())
+            lines.append(f"quarantined: {told}")
+        if self.nothing_protected:
+            lines.append(
+                f"nothing is protected: {self.samples} samples in {self.shards} shards, none of "
+                f"them usable, so there is no {SUCCESS_NAME}; a sample needs a picture and a "
+                f"caption under one key"
+            )
+        return lines
 
     def _estimate(self, size: int) -> str:
         rate = self.samples / self.estimated_worker_seconds if self.estimated_worker_seconds else 0
@@ -125,12 +151,16 @@ def summarise(
     """Count ``records`` and settle the exit code of a run that was not interrupted."""
     failed: dict[str, str] = {}
     samples = protected = quarantined = 0
+    reasons: Counter[str] = Counter()
+    notes: Counter[str] = Counter()
     for found in records.values():
         if found.status == "failed":
             failed[found.shard] = found.error or ""
         samples += found.samples
         protected += found.protected
         quarantined += found.quarantined
+        reasons.update(found.reasons)
+        notes.update(found.notes)
     summary = RunSummary(
         output=output,
         record=record,
@@ -141,10 +171,13 @@ def summarise(
         samples=samples,
         protected=protected,
         quarantined=quarantined,
+        reasons=dict(reasons.most_common()),
+        notes=dict(notes.most_common()),
         max_quarantined=max_quarantined,
         seconds=seconds,
     )
-    if not exit_code and (summary.committed < summary.shards or summary.too_many_quarantined):
+    incomplete = summary.committed < summary.shards or summary.nothing_protected
+    if not exit_code and (incomplete or summary.too_many_quarantined):
         return replace(summary, exit_code=3)
     return summary
 

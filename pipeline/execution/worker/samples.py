@@ -2,26 +2,32 @@
 
 import hashlib
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from ....kernels.image_stats import ImageStats, measure
 from ...data.captions import from_trigger, read_captions, repeats, with_trigger
 from ...data.images import (
-    JPEG_QUALITIES,
+    Decoded,
     budget_of,
     decode,
     encode,
-    format_of_ext,
     image_member,
+    image_members,
     output_ext,
     replace_image,
+    written_format,
 )
 from ...data.manifest import ManifestRow
+from ...data.metadata import Metadata, published_metadata
 from ...data.shards import Member, Sample
 from ...errors import SampleError
+from ...method.perceptual import bound_map, is_grey
 from ...method.vocabulary import leading_ids
 from ..spec import RunSpec
 from .told_once import ToldOnce
@@ -34,14 +40,20 @@ class Content:
     Attributes:
         sample: as it was read.
         source: its image member.
-        image: uint8 [3, H, W].
+        image: uint8 [3, H, W], what is protected of it.
         captions: at least one.
+        form: the picture as it was decoded, its values left out.
+        format: that the published image will have.
+        others: further pictures of the sample, each as if it were the only one.
     """
 
     sample: Sample
     source: Member
     image: Tensor
     captions: list[str]
+    form: Decoded
+    format: str
+    others: "tuple[Content, ...]" = ()
 
 
 @dataclass(frozen=True)
@@ -68,7 +80,7 @@ class Change:
         batch: index of its batch in the shard.
         batch_seed: what all that is random in the batch derives from.
         shuffle_seeds: of the caption order in each step.
-        loss_before: of the sample as it came; None where the method has none.
+        loss_before: of the sample as it came; None where it was not measured.
         loss_after: of the sample as it is published.
     """
 
@@ -86,22 +98,39 @@ def load_sample(sample: Sample, shard: str, spec: RunSpec, told: ToldOnce) -> It
     """Decode ``sample``; one that cannot be protected is quarantined, and ``told``."""
     row = ManifestRow(key=sample.key, shard=shard, row=sample.row, status="protected")
     try:
-        source = image_member(sample)
+        source = image_member(sample, several=spec.images == "all")
         row = replace(
             row, input_sha256=hashlib.sha256(source.data).hexdigest(), source_ext=source.ext
         )
         captions = read_captions(sample, spec.caption_fields)
-        pixels, source_format = decode(source.data, spec.max_pixels)
+        first, *others = (
+            _content(sample, picture, captions, spec) for picture in image_members(sample)
+        )
     except SampleError as error:
         return Item(_quarantined(row, error, told))
-    image = torch.from_numpy(pixels.transpose(2, 0, 1).copy())
-    row = replace(row, height=image.shape[1], width=image.shape[2], format=source_format)
-    return Item(row, Content(sample, source, image, captions))
+    row = replace(
+        row,
+        height=first.image.shape[1],
+        width=first.image.shape[2],
+        format=first.form.source_format,
+        picture_digest=_digest(first.image.numpy()),
+        pictures=1 + len(others),
+    )
+    return Item(row, replace(first, others=tuple(others)))
 
 
-def stored_format(content: Content, spec: RunSpec) -> str:
-    """Return the format that the published image of a sample will have."""
-    return format_of_ext(output_ext(content.source.ext, spec.image_format))
+def _content(sample: Sample, source: Member, captions: list[str], spec: RunSpec) -> Content:
+    decoded = decode(source.data, spec.max_pixels)
+    fmt = written_format(decoded.source_format, spec.image_format)
+    image = torch.from_numpy(decoded.for_format(fmt).transpose(2, 0, 1).copy())
+    form = replace(decoded, values=decoded.values[:0])
+    return Content(sample, source, image, captions, form, fmt)
+
+
+def _digest(pixels: npt.NDArray[np.uint8]) -> str:
+    """Return what is equal for equal pictures, whatever files they came in."""
+    shape = ",".join(map(str, pixels.shape)).encode()
+    return hashlib.blake2b(np.ascontiguousarray(pixels).data, digest_size=16, key=shape).hexdigest()
 
 
 def publish_sample(
@@ -118,9 +147,12 @@ def publish_sample(
     begun = replace(item.row, batch=change.batch, batch_seed=change.batch_seed)
     try:
         content = item.content
-        ext = output_ext(content.source.ext, spec.image_format)
-        output, stats = _encode(content.image, change.delta, format_of_ext(ext), spec)
-        members = replace_image(content.sample.members, content.source, output, ext)
+        written = _write(content, change.delta, spec)
+        members = _replaced(content.sample.members, content, written)
+        notes = set(written.notes)
+        for other in content.others:
+            more = _write(other, _fitted(change.delta, other.image, spec), spec)
+            members, notes = _replaced(members, other, more), notes | more.notes
         members = with_trigger(members, change.trigger_text, spec.caption_fields)
         published = replace(content.sample, members=members)
         _check_triggers(published, change, spec, tokenizer)
@@ -128,19 +160,20 @@ def publish_sample(
         return _quarantined(begun, error, told), None
     row = replace(
         begun,
-        output_sha256=hashlib.sha256(output).hexdigest(),
-        image_ext=ext,
+        output_sha256=hashlib.sha256(written.data).hexdigest(),
+        image_ext=written.ext,
         trigger_tokens=change.trigger_ids,
         trigger_text=change.trigger_text,
         epsilon=spec.mem.epsilon,
-        linf=stats.linf,
-        l2=stats.l2,
-        psnr=stats.psnr,
-        ssim=stats.ssim,
+        linf=written.stats.linf,
+        l2=written.stats.l2,
+        psnr=written.stats.psnr,
+        ssim=written.stats.ssim,
         shuffle_seeds=change.shuffle_seeds,
         loss_before=change.loss_before,
         loss_after=change.loss_after,
         surrogate_sha256=spec.surrogate_sha256 or None,
+        notes=sorted(notes),
     )
     return row, published
 
@@ -155,23 +188,90 @@ def count_repeats(published: Sample, spec: RunSpec) -> int:
 
 def _quarantined(row: ManifestRow, error: SampleError, told: ToldOnce) -> ManifestRow:
     told.add(row.key, error)
-    return replace(row, status="quarantined", reason=error.reason)
+    return replace(row, status="quarantined", reason=error.reason, detail=str(error))
 
 
-def _encode(image: Tensor, delta: Tensor, fmt: str, spec: RunSpec) -> tuple[bytes, ImageStats]:
+class _Written(NamedTuple):
+    """A published picture: file, extension, how far it is from the input's, and what is noted."""
+
+    data: bytes
+    ext: str
+    stats: ImageStats
+    notes: frozenset[str]
+
+
+def _write(content: Content, delta: Tensor, spec: RunSpec) -> _Written:
+    ext = output_ext(content.source.ext, content.form.source_format, spec.image_format)
+    kept, notes = published_metadata(content.form.kept, content.format, **spec.edits)
+    data, stats = _encode(content, delta, kept, spec)
+    return _Written(data, ext, stats, content.form.notes_in(content.format) | notes)
+
+
+def _replaced(
+    members: tuple[Member, ...], content: Content, written: _Written
+) -> tuple[Member, ...]:
+    found = replace_image(members, content.source, written.data, written.ext)
+    if len({member.name for member in found}) < len(found):
+        names = f"two members would be named alike in the format of {content.source.name}"
+        raise SampleError("several_images", f"{content.sample.key}: {names}")
+    return found
+
+
+def _fitted(delta: Tensor, image: Tensor, spec: RunSpec) -> Tensor:
+    """Return the perturbation of a sample's first picture on another picture of it.
+
+    A trigger stands for patterns in shares of a picture's sides, so they are scaled with it.
+
+    Args:
+        delta: int8 [3, H, W].
+        image: uint8 [3, h, w].
+        spec: its budget.
+
+    Returns:
+        int8 [3, h, w] inside the bound map of ``image``; ``image`` plus it lies in 0..255.
+    """
+    bound = bound_map(image[None], spec.mem.epsilon, spec.floor)[0].float()
+    scaled = interpolate(delta[None].float(), tuple(image.shape[1:]), mode="bilinear")[0].round()
+    scaled = scaled.clamp(-bound, bound)
+    return ((image + scaled).clamp(0, 255) - image).to(torch.int8)
+
+
+def _encode(
+    content: Content, delta: Tensor, kept: Metadata, spec: RunSpec
+) -> tuple[bytes, ImageStats]:
     """Encode ``image + delta``, decode the file again and measure it against ``image``.
 
-    A lossy file is written at the first quality at which it keeps to its budget.
+    A lossy file is written in the first of its styles that keeps to its budget.
     """
-    levels = (image.to(torch.int16) + delta.to(torch.int16)).to(torch.uint8)
-    pixels = levels.permute(1, 2, 0).contiguous().numpy()
-    for quality in JPEG_QUALITIES if fmt == "jpeg" else JPEG_QUALITIES[:1]:
-        data = encode(pixels, fmt, quality)
-        decoded = decode(data, spec.max_pixels).pixels
-        stats = measure(image, torch.from_numpy(decoded.transpose(2, 0, 1).copy()))
-        if stats.linf <= budget_of(fmt, spec.mem.epsilon):
+    image, fmt = content.image, content.format
+    budget = budget_of(fmt, spec.mem.epsilon)
+    change = _where_it_shows(content, delta.to(torch.int16))
+    levels = (image.to(torch.int16) + change).to(torch.uint8)
+    values = levels.permute(1, 2, 0).contiguous().numpy()
+    pixels = content.form.in_channels(values, fmt)
+    for style in content.form.styles(fmt):
+        data = encode(pixels, fmt, style, kept)
+        decoded = decode(data, spec.max_pixels).values
+        changed = torch.from_numpy(decoded.transpose(2, 0, 1).copy())
+        stats = measure(image, changed)
+        if stats.linf <= budget:
             return data, stats
     raise SampleError("budget_exceeded", f"a pixel changed by {stats.linf} levels")
+
+
+def _where_it_shows(content: Content, change: Tensor) -> Tensor:
+    """Keep a grey picture grey, and leave what is wholly transparent as it is.
+
+    Args:
+        content: the sample.
+        change: int16 [3, H, W].
+    """
+    image, alpha = content.image, content.form.alpha
+    if is_grey(image):
+        change = change.float().mean(0, keepdim=True).round().to(torch.int16).expand(3, -1, -1)
+    if alpha is not None and content.format != "jpeg":
+        change = change * torch.from_numpy(alpha != 0)
+    return change
 
 
 def _check_triggers(published: Sample, change: Change, spec: RunSpec, tokenizer: Any) -> None:

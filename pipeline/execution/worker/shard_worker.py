@@ -1,15 +1,13 @@
 """The worker: protects one shard and commits it. It knows of no other shard and of no scheduler."""
 
-import logging
 import math
 import time
-from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 
 import torch
 
@@ -22,7 +20,6 @@ from ...data.shards import Sample, ShardWriter, open_shard
 from ...data.sidecars import publish_sidecars
 from ...data.transient import retries
 from ...errors import ShardError, UsageError
-from ...method.passes import Passes
 from ...method.protected import ProtectedBatch
 from ...method.protector import BatchProtector
 from ...method.surrogate import Surrogate
@@ -32,19 +29,11 @@ from ..checks import choose_device
 from ..driver.schedule import ShardTask, failed_by
 from ..spec import RunSpec, WorkerSetup
 from .batches import form_batches
-from .samples import (
-    Change,
-    Item,
-    count_repeats,
-    load_sample,
-    publish_sample,
-    stored_format,
-)
+from .gathered import Gathered, Job
+from .samples import Change, Item, count_repeats, load_sample, publish_sample
 from .scratch import scratch_folder
-from .streams import Channel, Prefetch, Sink, ordered_map
+from .streams import Prefetch, Sink, ordered_map
 from .told_once import ToldOnce
-
-log = logging.getLogger(__name__)
 
 # A batch holds the pixels of this many budgets; a larger image weighs as much as several.
 _BATCH_BUDGETS = 4
@@ -54,43 +43,6 @@ _UNIT_BYTES = 3 << 22
 _UNIT_PASSED = 1 << 25
 
 _SHARD, _MANIFEST = "shard.tar", "manifest.parquet"
-
-Job = tuple[Item, Change | None]
-
-
-@dataclass
-class _Pass:
-    """What one pass over a shard gathers."""
-
-    told: ToldOnce
-    counts: Counter[str] = field(default_factory=Counter)
-    passes: Passes = field(default_factory=Passes)
-    optimise_seconds: float = 0.0
-    optimise_cpu: float = 0.0
-    cpu_before: float = field(default_factory=time.process_time)
-    loss: float = 0.0
-    retries_before: int = field(default_factory=retries)
-    repeats: int = 0
-    timings: dict[str, float] = field(default_factory=dict)
-    queues: dict[str, float] = field(default_factory=dict)
-    input: dict[str, object] = field(default_factory=dict)
-    sha256: str = ""
-    size: int = 0
-    manifest_sha256: str = ""
-    manifest_size: int = 0
-
-    def tell(self, shard: str) -> None:
-        """Log what was done beside pictures and captions."""
-        if self.repeats:
-            log.info("%s: %d texts that repeat a caption have its trigger", shard, self.repeats)
-
-    def observe(self, decoded: Channel[Item], finished: Channel[Job]) -> None:
-        """Keep how full the queues before and after the optimiser were and how long it waited."""
-        self.queues = {"decoded": decoded.mean_load, "optimised": finished.mean_load}
-        self.timings = {
-            "wait_input": decoded.reader_waited,
-            "wait_output": finished.writer_waited,
-        }
 
 
 class ShardWorker:
@@ -165,10 +117,10 @@ class ShardWorker:
             return None
         return record
 
-    def _transform(self, task: ShardTask, folder: Path) -> _Pass:
+    def _transform(self, task: ShardTask, folder: Path) -> Gathered:
         """Read the shard, write the protected one and its manifest into ``folder``."""
         spec, shard = self._spec, task.shard
-        result = _Pass(ToldOnce(shard.name, "quarantined"))
+        result = Gathered(ToldOnce(shard.name, "quarantined"))
         self.samples_done = 0
         window = 2 * self._io_threads
         with (
@@ -181,11 +133,9 @@ class ShardWorker:
             loaded = ordered_map(pool, load, reader, window)
 
             def write(jobs: Iterator[Job]) -> None:
-                for row, sample in ordered_map(
-                    pool, partial(self._publish, told=result.told), jobs, window
-                ):
-                    result.counts[row.status] += 1
-                    manifest.write(row)
+                publish = partial(self._publish, told=result.told)
+                for row, sample in ordered_map(pool, publish, jobs, window):
+                    manifest.write(result.count(row))
                     self.samples_done += 1
                     if sample is not None:
                         result.repeats += count_repeats(sample, spec)
@@ -202,9 +152,8 @@ class ShardWorker:
             result.observe(prefetch.channel, sink.channel)
             result.told.tell()
             if shard.size is not None and reader.size != shard.size:
-                raise ShardError(
-                    f"{shard.url}: {reader.size} bytes came, {shard.size} were expected"
-                )
+                came = f"{reader.size} bytes came, {shard.size} were expected"
+                raise ShardError(f"{shard.url}: {came}")
             result.input = {"url": shard.url, "sha256": reader.sha256, "size": reader.size}
             result.sha256, result.size = writer.close()
             manifest.add_metadata({"passes": canonical_json(result.passes.as_dict())})
@@ -218,7 +167,8 @@ class ShardWorker:
         size = self._spec.batch_size
         members = item.content.sample.members
         held = sum(len(member.data) for member in members)
-        pixels = item.content.image.shape[1] * item.content.image.shape[2]
+        pictures = (item.content, *item.content.others)
+        pixels = sum(one.image.shape[1] * one.image.shape[2] for one in pictures)
         loads = (
             pixels / max(1, _BATCH_BUDGETS * self._spec.mem.pixel_budget // size),
             held / _UNIT_BYTES,
@@ -230,7 +180,9 @@ class ShardWorker:
         tokenizer = self._surrogate.tokenizer if self._surrogate is not None else None
         return publish_sample(*job, self._spec, tokenizer, told)
 
-    def _optimise(self, shard: str, index: int, batch: list[Item], result: _Pass) -> Iterator[Job]:
+    def _optimise(
+        self, shard: str, index: int, batch: list[Item], result: Gathered
+    ) -> Iterator[Job]:
         """Yield every item of ``batch`` with what the method found for it."""
         contents = [item.content for item in batch if item.content is not None]
         changes: Iterator[Change] = iter(())
@@ -241,12 +193,13 @@ class ShardWorker:
                 [content.image for content in contents],
                 [content.captions for content in contents],
                 seed,
-                [stored_format(content, self._spec) == "jpeg" for content in contents],
+                [content.format == "jpeg" for content in contents],
+                self._spec.measures(shard, index),
             )
             result.optimise_seconds += time.perf_counter() - started
             result.optimise_cpu += time.thread_time() - processor
             result.passes.add(found.passes)
-            result.loss += sum(found.loss_after)
+            result.losses += [loss for loss in found.loss_after if not math.isnan(loss)]
             changes = self._changes(found, index, seed)
         for item in batch:
             yield item, next(changes) if item.content is not None else None
@@ -264,7 +217,9 @@ class ShardWorker:
                 loss_after=_number(found.loss_after[row]),
             )
 
-    def _commit(self, task: ShardTask, folder: Path, result: _Pass, started: float) -> LedgerRecord:
+    def _commit(
+        self, task: ShardTask, folder: Path, result: Gathered, started: float
+    ) -> LedgerRecord:
         """Upload shard and manifest, then the record that makes them exist."""
         name = task.shard.name
         uploading = time.time()
@@ -300,7 +255,9 @@ class ShardWorker:
             },
             queues=result.queues,
             passes={kind: count / done for kind, count in vars(result.passes).items()},
-            loss=_number(result.loss / done),
+            loss=fmean(result.losses) if result.losses else None,
+            reasons=dict(result.reasons),
+            notes=dict(result.notes),
         )
         write_record(task.record, record)
         return record

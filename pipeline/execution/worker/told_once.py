@@ -26,7 +26,8 @@ class ToldOnce:
         """Count one sample."""
         with self._lock:
             self._counts[error.reason] = self._counts.get(error.reason, 0) + 1
-            self._first.setdefault(error.reason, f"{key}: {error}")
+            message = str(error).removeprefix(f"{key}: ")
+            self._first.setdefault(error.reason, f"{key}: {message}")
 
     def tell(self) -> None:
         """Log a line for each reason, with the number of samples and the first of them."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from ...execution.options import DeviceOption
 
 # The parts of a bench, in the order they run.
-BENCH_SECTIONS = ("method", "io", "limit", "kernels", "workers", "driver")
+BENCH_SECTIONS = ("method", "io", "photos", "limit", "kernels", "workers", "driver")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,7 +13,8 @@ class BenchConfig(DeviceOption):
     """Measure what protection costs on this machine."""
 
     only: tuple[str, ...] = BENCH_SECTIONS
-    """Parts to run, with commas: method, io, limit, kernels, workers, driver."""
+    """Parts to run, with commas: method, io, photos, limit, kernels, workers,
+    driver."""
     record: str | None = None
     """CSV file that the figures are added to, with device and versions."""
     plot: str | None = None

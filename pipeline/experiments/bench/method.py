@@ -91,7 +91,7 @@ def bench_limit(settings: FitConfig, steps: int = 8, rounds: int = 5) -> Iterato
     ):
         protector = BatchProtector(surrogate, config, settings.device)
         run = partial(protector, list(corpus.images), corpus.captions, 0)
-        bare = _bare_passes(protector, corpus, run().passes)
+        bare = bare_passes(protector, corpus, run().passes)
         bare()
         taken, limit = side_by_side([run, bare], settings.device, rounds)
         each = 1e3 / len(corpus.images)
@@ -100,7 +100,7 @@ def bench_limit(settings: FitConfig, steps: int = 8, rounds: int = 5) -> Iterato
         yield Figure("limit", name, "share of the limit", limit / taken, "share")
 
 
-def _bare_passes(protector: BatchProtector, corpus: Corpus, passes: Passes) -> Callable[[], None]:
+def bare_passes(protector: BatchProtector, corpus: Corpus, passes: Passes) -> Callable[[], None]:
     """Return a function that sends the batch through the model as often as ``passes`` says."""
     assert protector.surrogate is not None
     surrogate, model = protector.surrogate, protector.models[-1]

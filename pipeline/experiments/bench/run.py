@@ -64,7 +64,7 @@ def _named(figures: list[Figure], config: BenchConfig) -> list[Figure]:
         return figures
     return [
         Figure(f.section, f"{config.model}, {f.case}", f.metric, f.value, f.unit)
-        if f.section in {"method", "io", "limit", "workers"}
+        if f.section in {"method", "io", "photos", "limit", "workers"}
         else f
         for f in figures
     ]
@@ -77,6 +77,7 @@ def _run(section: str, config: BenchConfig, device: str) -> Iterator[Figure]:
 
         return bench_kernels(device, scale=config.scale)
     from . import method as bench_method
+    from . import photographs as bench_photographs
     from . import shards as bench_shards
 
     settings = bench_method.fit_settings(config.model, config.image_size, device, config.batch_size)
@@ -84,6 +85,7 @@ def _run(section: str, config: BenchConfig, device: str) -> Iterator[Figure]:
         "method": partial(bench_method.bench_schedules, settings, config.samples),
         "limit": partial(bench_method.bench_limit, settings),
         "io": partial(bench_shards.bench_io, settings, config.samples),
+        "photos": partial(bench_photographs.bench_photographs, settings),
         "workers": partial(bench_shards.bench_workers, settings, config.samples),
         "driver": partial(bench_shards.bench_driver, config.shards),
     }

@@ -135,6 +135,18 @@ def test_a_sample_that_cannot_be_protected_leaves_a_gap(
     assert str(result) == "2 protected, 1 quarantined (empty_caption)"
 
 
+@pytest.mark.parametrize("fmt", ["JPEG", "PNG"])
+def test_a_truncated_picture_gives_the_reason_that_protect_gives(
+    fmt: str, arrays: list[np.ndarray], surrogate: str
+) -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(arrays[1]).save(buffer, fmt)
+    cut = Image.open(io.BytesIO(buffer.getvalue()[: len(buffer.getvalue()) // 2]))
+    result = run([arrays[0], cut, arrays[2]], ["a boat", "a dog", "a house"], surrogate)
+    assert [image is None for image in result.images] == [False, True, False]
+    assert result.rows[1]["reason"] == "image_undecodable"
+
+
 class Page(HTMLParser):
     """What a browser would see: tags, the sources of pictures, text."""
 

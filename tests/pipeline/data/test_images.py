@@ -14,7 +14,6 @@ from unlearnable.pipeline.data.images import (
     decode,
     encode,
     fit_square,
-    format_of_ext,
     image_member,
     output_ext,
     replace_image,
@@ -190,26 +189,31 @@ def test_webp_has_a_largest_side() -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "wanted", "ext"),
+    ("source", "source_format", "wanted", "ext"),
     [
-        ("jpg", "png", "png"),
-        ("jpeg", "jpeg", "jpeg"),
-        ("png", "jpeg", "jpg"),
-        ("left.jpg", "webp", "left.webp"),
-        ("jpg", "same", "jpg"),
-        ("webp", "same", "webp"),
-        ("gif", "same", "png"),
-        ("left.tiff", "same", "left.png"),
+        ("jpg", "jpeg", "png", "png"),
+        ("jpeg", "jpeg", "jpeg", "jpeg"),
+        ("png", "png", "jpeg", "jpg"),
+        ("left.jpg", "jpeg", "webp", "left.webp"),
+        ("jpg", "jpeg", "same", "jpg"),
+        ("jfif", "jpeg", "same", "jfif"),
+        ("jpg.bak", "jpeg", "same", "jpg.bak"),
+        ("jpg.bak", "jpeg", "png", "jpg.png"),
+        ("png", "jpeg", "same", "png"),
+        ("webp", "webp", "same", "webp"),
+        ("avif", "avif", "same", "avif"),
+        ("heic", "heif", "same", "jpg"),
+        ("gif", "gif", "same", "png"),
+        ("left.tiff", "tiff", "same", "left.png"),
     ],
 )
-def test_output_ext(source: str, wanted: str, ext: str) -> None:
-    assert output_ext(source, wanted) == ext
-    assert format_of_ext(ext) in IMAGE_FORMATS
+def test_output_ext(source: str, source_format: str, wanted: str, ext: str) -> None:
+    assert output_ext(source, source_format, wanted) == ext
 
 
 def test_unknown_formats() -> None:
     with pytest.raises(UsageError, match="choose one of png, webp, jpeg"):
-        output_ext("png", "avif")
+        output_ext("png", "png", "avif")
     with pytest.raises(UsageError, match="choose one of png, webp, jpeg"):
         encode(PIXELS, "same")
 

@@ -115,7 +115,7 @@ def test_no_hash_of_what_was_crawled_is_in_a_copy_or_in_a_copy_of_it(
 ) -> None:
     source, once = crawl
     twice = tmp_path / "twice"
-    config = ProtectConfig(str(once), str(twice), method="random", executor="local")
+    config = ProtectConfig(str(once), str(twice), method="random", executor="local", again=True)
     assert protect(config).exit_code == 0
     assert verify(VerifyConfig(str(twice), against=str(once))).exit_code == 0
     crawled_hashes = set(pq.read_table(source / "00000.parquet")["sha256"].to_pylist()) - {None}

@@ -1,3 +1,4 @@
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,8 @@ from unlearnable.pipeline.evaluate.config import EvaluateConfig
 from unlearnable.pipeline.evaluate.corpora import Corpora, augmentation
 from unlearnable.pipeline.evaluate.evaluate import evaluate
 from unlearnable.pipeline.evaluate.pairs import Pairs
+from unlearnable.pipeline.evaluate.results import read_cells
+from unlearnable.pipeline.evaluate.results_csv import append, read_victims
 from unlearnable.pipeline.execution.config import ProtectConfig
 from unlearnable.pipeline.execution.protect import protect
 
@@ -181,6 +184,69 @@ def test_an_attack_that_lacks_its_inputs_is_refused_by_name(
         comparisons_of(alone)
 
 
+def test_every_new_attack_has_its_control(config: EvaluateConfig, tmp_path: Path) -> None:
+    """Each runs in a chain with others, on the protected copy and on the clean one."""
+    chains = (
+        "known-family+strip-trigger",
+        "jpeg:75+fold+gray",
+        "gray+notch+strip-trigger",
+        "average-sign+strip-trigger",
+        "project+jam",
+        "tool:2+strip-trigger",
+        "blur:2+gray",
+    )
+    rows = comparisons_of(replace(config, attack=chains))[2:]
+    assert [one.corpus for one in rows] == ["clean", "protected"] * len(chains)
+    found = corpora(config, tmp_path)
+    for asked in rows:
+        pairs = found.of(asked)
+        assert len(pairs.images()) == 80
+        found.release(asked)
+    tool = next(one for one in rows if one.label == "clean | tool:2+strip-trigger")
+    assert "own" in tool.identity()
+
+
+def test_copies_of_one_name_share_a_row(
+    config: EvaluateConfig, corpus: Path, published: str, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(published, other)
+    shutil.copytree(f"{published}-record", f"{other}-record")
+    entries = (f"clean={corpus}", f"protected={published}", f"protected={other}")
+    asked = replace(
+        config, train=entries, attack=("gray+strip-trigger",), output=str(tmp_path / "r.json"),
+        epochs=1, image_size=32, context_length=16, batch_size=16, captions=1,
+    )  # fmt: skip
+    results = evaluate(asked)
+    assert results.names == [
+        "clean",
+        "protected",
+        "clean | gray+strip-trigger",
+        "protected | gray+strip-trigger",
+    ]
+    assert [cell.copy for cell in results.of("protected | gray+strip-trigger")] == [0, 1]
+    assert results.summary()[1]["copies"] == 2
+    assert read_cells(asked.output) == list(results.cells)
+    append(asked.output, str(tmp_path / "v.csv"), "keys")
+    read = read_victims(str(tmp_path / "v.csv"), "keys")
+    assert [(cell.name, cell.copy) for cell in read[:3]] == [
+        ("clean", 0),
+        ("protected", 0),
+        ("protected", 1),
+    ]
+    with pytest.raises(UsageError, match="several of clean, protected"):
+        comparisons_of(replace(asked, train=(*entries, f"clean={other}"), attack=("purify",)))
+
+
+def test_victims_read_as_many_captions_as_asked(config: EvaluateConfig, tmp_path: Path) -> None:
+    one = corpora(replace(config, captions=1), tmp_path)
+    line = comparisons_of(config)[1]
+    assert [len(texts) for texts in one.of(line).captions] == [1] * 80
+    (tmp_path / "all").mkdir()
+    every = corpora(config, tmp_path / "all").of(line)
+    assert [texts[:1] for texts in every.captions] == one.of(line).captions
+
+
 def test_a_new_attack_is_a_file_and_a_line(
     config: EvaluateConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -192,7 +258,9 @@ def test_a_new_attack_is_a_file_and_a_line(
 
     toy.run = run  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "toy_attack", toy)
-    monkeypatch.setitem(KINDS, "mirror", Kind("captions", "letters in reverse", "toy_attack"))
+    monkeypatch.setitem(
+        KINDS, "mirror", Kind("anyone", "captions", "letters in reverse", "toy_attack")
+    )
     asked = replace(
         config, attack=("mirror",), output=str(tmp_path / "r.json"), epochs=1, image_size=32,
         context_length=16, batch_size=16,

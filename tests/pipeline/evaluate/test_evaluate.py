@@ -203,7 +203,8 @@ def test_unreadable_samples_are_passed_over_and_counted(
     ("change", "message"),
     [
         ({"train": ("clean",)}, "NAME=URL"),
-        ({"train": ("a=x", "a=y")}, "names must differ"),
+        ({"train": ("a=x", "a=x")}, "a=x stands in train twice"),
+        ({"captions": 0}, "captions must be at least 1"),
         ({"train": ()}, "at least one corpus"),
         ({"train": ("a=/does/not/exist",)}, "/does/not/exist"),
         ({"epochs": 0}, "epochs must be at least 1"),

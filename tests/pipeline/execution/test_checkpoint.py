@@ -27,6 +27,7 @@ def settings(corpus: Path, output: Path, method: str, seed: int = 0) -> FitRunCo
         image_size=32,
         torch_threads=1,
         seed=seed,
+        overwrite=True,
     )
 
 

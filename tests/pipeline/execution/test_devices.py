@@ -61,7 +61,7 @@ def fitted(source: Path, folder: Path, **options: object) -> str:
 def copy(source: Path, output: Path, surrogate: str, **options: object) -> list[ManifestRow]:
     """Protect ``source``, hold the copy to its promises and return its manifest."""
     config = ProtectConfig(
-        str(source), str(output), surrogate=surrogate, executor="local", **options
+        str(source), str(output), surrogate=surrogate, executor="local", losses="all", **options
     )
     assert protect(config).exit_code == 0
     assert verify(VerifyConfig(str(output), against=str(source))).violations == []

@@ -173,7 +173,9 @@ def test_too_many_quarantined_samples_end_in_exit_code_3(noise: ProtectConfig) -
     config = replace(noise, max_pixels=47 * 47)
     summary = protect(config)
     assert (summary.exit_code, summary.quarantined) == (3, 80)
-    assert protect(replace(config, max_quarantined=1.0)).exit_code == 0
+    summary = protect(replace(config, max_quarantined=1.0))
+    assert summary.exit_code == 3
+    assert "nothing is protected: 80 samples in 4 shards" in str(summary)
 
 
 def test_a_lost_record_is_made_again_and_success_is_withdrawn_meanwhile(

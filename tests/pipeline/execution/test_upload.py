@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -12,13 +13,17 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from hub_server import TOKEN, HubServer, hub_server
+from hub_server import TOKEN, Blob, HubServer, Repository, hub_server
 from runs import copy_both, kept
 
 from unlearnable.pipeline.data import storage
+from unlearnable.pipeline.data.images import image_member
 from unlearnable.pipeline.data.local_files import temporary_path
 from unlearnable.pipeline.data.plan import resolve_input
+from unlearnable.pipeline.data.shards import open_shard
 from unlearnable.pipeline.errors import UsageError, ViolationError
 from unlearnable.pipeline.execution import upload as uploading
 from unlearnable.pipeline.execution.config import ProtectConfig, PublishConfig
@@ -104,6 +109,12 @@ print(len(rows), rows[0]["__key__"], rows[0]["png"].size, rows.features["txt"].d
 
 def test_a_copy_on_the_hub_is_an_input(here: HubServer, copy: Path, tmp_path: Path) -> None:
     upload(str(copy), str(kept(copy)), URL)
+    with open_shard(str(copy / "shard-000.tar")) as reader:
+        row = {"image": {"bytes": image_member(next(iter(reader))).data}, "caption": "a boat"}
+    table = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist([row]), table)
+    tables = {"data/train-0.parquet": Blob(table.getvalue(), large=True)}
+    here.repositories["acme/tables"] = Repository(branches={"main": tables})
     again = tmp_path / "again"
     # The folder is listed too, and what stands in a plan tells versions apart.
     script = f"""
@@ -111,12 +122,17 @@ from unlearnable.jobs.cli import main
 from unlearnable.pipeline.data.plan import resolve_input
 for shard in resolve_input("{URL}"):
     print(shard.name, shard.url, shard.size, shard.etag)
+assert main(["data", "parquet", "hf://datasets/acme/tables", "{tmp_path}/shards"]) == 0
 line = ["protect", "{URL}/shard-000.tar", "{again}", "--method", "random", "--executor", "local"]
+assert main(line) == 2  # it is told that this is a protected copy already
+line.append("--again")
 raise SystemExit(main(line))
 """
     code, told = call(here, tmp_path, "-c", script)
     assert code == 0, told
     assert (again / "shard-000.tar").stat().st_size > 10_000
+    with open_shard(str(tmp_path / "shards" / "train-000.tar")) as reader:
+        assert [member.ext for member in next(iter(reader)).members] == ["png", "txt"]
     assert "source_datasets:\n- acme/boats\n" in (again / "README.md").read_text()
     blob = here.repositories[NAME].branches["main"]["shard-001.tar"]
     expected = f"shard-001 {URL}/shard-001.tar {len(blob.data)} blob_id:{blob.git}"

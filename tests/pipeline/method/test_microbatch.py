@@ -137,6 +137,25 @@ def test_what_has_not_fitted_is_not_tried_again(surrogate: Surrogate) -> None:
     assert memory.refused == tried
 
 
-def test_memory_for_less_than_one_unit_says_so(surrogate: Surrogate) -> None:
-    with pytest.raises(torch.OutOfMemoryError, match="activations of 8 samples do not fit"):
+def test_memory_for_less_than_one_unit_halves_it() -> None:
+    rows = torch.randn(COUNT, 100, generator=torch.Generator().manual_seed(0))
+
+    def tower(unit: Tensor, normalize: bool = True) -> Tensor:
+        return unit.exp() if normalize else unit
+
+    def gradient(limit: float) -> tuple[Tensor, units.MicroBatch]:
+        memory = units.MicroBatch()
+        with DeviceMemory(limit):
+            found = memory.gradient(units.by_input(tower), rows, lambda seen: seen.sum())
+        return found.gradient, memory
+
+    plain, _ = gradient(float("inf"))
+    # The activations of 5 samples.
+    found, memory = gradient(5 * 100 * 4)
+    assert (memory.units, memory.halved) == (0, 1)
+    assert torch.allclose(found, plain)
+
+
+def test_memory_for_no_sample_says_so(surrogate: Surrogate) -> None:
+    with pytest.raises(torch.OutOfMemoryError, match="activations of 1 samples do not fit"):
         run(surrogate, pictures(40), 1e5)

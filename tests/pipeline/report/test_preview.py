@@ -31,9 +31,8 @@ def test_without_a_surrogate(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     target = tmp_path / "sheet.png"
-    assert (
-        main(["preview", str(corpus), "--n", "3", "--output", str(target), "--epsilon", "4"]) == 0
-    )
+    options = ["--n", "3", "--output", str(target), "--epsilon", "4", "--texture", "0.5"]
+    assert main(["preview", str(corpus), *options]) == 0
     told = capsys.readouterr().out
     assert "3 samples, no pixel changed by more than 4 of 255 levels" in told
     gentle, balanced, strong = map(float, re.findall(r"(?:gentle|balanced|strong) (\d+\.\d)", told))

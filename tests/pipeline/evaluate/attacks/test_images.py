@@ -6,7 +6,7 @@ from unlearnable.pipeline.evaluate.corpora import image_edit
 
 
 def run(text: str, pixels: np.ndarray, row: int = 0, seed: int = 0) -> np.ndarray:
-    changed = image_edit(parse_attacks((text,))[0].attacks, seed)(pixels, row)
+    changed = image_edit(parse_attacks((text,))[0].attacks[0], seed)(pixels, row)
     assert changed.dtype == np.uint8
     return changed
 

@@ -1,0 +1,119 @@
+"""Chunks of PNG files: colour, texts, and what stands for metadata of other formats."""
+
+import struct
+import zlib
+from collections.abc import Iterator
+
+from .exif import EMBEDDED
+from .xmp import is_coded_picture
+
+COLOUR = (b"cICP", b"gAMA", b"cHRM", b"sRGB", b"mDCV", b"cLLI")
+"""Types of the chunks that say what pixel values mean."""
+
+KEPT = (*COLOUR, b"pHYs", b"tIME")
+TEXTS = (b"tEXt", b"zTXt", b"iTXt")
+
+_XMP_KEYWORD = b"XML:com.adobe.xmp"
+_RAW = b"Raw profile type "
+_PREFIXES = (b"Exif\0\0", b"Photoshop 3.0\0", b"http://ns.adobe.com/xap/1.0/\0")
+_MOST_TEXT = 4 << 20
+_SRGB_GAMMA = range(45_000, 46_000)
+
+
+def read_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Yield type and content of the chunks of a PNG, and what follows its end as ``b""``."""
+    at = 8
+    while at + 8 <= len(data):
+        size, kind = struct.unpack_from(">I4s", data, at)
+        if size > len(data) - at:
+            return
+        yield kind, b"" if kind == b"IDAT" else data[at + 8 : at + 8 + size]
+        at += size + 12
+        if kind == b"IEND":
+            if rest := data[at:].strip(b"\0\r\n"):
+                yield b"", rest
+            return
+
+
+def _text_of(kind: bytes, content: bytes) -> tuple[bytes, bytes]:
+    """Return keyword and text of a text chunk. Raises ValueError or zlib.error."""
+    keyword, _, rest = content.partition(b"\0")
+    packed = kind == b"zTXt"
+    if kind == b"iTXt":
+        packed = rest[:1] == b"\1"
+        rest = rest[2:].split(b"\0", 2)[2]
+    elif packed:
+        rest = rest[1:]
+    if not packed:
+        return keyword, rest
+    unpacked = zlib.decompressobj()
+    text = unpacked.decompress(rest, _MOST_TEXT)
+    if unpacked.unconsumed_tail:
+        raise ValueError("a text that is too large when it is unpacked")
+    return keyword, text
+
+
+def part_of(kind: bytes, content: bytes) -> tuple[str, bytes] | None:
+    """Return the field and bytes that a text chunk stands for; None for a text."""
+    try:
+        keyword, text = _text_of(kind, content)
+        if keyword == _XMP_KEYWORD:
+            return "xmp", text
+        if not keyword.startswith(_RAW):
+            return None
+        name = keyword.removeprefix(_RAW).lower()
+        raw = bytes.fromhex(b"".join(text.split()[2:]).decode())
+    except (ValueError, IndexError, zlib.error):
+        return None
+    field = {b"exif": "exif", b"xmp": "xmp", b"iptc": "irb", b"8bim": "irb"}.get(name)
+    if name == b"app1":
+        field = "xmp" if raw.startswith(b"http") else "exif"
+    for prefix in _PREFIXES:
+        raw = raw.removeprefix(prefix)
+    return (field, raw) if field else None
+
+
+def is_picture_text(kind: bytes, content: bytes) -> bool:
+    """Whether a chunk is a text that holds a picture, or one that cannot be looked into."""
+    if kind not in TEXTS:
+        return False
+    try:
+        text = _text_of(kind, content)[1]
+    except (ValueError, IndexError, zlib.error):
+        return True
+    return EMBEDDED.search(text) is not None or is_coded_picture(text.decode("latin-1"))
+
+
+def changes_colour(kind: bytes, content: bytes) -> bool:
+    """Whether a colour chunk says something else than sRGB."""
+    if kind == b"gAMA":
+        return int.from_bytes(content, "big") not in _SRGB_GAMMA
+    if kind == b"cICP":
+        return content[:2] != b"\1\x0d"
+    if kind == b"cHRM":
+        stated = struct.unpack(">8I", content[:32].ljust(32, b"\0"))
+        srgb = (31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)
+        return any(abs(a - b) > 200 for a, b in zip(stated, srgb, strict=True))
+    return False
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    """Return a chunk as it stands in a file."""
+    body = kind + content
+    return struct.pack(">I", len(content)) + body + struct.pack(">I", zlib.crc32(body))
+
+
+def xmp_chunk(packet: bytes) -> bytes:
+    """Return an XMP packet as a chunk."""
+    return chunk(b"iTXt", _XMP_KEYWORD + bytes(5) + packet)
+
+
+def raw_chunk(resources: bytes) -> bytes:
+    """Return Photoshop's resources as the text chunk that ImageMagick and ExifTool know."""
+    raw = b"\n8bim\n%8d\n%s\n" % (len(resources), resources.hex().encode())
+    return chunk(b"zTXt", _RAW + b"8bim\0\0" + zlib.compress(raw, 9))
+
+
+def icc_chunk(profile: bytes) -> bytes:
+    """Return an ICC profile as a chunk."""
+    return chunk(b"iCCP", b"ICC Profile\0\0" + zlib.compress(profile, 9))
