@@ -42,8 +42,10 @@ def _trained(pairs: Pairs, index: Rows, device: torch.device) -> Tensor:
     optimizer = torch.optim.SGD([weights], _LR)
     for _ in range(_EPOCHS):
         for rows in torch.randperm(len(pairs)).split(_BATCH):
-            pixels = torch.from_numpy(images[rows.numpy()]).flatten(1).to(device).float() / 255
-            scores = F.linear(pixels - 0.5, weights)
+            pixels = torch.from_numpy(images[rows.numpy()]).to(device).float() / 255
+            # A picture's mean colour is content; the classifier would spend its first steps on it.
+            pixels = pixels - pixels.mean((1, 2), keepdim=True)
+            scores = F.linear(pixels.flatten(1), weights)
             loss = sum(_loss(scores, place.to(device)) for place in labels[rows].T)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[union-attr]
