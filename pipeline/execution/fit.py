@@ -96,12 +96,7 @@ def fit(config: FitRunConfig) -> FitSummary:
     _check(config)
     settings = fit_settings(config)
     settings.validate()
-    if storage.exists(storage.join(config.output, DESCRIPTION)) and not config.overwrite:
-        if not config.keep:
-            raise UsageError(
-                f"{config.output} holds a surrogate; give another --output, --keep to use that "
-                f"one, or --overwrite to replace it: copies that it protected need it"
-            )
+    if _is_kept(config):
         return _kept(config, settings)
     shards = resolve_input(config.input)
     refuse_protected(config.input, shards, config.caption_fields, again=config.again)
@@ -136,6 +131,18 @@ def fit(config: FitRunConfig) -> FitSummary:
         model_bytes=surrogate.size,
         passes=_visit_passes(surrogate),
     )
+
+
+def _is_kept(config: FitRunConfig) -> bool:
+    """Whether a surrogate is at the output and stays. Raises UsageError where nobody said so."""
+    if config.overwrite or not storage.exists(storage.join(config.output, DESCRIPTION)):
+        return False
+    if not config.keep:
+        raise UsageError(
+            f"{config.output} holds a surrogate; give another --output, --keep to use that one, "
+            f"or --overwrite to replace it: copies that it protected need it"
+        )
+    return True
 
 
 def _visit_passes(surrogate: Surrogate) -> dict[str, float]:

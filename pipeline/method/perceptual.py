@@ -52,7 +52,7 @@ def _weight(image: Tensor, floor: float) -> Tensor:
     parts = [plane.to(torch.int64) * part for plane, part in zip(image, _LUMA, strict=True)]
     luma = (parts[0] + parts[1] + parts[2]) >> 8
     reach = max(1, round(min(luma.shape) * _REACH))
-    count = _window_sum(torch.ones_like(luma), reach).double()
+    count = _window_size(luma, reach)
     mean = _window_sum(luma, reach).double() / count
     square = _window_sum(luma * luma, reach).double() / count
     contrast = (square - mean * mean).clamp(min=0).sqrt() / _MASKED
@@ -64,11 +64,17 @@ def _weight(image: Tensor, floor: float) -> Tensor:
 
 def _window_sum(plane: Tensor, reach: int) -> Tensor:
     """Sum the pixels within ``reach`` of each pixel, as far as there are such, int64 [H, W]."""
-    height, width = plane.shape
-    table = F.pad(plane.cumsum(0).cumsum(1), (1, 0, 1, 0))
-    rows = torch.arange(height, device=plane.device)
-    columns = torch.arange(width, device=plane.device)
-    top, bottom = (rows - reach).clamp(min=0), (rows + reach + 1).clamp(max=height)
-    left, right = (columns - reach).clamp(min=0), (columns + reach + 1).clamp(max=width)
-    lines = table[bottom] - table[top]
-    return lines[:, right] - lines[:, left]
+    side = 2 * reach + 1
+    table = F.pad(plane, (reach + 1, reach, reach + 1, reach)).cumsum(0)
+    lines = (table[side:] - table[:-side]).cumsum(1)
+    return lines[:, side:] - lines[:, :-side]
+
+
+def _window_size(plane: Tensor, reach: int) -> Tensor:
+    """Count the pixels within ``reach`` of each pixel of ``plane`` [H, W], float64 [H, W]."""
+    counts = []
+    for length in plane.shape:
+        place = torch.arange(length, device=plane.device)
+        low, high = (place - reach).clamp(min=0), (place + reach + 1).clamp(max=length)
+        counts.append((high - low).double())
+    return counts[0][:, None] * counts[1]

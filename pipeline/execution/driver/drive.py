@@ -68,9 +68,7 @@ def _io_threads(executor: str) -> int:
     if executor == "ray":
         return 2
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    count = min(max(cores or 1, 2), _MOST_IO_THREADS)
-    log.info("%d threads decode and encode (--io-threads); --workers adds processes", count)
-    return count
+    return min(max(cores or 1, 2), _MOST_IO_THREADS)
 
 
 def drive(
@@ -160,6 +158,10 @@ class _Run:
             end: dict[str, object] = {"error": None}
             try:
                 if waiting:
+                    log.info(
+                        "%d threads decode and encode (--io-threads); --workers adds processes",
+                        self.config.io_threads,
+                    )
                     if self.config.slice is None:
                         waiting = _own_order(waiting, self.lease)
                     self._work(waiting, run_log)

@@ -88,9 +88,9 @@ def test_pil_arrays_and_tensors_are_the_same_images(
     assert same(expected, run([Image.fromarray(array) for array in arrays], CAPTIONS, surrogate))
     assert same(expected, run(tensors, CAPTIONS, loaded))
     assert same(expected, run([tensor / 255 for tensor in tensors], CAPTIONS, loaded))
-    # Captions without a word that fit knows leave the trigger to the seed.
+    # Captions without a word that fit knows leave the trigger to the key and the picture.
     strange = ["zebra"] * len(tensors)
-    assert not same(run(tensors, strange, loaded), run(tensors, strange, loaded, seed=1))
+    assert same(run(tensors, strange, loaded), run(tensors, strange, loaded, seed=1))
 
 
 def test_whole_arrays_and_tensors(surrogate: str) -> None:

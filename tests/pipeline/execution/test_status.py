@@ -102,9 +102,10 @@ def test_watch_is_quiet_on_a_pipe_until_the_run_ends(output: Path) -> None:
 
 def test_watch_redraws_a_terminal(output: Path) -> None:
     ours, theirs = pty.openpty()
+    wide = os.environ | {"COLUMNS": "250", "LINES": "40"}
     told = ""
     with lease_output(str(kept(output)), "a run at work", StopFlag(), join=False):
-        watching = subprocess.Popen([*WATCH, str(output)], stdout=theirs)
+        watching = subprocess.Popen([*WATCH, str(output)], stdout=theirs, env=wide)
         os.close(theirs)
         while told.count("writing now") < 2:
             told += os.read(ours, 1 << 16).decode()

@@ -43,7 +43,13 @@ BatchProtector.__call__ = dying
 source, output, surrogate, size = sys.argv[1:]
 protect(
     ProtectConfig(
-        source, output, surrogate=surrogate, batch_size=int(size), executor="local", device="cpu"
+        source,
+        output,
+        surrogate=surrogate,
+        batch_size=int(size),
+        executor="local",
+        device="cpu",
+        losses="all",
     )
 )
 """
@@ -77,6 +83,7 @@ def settings(source: Path, output: Path, surrogate: str) -> ProtectConfig:
         batch_size=BATCH,
         executor="local",
         device="cpu",
+        losses="all",
     )
 
 

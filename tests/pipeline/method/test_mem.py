@@ -297,3 +297,41 @@ def test_hotflip_with_all_words_as_candidates_finds_each_samples_best(
         losses = swap_loss(features, now, every, model.logit_scale.exp())
     assert torch.equal(found[:, 0], words[losses.argmin(dim=1)])
     assert len(found.unique()) > 1
+
+
+def test_equal_pictures_get_equal_words_and_patterns_where_chance_chooses(
+    images: Tensor, coded: Surrogate
+) -> None:
+    chance = dataclasses.replace(coded, topics=None)
+    sources = [images[0], images[1], images[0].clone()]
+    batch = protect_batch(chance, sources, CAPTIONS[:3], MethodConfig(), seed=0)
+    assert torch.equal(batch.delta[0], batch.delta[2])
+    assert batch.trigger_ids[0] == batch.trigger_ids[2]
+    elsewhere = protect_batch(chance, sources[:2], CAPTIONS[3:5], MethodConfig(), seed=7)
+    assert torch.equal(batch.delta[0], elsewhere.delta[0])
+
+
+@pytest.mark.parametrize("size", [(32, 32), (50, 40)])
+@pytest.mark.parametrize("schedule", ["coded", "paper"])
+def test_greyscale_pictures_stay_grey_through_steps(
+    size: tuple[int, int], schedule: str, request: pytest.FixtureRequest
+) -> None:
+    generator = torch.Generator().manual_seed(2)
+    colour = torch.randint(0, 256, (3, *size), generator=generator).to(torch.uint8)
+    sources = [colour[:1].repeat(3, 1, 1), colour, colour[1:2].repeat(3, 1, 1)]
+    surrogate = request.getfixturevalue(schedule)
+    batch = protect_batch(surrogate, sources, CAPTIONS[:3], MethodConfig(steps=3), seed=0)
+    assert_sound(sources, batch, 8)
+    for delta in batch.delta[::2]:
+        assert torch.equal(delta, delta[:1].expand_as(delta))
+        assert delta.abs().max() > 0
+    assert not torch.equal(batch.delta[1], batch.delta[1][:1].expand_as(colour))
+
+
+def test_steps_keep_to_the_bound_map(images: Tensor, coded: Surrogate) -> None:
+    sources = list(images[:4] // 4 + 96)
+    batch = protect_batch(coded, sources, CAPTIONS[:4], MethodConfig(steps=4), seed=0)
+    for image, delta in zip(sources, batch.delta, strict=True):
+        bound = bound_map(image[None], 8, coded.floor)[0]
+        assert (delta.abs() <= bound).all()
+        assert bound.min() < 8

@@ -33,8 +33,8 @@ def test_a_shard_without_captions_is_one_warning(
     assert protect(config).quarantined == 31
     told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert len(told) == 2
-    assert "shard-000: 30 samples are quarantined (caption_missing), first 000: " in told[0]
-    assert "shard-000: 1 sample is quarantined (image_undecodable), first bad: " in told[1]
+    assert "shard-000: 1 sample is quarantined (image_undecodable), first bad: " in told[0]
+    assert "shard-000: 30 samples are quarantined (missing_caption), first 0" in told[1]
 
 
 def test_a_fit_passes_over_them_in_one_line(
