@@ -88,7 +88,7 @@ class FitOptions(Bound):
     """Words that a trigger position may use, each with a pattern (default schedule)."""
     topics: bool | None = None
     """What captions say chooses the trigger, or chance; fit decides if unset."""
-    strength: StrengthName = "balanced"
+    strength: StrengthName = "strong"
     """gentle, balanced or strong: how well patterns hide and how soon they are read."""
     texture: float | None = None
     """Share of a period in which a pattern's cast is inverted; fit tries 0 and 0.5 if unset."""

@@ -36,23 +36,24 @@ class Strength:
 
 
 STRENGTHS: dict[StrengthName, Strength] = {
+    # Changes of hue alone hide best; a victim still learns most of the content.
     "gentle": Strength(
-        casts="hues",
-        cast=8,
-        luma=2,
-        grey=4,
-        floor=0.25,
-        cast_period=(5, 8),
-        luma_period=(3.5, 5),
-    ),
-    "balanced": Strength(
         casts="hues",
         cast=8,
         luma=3,
         grey=5,
         floor=0.5,
-        cast_period=(5, 8),
+        cast_period=(6, 10),
         luma_period=(3.5, 5),
+    ),
+    "balanced": Strength(
+        casts="corners",
+        cast=8,
+        luma=0,
+        grey=8,
+        floor=0.4,
+        cast_period=(3.5, 4.5),
+        luma_period=(3.5, 4.5),
     ),
     # The patterns of version 0.1, but for what the key draws.
     "strong": Strength(

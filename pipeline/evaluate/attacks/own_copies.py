@@ -11,7 +11,7 @@ from ...method.strength import STRENGTHS, Strength
 from ...seeds import derive_seed
 from ..pairs import Pixels
 
-STRENGTH: Strength = STRENGTHS["balanced"]
+STRENGTH: Strength = STRENGTHS["strong"]
 """What the tool does where nothing else is asked for."""
 _POSITIONS, _WORDS = 3, 64
 

@@ -19,7 +19,7 @@ LUMA = torch.tensor([0.299, 0.587, 0.114])
 NAMES: tuple[StrengthName, ...] = ("gentle", "balanced", "strong")
 
 
-def book(name: StrengthName = "balanced", positions: int = 3, key: bytes = KEY) -> PatternBook:
+def book(name: StrengthName = "gentle", positions: int = 3, key: bytes = KEY) -> PatternBook:
     return PatternBook(key, STRENGTHS[name], positions, 8)
 
 
@@ -164,14 +164,14 @@ def test_grey_pictures_get_luma_alone() -> None:
     bound = uniform(1, 40, 40)
     found = book().compose(torch.tensor([[0, 1, 2]]), ["a"], [True], bound)
     assert torch.equal(found, found[:, :1].expand_as(found))
-    assert found.abs().unique().tolist() == [STRENGTHS["balanced"].grey]
+    assert found.abs().unique().tolist() == [STRENGTHS["gentle"].grey]
     image = photo(64, 64)[:1].repeat(3, 1, 1)
     published = image + laid(book("gentle"), image)
     assert torch.equal(published, published[:1].expand_as(published))
     assert not torch.equal(published, image)
 
 
-def test_balanced_pictures_keep_their_luma_better_than_strong_ones() -> None:
+def test_gentle_pictures_keep_their_luma_better_than_strong_ones() -> None:
     image = photo(128, 128)
     changes = {name: (laid(book(name), image) * LUMA.view(3, 1, 1)).sum(0).abs() for name in NAMES}
     means = [float(changes[name].mean()) for name in NAMES]
@@ -188,7 +188,7 @@ def test_plain_casts_of_hues_have_a_sign_of_the_picture() -> None:
 
 
 def test_a_pictures_own_direction_lies_within_its_words_part() -> None:
-    own = dataclasses.replace(STRENGTHS["balanced"], vary=1.0)
+    own = dataclasses.replace(STRENGTHS["gentle"], vary=1.0)
     varied = dataclasses.replace(book(), strength=own)
     assert varied.patterns == book().patterns
     one, other = compose(varied, [[0, 0, 0]], 64, 64), compose(book(), [[0, 0, 0]], 64, 64)
