@@ -139,7 +139,8 @@ def test_tables_show_every_corpus_and_chance(learned: Results) -> None:
         "chance",
     ]
     assert len({len(line) for line in lines[3:10]}) <= 3
-    assert lines[11].startswith("Too little data, no conclusion: the test set has")
+    doubt = "Too little data, no conclusion: the test set has"
+    assert any(line.startswith(doubt) for line in lines[10:])
     last = learned.of("clean")[0].last("i2t")
     assert f"{last.hit10:.1f}" in lines[5]
     markdown = markdown_table(learned).splitlines()
