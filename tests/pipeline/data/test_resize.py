@@ -99,7 +99,10 @@ def test_equal_input_gives_equal_bytes_in_any_store(source: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        ({"png": b"<html>", "txt": b"x"}, r"b\.tar: bad: the bytes are no picture of a known format"),
+        (
+            {"png": b"<html>", "txt": b"x"},
+            r"b\.tar: bad: the bytes are no picture of a known format",
+        ),
         ({"txt": b"x"}, r"b\.tar: bad: no image"),
         ({"png": b"1", "left.png": b"2"}, r"b\.tar: bad: 2 images"),
     ],

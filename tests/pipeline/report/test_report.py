@@ -95,7 +95,7 @@ def copy(corpus: Path, surrogate: str, tmp_path_factory: pytest.TempPathFactory)
     output = folder / "copy"
     config = ProtectConfig(
         str(source), str(output), surrogate=surrogate, device="cpu", executor="local",
-        owner=EVIL, max_quarantined=1,
+        owner=EVIL, max_quarantined=1, losses="all",
     )  # fmt: skip
     assert protect(config).exit_code == 0
     return output
