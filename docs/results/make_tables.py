@@ -13,6 +13,7 @@ from unlearnable.pipeline.evaluate.threats import threat_table
 HERE = Path(__file__).parent
 FILES = {
     "photos": "photos.csv",
+    "photos-224": "photos-224.csv",
     "robustness": "robustness.csv",
     "robustness-sweep": "robustness.csv",
     "robustness-trials": "robustness.csv",
