@@ -52,7 +52,7 @@ def test_the_readme_s_strength_is_what_was_measured() -> None:
         "originals": ("clean", "clean"),
         "random noise of the same size": ("random", "random"),
         "MEM-5, published schedule, shortened": ("paper-mem5", "paper-mem5"),
-        "**protected, default**": ("default", "protected"),
+        "**protected, version 0.1**": ("default", "protected"),
     }
     text = README.read_text().replace("**", "")
     for label, (photos, drawings) in rows.items():
