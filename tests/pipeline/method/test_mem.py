@@ -42,6 +42,7 @@ CAPTIONS = [
     [f"a {WORDS[i % 14]} {WORDS[(3 * i + 1) % 14]}", f"the {WORDS[i % 14]}"] for i in range(24)
 ]
 SMALL = FitConfig(
+    strength="gentle",
     image_size=32,
     trigger_words=3,
     batch_size=12,
