@@ -1,6 +1,6 @@
 """Strengths: how much of what a picture may change is used, and where it is seen."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 StrengthName = Literal["gentle", "balanced", "strong"]
@@ -35,6 +35,16 @@ class Strength:
     vary: float = 0.0
 
 
+# The patterns of version 0.1, but for what the key draws.
+_STRONG = Strength(
+    casts="corners",
+    cast=8,
+    luma=0,
+    grey=8,
+    floor=1,
+    cast_period=(3.5, 4.5),
+    luma_period=(3.5, 4.5),
+)
 STRENGTHS: dict[StrengthName, Strength] = {
     # Changes of hue alone hide best; a victim still learns most of the content.
     "gentle": Strength(
@@ -46,24 +56,7 @@ STRENGTHS: dict[StrengthName, Strength] = {
         cast_period=(6, 10),
         luma_period=(3.5, 5),
     ),
-    "balanced": Strength(
-        casts="corners",
-        cast=8,
-        luma=0,
-        grey=8,
-        floor=0.4,
-        cast_period=(3.5, 4.5),
-        luma_period=(3.5, 4.5),
-    ),
-    # The patterns of version 0.1, but for what the key draws.
-    "strong": Strength(
-        casts="corners",
-        cast=8,
-        luma=0,
-        grey=8,
-        floor=1,
-        cast_period=(3.5, 4.5),
-        luma_period=(3.5, 4.5),
-    ),
+    "balanced": replace(_STRONG, floor=0.4),
+    "strong": _STRONG,
 }
 """The strengths by name: this table is the one place where each number is set."""

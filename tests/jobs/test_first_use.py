@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
+from pictures import write_captioned
 
 from unlearnable.jobs.cli import main
 from unlearnable.pipeline.data.shards import open_shard
-
-COLOURS = ("red", "green", "blue", "white", "black", "yellow", "brown", "orange")
-THINGS = ("house", "river", "table")
 
 
 def run(*line: str | Path) -> int:
@@ -23,18 +18,7 @@ def run(*line: str | Path) -> int:
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
-    folder = tmp_path / "pictures"
-    folder.mkdir()
-    generator = np.random.default_rng(0)
-    with (folder / "captions.csv").open("w", newline="") as file:
-        table = csv.writer(file)
-        table.writerow(["image", "caption"])
-        for colour in COLOURS:
-            for thing in THINGS:
-                pixels = generator.integers(0, 256, (64, 80, 3), np.uint8)
-                Image.fromarray(pixels).save(folder / f"{colour}-{thing}.png")
-                table.writerow([f"{colour}-{thing}.png", f"a {colour} {thing} on a hill"])
-    return folder
+    return write_captioned(tmp_path / "pictures")
 
 
 def captions(folder: Path) -> list[bytes]:

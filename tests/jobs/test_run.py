@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import os
 import random
 import signal
@@ -12,8 +11,8 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
+from pictures import write_captioned
 from PIL import Image
 from runs import Digests, Run, digests, kept
 
@@ -25,8 +24,6 @@ from unlearnable.pipeline.execution.config import FitRunConfig, ProtectConfig
 from unlearnable.pipeline.execution.options import step_of
 from unlearnable.pipeline.verify.config import VerifyConfig
 
-COLOURS = ("red", "green", "blue", "white", "black", "yellow", "brown", "orange")
-THINGS = ("house", "river", "table")
 # A fit of a moment, and three shards.
 SHORT = (
     "--rounds", "1", "--steps-per-round", "1", "--texture", "0", "--no-topics",
@@ -36,19 +33,9 @@ SHORT = (
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("run") / "pictures"
-    folder.mkdir()
+    folder = write_captioned(tmp_path_factory.mktemp("run") / "pictures")
     # Without a key each fit draws one of its own.
     folder.with_name("key").write_text("5a" * 32)
-    generator = np.random.default_rng(0)
-    with (folder / "captions.csv").open("w", newline="") as file:
-        table = csv.writer(file)
-        table.writerow(["image", "caption"])
-        for colour in COLOURS:
-            for thing in THINGS:
-                pixels = generator.integers(0, 256, (64, 80, 3), np.uint8)
-                Image.fromarray(pixels).save(folder / f"{colour}-{thing}.png")
-                table.writerow([f"{colour}-{thing}.png", f"a {colour} {thing} on a hill"])
     return folder
 
 

@@ -1,11 +1,13 @@
-"""Picture files of every kind for tests: profiles, chunks, metadata."""
+"""Picture files of every kind for tests: profiles, chunks, metadata, a folder with captions."""
 
 from __future__ import annotations
 
+import csv
 import io
 import struct
 import zlib
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageCms
@@ -115,3 +117,22 @@ def cmyk_profile() -> bytes:
     profile = _profile(b"CMYK", b"prtr", b"Lab ", _described(tags))
     ImageCms.ImageCmsProfile(io.BytesIO(profile))
     return profile
+
+
+COLOURS = ("red", "green", "blue", "white", "black", "yellow", "brown", "orange")
+THINGS = ("house", "river", "table")
+
+
+def write_captioned(folder: Path) -> Path:
+    """Write 24 noise pictures of 80 x 64 pixels and their ``captions.csv`` into a new folder."""
+    folder.mkdir()
+    generator = np.random.default_rng(0)
+    with (folder / "captions.csv").open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["image", "caption"])
+        for colour in COLOURS:
+            for thing in THINGS:
+                pixels = generator.integers(0, 256, (64, 80, 3), np.uint8)
+                Image.fromarray(pixels).save(folder / f"{colour}-{thing}.png")
+                table.writerow([f"{colour}-{thing}.png", f"a {colour} {thing} on a hill"])
+    return folder

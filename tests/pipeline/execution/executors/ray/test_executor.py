@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from published import BATCH, fit_published, write_corpus
-from runs import kept
+from runs import Digests, kept
 
 from unlearnable.pipeline.data.ledger import LedgerRecord
 from unlearnable.pipeline.data.plan import ShardInput
@@ -33,16 +33,22 @@ def digests(output: Path) -> dict[str, str]:
     return {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
 
 
+def of_each_executor(base: ProtectConfig, folder: Path) -> list[Digests]:
+    """Run in-process, on one Ray actor and on two; return what each has written."""
+    found = []
+    for executor, workers in (("local", 1), ("ray", 1), ("ray", 2)):
+        output = folder / f"{executor}{workers}"
+        config = replace(base, output=str(output), executor=executor, workers=workers)  # type: ignore[arg-type]
+        assert protect(config).exit_code == 0
+        found.append(digests(output))
+    return found
+
+
 def test_local_and_ray_with_one_and_two_workers_give_equal_bytes(
     corpus: Path, surrogate: str, tmp_path: Path
 ) -> None:
     base = ProtectConfig(str(corpus), "", surrogate=surrogate, batch_size=8, steps=1, device="cpu")
-    found = []
-    for executor, workers in (("local", 1), ("ray", 1), ("ray", 2)):
-        output = tmp_path / f"{executor}{workers}"
-        config = replace(base, output=str(output), executor=executor, workers=workers)  # type: ignore[arg-type]
-        assert protect(config).exit_code == 0
-        found.append(digests(output))
+    found = of_each_executor(base, tmp_path)
     assert len(found[0]) == 8
     assert found[0] == found[1] == found[2]
 
@@ -54,12 +60,7 @@ def test_the_published_schedule_gives_equal_bytes_with_one_and_two_actors(tmp_pa
     base = ProtectConfig(
         str(source), "", surrogate=str(tmp_path / "surrogate"), batch_size=BATCH, device="cpu"
     )
-    found = []
-    for executor, workers in (("local", 1), ("ray", 1), ("ray", 2)):
-        output = tmp_path / f"{executor}{workers}"
-        config = replace(base, output=str(output), executor=executor, workers=workers)  # type: ignore[arg-type]
-        assert protect(config).exit_code == 0
-        found.append(digests(output))
+    found = of_each_executor(base, tmp_path)
     assert len(found[0]) == 6
     assert found[0] == found[1] == found[2]
 
