@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import re
 import signal
@@ -15,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from published import BATCH, fit_published, write_corpus
-from runs import Digests, kept
+from runs import Digests, digests
 
 from unlearnable.pipeline.data.ledger import LedgerRecord
 from unlearnable.pipeline.data.plan import ShardInput
@@ -26,11 +25,6 @@ from unlearnable.pipeline.execution.driver.stop import StopFlag
 from unlearnable.pipeline.execution.protect import protect
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
-
-
-def digests(output: Path) -> dict[str, str]:
-    files = [*output.glob("*.tar"), *kept(output).glob("manifest/*.parquet")]
-    return {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
 
 
 def of_each_executor(base: ProtectConfig, folder: Path) -> list[Digests]:
