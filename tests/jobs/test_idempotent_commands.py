@@ -21,7 +21,7 @@ from unlearnable.pipeline.execution.driver.lease import Lease
 # As the session's surrogate was fitted.
 FITTED_OPTIONS = {
     "--trigger-words": "3", "--vocabulary": "4", "--rounds": "1", "--steps-per-round": "3",
-    "--pgd-steps": "1", "--batch-size": "20",
+    "--pgd-steps": "1", "--batch-size": "20", "--strength": "gentle",
 }  # fmt: skip
 FITTED = [word for item in FITTED_OPTIONS.items() for word in item]
 

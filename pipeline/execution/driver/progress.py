@@ -15,7 +15,9 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 log = logging.getLogger(__name__)
 
 _LINE_SECONDS = 10.0
+# How often a display asks for its text.
 _BAR_SECONDS = 0.5
+_TICK_SECONDS = 1.0
 # A step that took less of its expected time was done before and says nothing about this machine.
 _DONE_BEFORE = 0.1
 
@@ -76,7 +78,7 @@ class _Display:
                 log.info("%s", self._render()[1])
 
     def _tick(self) -> None:
-        pause = _BAR_SECONDS if self._bar is not None else _LINE_SECONDS / 10
+        pause = _BAR_SECONDS if self._bar is not None else _TICK_SECONDS
         while not self._over.wait(pause):
             self.show()
 
