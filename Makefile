@@ -34,8 +34,9 @@ help:
 demo: $(ENVIRONMENT)
 	$(BIN)/unlearnable demo --output demo
 
+# Two processes: the tests need both cores of a small machine, and little more of a large one.
 test: $(ENVIRONMENT)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
 
 test-slow: $(ENVIRONMENT)
 	$(BIN)/python -m pytest -m "slow and not gpu" --timeout=7200

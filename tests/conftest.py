@@ -36,6 +36,13 @@ def drawing(rng: np.random.Generator, size: int) -> np.ndarray:
     return image
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of a file run in one process of several; so do all that share the Ray cluster."""
+    for item in items:
+        own = "ray" if item.get_closest_marker("ray") else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(own))
+
+
 @pytest.fixture(scope="session")
 def build_shards() -> ShardBuilder:
     """Return a function that writes numbered shards of PNG + txt + json samples into a folder."""
