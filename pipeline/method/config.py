@@ -101,7 +101,8 @@ class FitOptions(Bound):
     rounds: int | None = None
     """Rounds of the alternation; the schedule's own number when unset."""
     steps_per_round: int | None = None
-    """Optimiser steps of the surrogate in a round; the schedule's own number when unset."""
+    """Optimiser steps of the surrogate in a round; when unset the schedule's own number, in the
+    default schedule 20 passes over the samples at most."""
     pgd_steps: int | None = None
     """Gradient steps on the perturbations a visit; the schedule's own number when unset."""
     hotflip_rounds: int | None = None
@@ -216,7 +217,7 @@ class FitConfig(FitOptions):
 
     @property
     def round_steps(self) -> int:
-        """Surrogate steps a round, the default filled in (paper: 200)."""
+        """Surrogate steps a round, the default filled in (paper: 200); few samples take fewer."""
         if self.steps_per_round is not None:
             return self.steps_per_round
         return 200 if self.published else 100

@@ -78,7 +78,9 @@ class SurrogateEnsemble:
             for place, name in enumerate(self.names)
         ]
         self._optimizers = [
-            torch.optim.AdamW(decay_groups(model, config.weight_decay), lr=config.learning_rate)
+            torch.optim.AdamW(
+                decay_groups(model, config.weight_decay), lr=config.learning_rate, fused=True
+            )
             for model in self.models
         ]
 

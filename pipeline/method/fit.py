@@ -1,8 +1,9 @@
 """Fit: MEM's alternation on a bounded set of samples (``default``) or as published (``paper``)."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from statistics import fmean
 
 from torch import Tensor
@@ -18,6 +19,11 @@ from .patterns import TEXTURES
 from .rounds import Progress, Rounds, State
 from .surrogate import Surrogate
 
+# Steps of a trial, and how many of them at its end tell textures apart; before those, all models
+# guess.
+_TRIAL_STEPS, _TOLD_APART = 30, 10
+# Passes over the samples after which a model knows a small corpus by heart.
+_PASSES = 20
 # Share of a guess's loss above which a trial on clean pairs has read little of the pictures.
 _UNREAD = 0.75
 # One sample in so many is kept from the trial.
@@ -61,52 +67,68 @@ def fit_surrogate(
         return Rounds(images, texts, config).run(progress, state, keep)
     if config.key is None:
         config = dataclasses.replace(config, key=new_key().hex())
+    if config.steps_per_round is None:
+        most = math.ceil(_PASSES * max(1.0, len(images) / config.batch_size))
+        steps = min(config.round_steps, most)
+        config = dataclasses.replace(config, steps_per_round=steps)
     unread, passes = None, Passes()
-    # Trainings of equal length: on clean pairs where that decides, and one for each texture.
-    fits = len(_textures(config))
-    parts = _parts(progress, fits + (config.topics is None))
+    textures = TEXTURES if config.texture is None else (config.texture,)
+    trials = (len(textures) - 1) + (config.topics is None)
+    told = _Told(progress, config.round_count * config.round_steps + trials * _trial_steps(config))
     if config.topics is None:
-        unread = _clean_loss(images, texts, config, next(parts), passes)
+        unread = _clean_loss(images, texts, config, told, passes)
         config = dataclasses.replace(config, topics=unread > _UNREAD)
-    surrogate = _fit_soonest_read(images, texts, config, parts, passes)
+    surrogate = _fit_soonest_read(images, texts, config, textures, told, passes)
     surrogate.meta |= {"clean_loss": unread, "passes": passes.as_dict()}
     return surrogate
 
 
-def _parts(progress: Progress | None, count: int) -> Iterator[Progress | None]:
-    """Yield what each of ``count`` trainings of equal length calls; together they are one."""
-    for number in range(count):
-        yield None if progress is None else partial(_tell, progress, number, count)
+def _trial_steps(config: FitConfig) -> int:
+    return min(_TRIAL_STEPS, config.round_steps)
 
 
-def _tell(progress: Progress, number: int, count: int, done: int, total: int, loss: float) -> None:
-    progress(number * total + done, count * total, loss)
+@dataclass
+class _Told:
+    """Tells the steps of several trainings as those of one.
 
+    Attributes:
+        progress: is told.
+        total: steps of all trainings.
+        before: steps of those that ended.
+    """
 
-def _textures(config: FitConfig) -> tuple[float, ...]:
-    return TEXTURES if config.texture is None else (config.texture,)
+    progress: Progress | None
+    total: int
+    before: int = 0
+
+    def __call__(self, done: int, _: int, loss: float) -> None:
+        if self.progress is not None:
+            self.progress(self.before + done, self.total, loss)
 
 
 def _clean_loss(
     images: Tensor,
     captions: Captions,
     config: FitConfig,
-    progress: Progress | None,
+    told: _Told,
     passes: Passes,
 ) -> float:
     """Return the loss of a fit on clean pairs that it has not seen, as a share of a guess's."""
     rows = range(len(images))
     seen, held = [i for i in rows if i % _HELD_OUT], rows[::_HELD_OUT]
+    steps = _trial_steps(config)
     if len(held) < 2:
+        told.before += steps
         return 1.0
-    steps = config.round_count * config.round_steps
     # The fit of TAP is plain training on clean pairs.
-    settings = dataclasses.replace(config, method="tap", rounds=1, steps_per_round=steps)
-    trial = Rounds(images[seen], captions.of(seen), settings)
-    trial.run(progress)
+    trial = Rounds(images[seen], captions.of(seen), dataclasses.replace(config, method="tap"))
+    trial.start(steps, told)
+    told.before += steps
     passes.add(trial.passes)
+    # In training mode: so early a model's running means lag behind what its layers put out.
+    [(model, _), *_] = trial.ensemble.training()
     return share_of_guess(
-        next(trial.ensemble.turns()),
+        model,
         trial.spec,
         images[::_HELD_OUT],
         captions.firsts(held),
@@ -120,24 +142,34 @@ def _fit_soonest_read(
     images: Tensor,
     captions: Captions,
     config: FitConfig,
-    parts: Iterator[Progress | None],
+    textures: Sequence[float],
+    told: _Told,
     passes: Passes,
 ) -> Surrogate:
-    """Fit once with each texture and keep the fit whose training loss was lowest on average.
+    """Begin a fit with each texture, and end the one whose loss fell soonest.
 
     On drawings plain casts are read sooner, on photographs gratings; what a model reads sooner
     from the start is what protects (docs/results). A draw goes to the gratings.
     """
-    trials: dict[float, Surrogate] = {}
-    for texture in _textures(config):
-        trial = Rounds(images, captions, dataclasses.replace(config, texture=texture))
-        trials[texture] = trial.run(next(parts))
-        passes.add(trial.passes)
-    losses = {texture: fmean(trial.meta["curve"]) for texture, trial in trials.items()}
-    chosen = trials[soonest_read(losses)]
-    if config.texture is None:
-        chosen.meta["texture_losses"] = {str(texture): loss for texture, loss in losses.items()}
-    return chosen
+    fits = {
+        texture: Rounds(images, captions, dataclasses.replace(config, texture=texture))
+        for texture in textures
+    }
+    losses, chosen, steps = {}, textures[0], _trial_steps(config)
+    if len(fits) > 1:
+        for texture, begun in fits.items():
+            losses[texture] = fmean(begun.start(steps, told)[-_TOLD_APART:] or [0.0])
+            told.before += steps
+        told.before -= steps
+        chosen = soonest_read(losses)
+    best = fits.pop(chosen)
+    while fits:
+        passes.add(fits.popitem()[1].passes)
+    surrogate = best.run(told)
+    passes.add(best.passes)
+    if losses:
+        surrogate.meta["texture_losses"] = {str(name): loss for name, loss in losses.items()}
+    return surrogate
 
 
 def soonest_read(losses: Mapping[float, float]) -> float:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -62,9 +63,15 @@ class Rounds:
             )
         if not config.published:
             self._design()
-        self.deltas, self.triggers = self._start()
+        self.deltas = torch.zeros_like(images, dtype=torch.int8)
+        self.choice, self.digests = self._draw_words()
+        self.triggers = self.vocabulary.tokens(self.choice)
+        # Perturbations start as their words' patterns, laid when a sample is first looked at.
+        self.is_laid = torch.full((len(images),), self.code is None)
         self.ensemble = SurrogateEnsemble(config, self.spec)
         self.views = Views(config.views)
+        # Losses of the steps of the first round that were taken ahead of it.
+        self._ahead: list[float] = []
 
     def _design(self) -> None:
         """Give the trigger words patterns and find what decides between them."""
@@ -78,21 +85,26 @@ class Rounds:
         if config.topics:
             self.topics = self.captions.topics(positions, count, config.seed)
 
-    def _start(self) -> tuple[Tensor, Tensor]:
-        deltas = torch.zeros_like(self.images, dtype=torch.int8)
+    def _draw_words(self) -> tuple[Tensor, list[str]]:
+        """Return each sample's words, int64 [N, k], and what identifies its picture if needed."""
         if self.code is None:
-            choice = self.vocabulary.draw(len(self.images), self.generator)
-            return deltas, self.vocabulary.tokens(choice)
+            return self.vocabulary.draw(len(self.images), self.generator), []
         digests = [image_digest(image) for image in self.images]
         choice = self.code.draw_words(digests, self.vocabulary.sizes)
         if self.topics is not None:
             choice = self.topics.choose(self.captions.texts, choice)
-        for start in range(0, len(choice), 256):
-            part = slice(start, start + 256)
-            pixels = PixelBatch(list(self.images[part]), self.spec)
-            lay(pixels, self.code, choice[part], digests[part], self.config.epsilon)
-            deltas[part] = pixels.deltas[0]
-        return deltas, self.vocabulary.tokens(choice)
+        return choice, digests
+
+    def _lay(self, index: Tensor) -> None:
+        """Let samples ``index`` carry their words' patterns."""
+        rows = index[~self.is_laid[index]]
+        if self.code is None or not len(rows):
+            return
+        pixels = PixelBatch(list(self.images[rows]), self.spec)
+        digests = [self.digests[row] for row in rows.tolist()]
+        lay(pixels, self.code, self.choice[rows], digests, self.config.epsilon)
+        self.deltas[rows] = pixels.deltas[0]
+        self.is_laid[rows] = True
 
     def run(
         self,
@@ -179,20 +191,33 @@ class Rounds:
         bodies = self.captions.draw(captions_from.tolist(), self.generator)
         return insert_trigger(bodies, self.triggers[index]).to(self.config.device)
 
+    def start(self, steps: int, progress: Progress | None) -> list[float]:
+        """Take the first steps of the first round; return their losses. `run` goes on there."""
+        for step in range(steps):
+            self._ahead.append(self._train_step())
+            if progress is not None:
+                progress(step + 1, steps, fmean(self._ahead))
+        return list(self._ahead)
+
     def _train(self, progress: Progress | None, round_index: int) -> float:
         """Take a round's AdamW steps on the data as now protected; return the mean loss."""
-        learners, total, steps = self.ensemble.training(), 0.0, self.config.round_steps
-        for step in range(steps):
-            for model, optimizer in learners:
-                total += self._train_on_batch(model, optimizer)
+        steps, every = self.config.round_steps, self.config.round_count * self.config.round_steps
+        losses, self._ahead = self._ahead, []
+        for step in range(len(losses), steps):
+            losses.append(self._train_step())
             if progress is not None:
-                mean = total / (step + 1) / len(learners)
-                progress(round_index * steps + step + 1, self.config.round_count * steps, mean)
-        return total / max(1, steps) / len(learners)
+                progress(round_index * steps + step + 1, every, fmean(losses))
+        return fmean(losses) if losses else 0.0
+
+    def _train_step(self) -> float:
+        """Take an AdamW step of each model; return their mean loss."""
+        learners = self.ensemble.training()
+        return fmean(self._train_on_batch(model, optimizer) for model, optimizer in learners)
 
     def _train_on_batch(self, model: "CLIP", optimizer: torch.optim.Optimizer) -> float:
         count = min(self.config.batch_size, len(self.images))
         index = torch.randperm(len(self.images), generator=self.generator)[:count]
+        self._lay(index)
         levels = self.images[index].to(torch.int16) + self.deltas[index].to(torch.int16)
         levels = levels.to(self.config.device)
         if self.views:
@@ -217,6 +242,7 @@ class Rounds:
         config, turns = self.config, self.ensemble.turns()
         order = torch.randperm(len(self.images), generator=self.generator)
         for index in order.split(config.batch_size):
+            self._lay(index)
             pixels = PixelBatch(
                 list(self.images[index]), self.spec, config.device, views=self.views
             )

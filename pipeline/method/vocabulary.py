@@ -10,7 +10,7 @@ import csv
 import html
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
@@ -70,16 +70,20 @@ def leading_ids(tokenizer: Any, text: str, count: int) -> list[int]:
 @cache
 def whole_words(tokenizer: Any) -> Mapping[str, int]:
     """Return every lower-case word that is one token and comes back on decode."""
-    words: dict[str, int] = {}
-    for token_id, token in tokenizer.decoder.items():
-        word = token.removesuffix("</w>")
-        if (
-            token.endswith("</w>")
-            and _TOKEN_WORD.fullmatch(word)
-            and tokenizer.encode(word) == [token_id]
-        ):
-            words[word] = int(token_id)
-    return words
+    ends = (token for token in tokenizer.decoder.values() if token.endswith("</w>"))
+    return _whole(tokenizer, [token.removesuffix("</w>") for token in ends])
+
+
+def _whole(tokenizer: Any, words: Iterable[str]) -> dict[str, int]:
+    """Return the token ids of those of ``words`` that `whole_words` holds; all take seconds."""
+    ids = tokenizer.encoder
+    return {
+        word: int(ids[f"{word}</w>"])
+        for word in words
+        if _TOKEN_WORD.fullmatch(word)
+        and f"{word}</w>" in ids
+        and tokenizer.encode(word) == [ids[f"{word}</w>"]]
+    }
 
 
 def content_words(text: str) -> set[str]:
@@ -162,12 +166,13 @@ def trigger_vocabulary(
     Raises:
         UsageError: there are fewer than 2 usable words a position.
     """
-    allowed = whole_words(tokenizer)
+    listed = words or reference_words()
+    allowed = _whole(tokenizer, {word.lower() for row in listed for word in row})
     if words:
         of = [min(position, len(words) - 1) for position in range(positions)]
         lists = _usable(words, allowed)
     else:
-        lists = _drawn(reference_words(), seed)
+        lists = _drawn(listed, seed)
         of = [position % len(lists) for position in range(positions)]
     sharing = Counter(of)
     each = min((len(lists[number]) // places for number, places in sharing.items()), default=0)

@@ -20,6 +20,8 @@ _BAR_SECONDS = 0.5
 _TICK_SECONDS = 1.0
 # A step that took less of its expected time was done before and says nothing about this machine.
 _DONE_BEFORE = 0.1
+# Work as fast as expected that weighs against what was measured.
+_PRIOR_SECONDS = 20.0
 
 
 def duration(seconds: float) -> str:
@@ -245,7 +247,8 @@ class Steps:
         later = sum(self._expected[name] for name in self._names[number + 1 :])
         expected = self._expected[self._name]
         past, real = self._past + share * expected, self._took + (took if share else 0.0)
-        speed = real / past if past > 0 else 1.0
+        # What a short step took says little about a long one.
+        speed = (real + _PRIOR_SECONDS) / (past + _PRIOR_SECONDS)
         here = took * (1 - share) / share if share else expected * speed - took
         left = f"about {duration(here + later * speed)} left in all"
         if here < 0:

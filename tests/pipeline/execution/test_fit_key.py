@@ -36,6 +36,7 @@ def test_the_same_key_repeats_a_fit_and_each_fit_draws_its_own(
     drawn = [fit(replace(settings, output=str(tmp_path / name))) for name in ("c", "d")]
     assert len({first.sha256, *(one.sha256 for one in drawn)}) == 3
     assert fit(replace(settings, output=str(tmp_path / "c"), keep=True)).kept
+    assert fit(replace(settings, output=str(tmp_path / "c"), steps_per_round=None, keep=True)).kept
     with pytest.raises(UsageError, match="was fitted with key") as refused:
         fit(replace(named, output=str(tmp_path / "c"), keep=True))
     assert HEX not in str(refused.value)

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from unlearnable.pipeline.method import captions as captions_module
+from unlearnable.pipeline.method import fit as fit_module
 from unlearnable.pipeline.method.config import FitConfig
 from unlearnable.pipeline.method.fit import fit_surrogate
 from unlearnable.pipeline.method.surrogate import Surrogate
@@ -146,14 +147,18 @@ def test_trials_share_what_captions_say_and_all_are_counted(
         return found[-1]
 
     monkeypatch.setattr(captions_module, "fit_topics", noted)
-    steps, held = 2, 64 // 8
-    settings = dataclasses.replace(SETTINGS, texture=None, steps_per_round=steps)
+    monkeypatch.setattr(fit_module, "_TRIAL_STEPS", 2)
+    held, told = 64 // 8, []
+    settings = dataclasses.replace(SETTINGS, texture=None, steps_per_round=3)
     images = torch.zeros(64, 3, 32, 32, dtype=torch.uint8)
-    surrogate = fit_surrogate(images, corpus(64)[0], settings)
+    surrogate = fit_surrogate(
+        images, corpus(64)[0], settings, lambda done, total, _: told.append((done, total))
+    )
     assert surrogate.topics is found[0]
     assert len(found) == 1
-    # A trial on clean pairs and one for each texture.
-    trained = 3 * steps * settings.batch_size
+    # Two steps on clean pairs and two of the worse texture; all three of the better one.
+    assert told == [(done, 7) for done in (1, 2, 3, 4, 5, 6, 7)]
+    trained = 7 * settings.batch_size
     assert surrogate.meta["passes"] == {
         "image_forward": trained + held,
         "image_backward": trained,

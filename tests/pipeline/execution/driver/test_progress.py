@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import pty
+import re
 import subprocess
 import sys
 import termios
@@ -86,6 +87,14 @@ def test_a_step_that_was_done_before_says_nothing_about_the_machine() -> None:
             pass
         with steps.step("protect"):
             assert "about 50 s left in all" in steps.render()[1]
+
+
+def test_a_short_step_says_little_about_long_ones() -> None:
+    with Steps({"pack": 0.5, "fit": 100.0}) as steps:
+        with steps.step("pack"):
+            time.sleep(0.06)
+        with steps.step("fit"):
+            assert re.search("about 9[789] s left in all", steps.render()[1])
 
 
 def test_long_work_that_reports_nothing_is_not_silent(
