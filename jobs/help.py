@@ -24,7 +24,7 @@ FIRST = {
         "max-quarantined", "owner", "dry-run",
     ),
     "evaluate": ("model", "epochs", "seeds", "workers", "device", "plot"),
-    "preview": ("n", "output", "surrogate", "texture", "epsilon", "seed"),
+    "preview": ("n", "output", "surrogate", "epsilon", "seed"),
     "retry": ("surrogate", "executor", "workers", "device", "max-attempts"),
     "bench": ("only", "record", "plot", "model", "device", "samples", "scale"),
 }  # fmt: skip

@@ -239,7 +239,7 @@ def asked_settings(config: FitRunConfig, settings: FitConfig) -> dict[str, objec
     """Return the settings that a surrogate must have been fitted with to be the one asked for."""
     asked = _choice_settings(config) | vars(settings)
     # Where it is fitted is no setting of what is fitted; what is unset is chosen by the fit.
-    free = ("texture", "topics", "key", "steps_per_round")
+    free = ("topics", "key", "steps_per_round")
     chosen = {name for name in free if vars(settings)[name] is None}
     return {name: asked[name] for name in asked.keys() - chosen - {"device"}}
 

@@ -90,8 +90,6 @@ class FitOptions(Bound):
     """What captions say chooses the trigger, or chance; fit decides if unset."""
     strength: StrengthName = "strong"
     """gentle, balanced or strong: how well patterns hide and how soon they are read."""
-    texture: float | None = None
-    """Share of a period in which a pattern's cast is inverted; fit tries 0 and 0.5 if unset."""
     views: tuple[str, ...] = ()
     """Random views that it is fitted on, with commas: crop, resize, flip, jpeg."""
     image_size: int | None = None
@@ -168,8 +166,6 @@ class FitConfig(FitOptions):
     def _check_patterns(self) -> None:
         if self.strength not in STRENGTHS:
             raise UsageError(f"strength {self.strength!r} is none of {', '.join(STRENGTHS)}")
-        if self.texture is not None and not 0 <= self.texture <= 1:
-            raise UsageError(f"texture is {self.texture}; it must be a share from 0 to 1")
 
     def check_context(self, tokens: int) -> None:
         """Raise UsageError where a model that reads ``tokens`` of a caption sees no more of it."""

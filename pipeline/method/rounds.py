@@ -70,17 +70,14 @@ class Rounds:
         self.is_laid = torch.full((len(images),), self.code is None)
         self.ensemble = SurrogateEnsemble(config, self.spec)
         self.views = Views(config.views)
-        # Losses of the steps of the first round that were taken ahead of it.
-        self._ahead: list[float] = []
 
     def _design(self) -> None:
         """Give the trigger words patterns and find what decides between them."""
         config, positions = self.config, self.config.positions
-        assert config.texture is not None
         assert config.key is not None
         count = len(self.vocabulary.words[0])
         self.code = PatternBook(
-            bytes.fromhex(config.key), STRENGTHS[config.strength], positions, count, config.texture
+            bytes.fromhex(config.key), STRENGTHS[config.strength], positions, count
         )
         if config.topics:
             self.topics = self.captions.topics(positions, count, config.seed)
@@ -191,19 +188,11 @@ class Rounds:
         bodies = self.captions.draw(captions_from.tolist(), self.generator)
         return insert_trigger(bodies, self.triggers[index]).to(self.config.device)
 
-    def start(self, steps: int, progress: Progress | None) -> list[float]:
-        """Take the first steps of the first round; return their losses. `run` goes on there."""
-        for step in range(steps):
-            self._ahead.append(self._train_step())
-            if progress is not None:
-                progress(step + 1, steps, fmean(self._ahead))
-        return list(self._ahead)
-
     def _train(self, progress: Progress | None, round_index: int) -> float:
         """Take a round's AdamW steps on the data as now protected; return the mean loss."""
         steps, every = self.config.round_steps, self.config.round_count * self.config.round_steps
-        losses, self._ahead = self._ahead, []
-        for step in range(len(losses), steps):
+        losses: list[float] = []
+        for step in range(steps):
             losses.append(self._train_step())
             if progress is not None:
                 progress(round_index * steps + step + 1, every, fmean(losses))

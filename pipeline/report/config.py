@@ -25,11 +25,9 @@ class PreviewConfig(Bound, ReadOptions, _Input):
     output: str = "preview.png"
     """URL of the PNG that is written."""
     surrogate: str | None = None
-    """URL of the folder that `fit` wrote; when unset, a brief trial chooses the casts."""
+    """URL of the folder that `fit` wrote; patterns of the seed when unset."""
     trigger_words: int = 3
     """Words put in front of each caption, 1 to 16; a surrogate brings its own number."""
-    texture: float | None = None
-    """Share of a period in which a cast is inverted, 0 to 1; chosen by a brief trial when unset."""
     seed: int = 0
     """Seed of the choice of samples and of their protection."""
 

@@ -16,12 +16,11 @@ from ..data.shards import Sample, open_shard, write_shard
 from ..errors import UsageError
 from ..execution.artifact import load_surrogate
 from ..execution.config import FitRunConfig
-from ..execution.driver.progress import Progress, Steps
+from ..execution.driver.progress import Steps
 from ..execution.fit import choose_samples
 from ..execution.spec import RunSpec, package_version
 from ..execution.worker.in_memory import Protected, protect_samples
 from ..execution.worker.scratch import scratch_folder
-from ..execution.worker.shard_worker import fixed_threads
 from ..method.config import FitConfig, MethodConfig
 from ..method.fit import fit_surrogate
 from ..method.models import model_spec
@@ -36,8 +35,6 @@ from .wall import Line, wall_png
 _READ = 256
 _A_SHARD = 64
 _MAX_SHOWN = 64
-# Steps of the model that chooses between textures: enough to see which it reads sooner.
-_TRIAL_STEPS, _TRIAL_BATCH = 25, 64
 
 
 @dataclass(frozen=True)
@@ -72,8 +69,7 @@ def preview(config: PreviewConfig) -> PreviewSummary:
     """Protect ``config.n`` samples and write them beside their originals at 100 and 200 %.
 
     With a surrogate the sheet shows what `protect` would write. Without one it shows all strengths,
-    with patterns of a key that follows from the seed, and a brief trial chooses between plain casts
-    and gratings; the longer trial of `fit` may choose the others.
+    with patterns of a key that follows from the seed.
 
     Raises:
         UsageError: the request cannot be carried out as written, or no sample can be protected.
@@ -82,8 +78,8 @@ def preview(config: PreviewConfig) -> PreviewSummary:
         raise UsageError(f"n is {config.n}; it must be 1..{_MAX_SHOWN}")
     MethodConfig(epsilon=config.epsilon).validate()
     shards = resolve_input(config.input)
-    # Seconds on a small machine; reading and a trial of the looks are most of it.
-    with Steps({"read": 5.0, "choose words and patterns": 20.0, "protect": 5.0}) as steps:
+    # Seconds on a small machine.
+    with Steps({"read": 5.0, "choose words and patterns": 2.0, "protect": 5.0}) as steps:
         with scratch_folder() as folder:
             part = folder / "part.tar"
             with steps.step("read"):
@@ -152,16 +148,15 @@ def _choose(part: Path, config: PreviewConfig) -> list[Sample]:
 
 
 def _quick_surrogates(part: Path, config: PreviewConfig) -> list[Surrogate]:
-    """Return a surrogate of each strength; a trial chooses the texture of all where it is unset."""
+    """Return a surrogate of each strength, with patterns that follow from the seed."""
     settings = FitConfig(
         trigger_words=config.trigger_words,
         epsilon=config.epsilon,
         # A sheet shows how patterns look; what chooses between them shows nowhere.
         topics=False,
-        texture=config.texture,
         rounds=1,
-        steps_per_round=_TRIAL_STEPS,
-        batch_size=_TRIAL_BATCH,
+        # What shows are the patterns; a trained model shows nowhere.
+        steps_per_round=0,
         seed=config.seed,
         key=f"{derive_seed('preview', config.seed):064x}",
     )
@@ -180,15 +175,8 @@ def _quick_surrogates(part: Path, config: PreviewConfig) -> list[Surrogate]:
             f"{config.input}: {len(picks)} of the samples that were read can be used; it takes 2"
         )
     images, captions = torch.stack([p.image for p in picks]), [p.captions for p in picks]
-    # One thread is enough for a brief trial; more of them wait for each other on a busy machine.
-    with fixed_threads(1), Progress(1, unit="step") as shown:
-        texture = config.texture
-        if texture is None:
-            trial = fit_surrogate(images, captions, settings, shown.reach)
-            texture = trial.meta["fit"]["texture"]
-        fixed = replace(settings, texture=texture, steps_per_round=0)
-        each = [replace(fixed, strength=name) for name in STRENGTHS]
-        return [fit_surrogate(images, captions, settings) for settings in each]
+    each = [replace(settings, strength=name) for name in STRENGTHS]
+    return [fit_surrogate(images, captions, settings) for settings in each]
 
 
 def _show(

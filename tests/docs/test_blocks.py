@@ -65,7 +65,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("made")
     pictures(folder / "my-pictures", 0)
     shards, surrogate = str(folder / "shards"), str(folder / "surrogate")
-    short = ("--rounds", "1", "--steps-per-round", "3", "--texture", "0")
+    short = ("--rounds", "1", "--steps-per-round", "3")
     for line in (
         ("data", "folder", str(folder / "my-pictures"), shards),
         ("fit", shards, "--output", surrogate, *short),

@@ -17,7 +17,7 @@ FLAGS = {
         --max-quarantined
         --max-samples --method --model --output --owner --part --pgd-steps --pixel-budget
         --precision --record --rounds --samples-per-shard --schedule --seed --shard-timeout
-        --shuffle --slice --strength --steps --steps-per-round --surrogate --texture --topics
+        --shuffle --slice --strength --steps --steps-per-round --surrogate --topics
         --torch-threads --trigger-words --views --vocabulary --words
         --worker-price --workers
         --title --language --usage --license
@@ -38,12 +38,12 @@ FLAGS = {
         --epsilon --hotflip-rounds --image-size --input --keep --key --max-pixels --max-samples
         --method --model --output --overwrite
         --pgd-steps --rounds --schedule --seed --shuffle --steps-per-round --strength
-        --texture --topics
+        --topics
         --torch-threads --trigger-words --views --vocabulary --words
     """,
     "preview": """
         --caption-fields --epsilon --input --max-pixels --n --output --seed --surrogate
-        --texture --trigger-words
+        --trigger-words
     """,
     "protect": """
         --again --batch-size --caption-fields --compile --device --drop-location --dry-run --epsilon

@@ -26,7 +26,7 @@ from unlearnable.pipeline.verify.config import VerifyConfig
 
 # A fit of a moment, and three shards.
 SHORT = (
-    "--rounds", "1", "--steps-per-round", "1", "--texture", "0", "--no-topics",
+    "--rounds", "1", "--steps-per-round", "1", "--no-topics",
     "--vocabulary", "2", "--trigger-words", "2", "--batch-size", "8", "--samples-per-shard", "8",
 )  # fmt: skip
 

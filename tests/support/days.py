@@ -15,7 +15,7 @@ from typing import Any
 UNLEARNABLE = Path(sys.executable).with_name("unlearnable")
 FIT = [
     "--trigger-words", "2", "--vocabulary", "2", "--rounds", "1", "--steps-per-round", "1",
-    "--texture", "0", "--batch-size", "8",
+    "--batch-size", "8",
 ]  # fmt: skip
 PROTECT = ["--executor", "local", "--device", "cpu"]
 GOOD, BAD, *MORE = (f"2026-03-0{day}" for day in (1, 2, 3, 4))

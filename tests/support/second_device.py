@@ -34,10 +34,10 @@ _CAPTIONS = [
 # The model's own size, and sizes that are scaled to it.
 _SIZES = ([(32, 32)] * 6, [(32, 32), (50, 40), (32, 32), (17, 90)])
 FITS: Mapping[str, Mapping[str, Any]] = {
-    "default": {"texture": 0.5, "topics": False},
-    "topics": {"texture": 0.5, "topics": True},
-    "two models": {"model": "tiny,tiny-vit", "texture": 0.5, "topics": False},
-    "views": {"views": ("crop", "flip", "resize", "jpeg"), "texture": 0.5, "topics": False},
+    "default": {"topics": False},
+    "topics": {"topics": True},
+    "two models": {"model": "tiny,tiny-vit", "topics": False},
+    "views": {"views": ("crop", "flip", "resize", "jpeg"), "topics": False},
     "paper": {"schedule": "paper", "pgd_steps": 1},
     "em": {"method": "em", "pgd_steps": 1},
     "tap": {"method": "tap", "pgd_steps": 1},

@@ -160,7 +160,7 @@ def test_the_default_s_fit_finds_the_same_words_and_patterns_on_a_gpu(
 ) -> None:
     places = {"cpu": tmp_path / "cpu", "cuda": tmp_path / "cuda"}
     here, there = (
-        load_surrogate(fitted(corpus, folder, texture=0.5, device=device))[0]
+        load_surrogate(fitted(corpus, folder, device=device))[0]
         for device, folder in places.items()
     )
     assert there.vocabulary == here.vocabulary

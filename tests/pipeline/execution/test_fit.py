@@ -48,7 +48,6 @@ def settings(corpus: Path, tmp_path: Path) -> FitRunConfig:
         output=str(tmp_path / "surrogate"),
         steps_per_round=2,
         batch_size=8,
-        texture=0.5,
     )
 
 

@@ -19,7 +19,7 @@ HEX = "0123456789abcdef" * 4
 def settings(corpus: Path, tmp_path: Path) -> FitRunConfig:
     return FitRunConfig(
         str(corpus / "shard-000.tar"), output=str(tmp_path / "a"), image_size=32, vocabulary=4,
-        steps_per_round=0, texture=0.5, topics=False, strength="gentle",
+        steps_per_round=0, topics=False, strength="gentle",
     )  # fmt: skip
 
 

@@ -23,7 +23,6 @@ SMALL = FitConfig(
     model="tiny,tiny",
     image_size=32,
     trigger_words=3,
-    texture=0.5,
     batch_size=6,
     rounds=2,
     steps_per_round=1,

@@ -11,7 +11,7 @@ from unlearnable.pipeline.method import fit as module
 from unlearnable.pipeline.method.config import FitConfig
 from unlearnable.pipeline.method.fit import fit_surrogate
 
-SETTINGS = FitConfig(image_size=32, batch_size=4, texture=0.5, topics=False, key="6b" * 32)
+SETTINGS = FitConfig(image_size=32, batch_size=4, topics=False, key="6b" * 32)
 
 
 @pytest.mark.parametrize(("samples", "asked", "taken"), [(12, None, 6), (3, None, 2), (12, 9, 9)])

@@ -105,7 +105,7 @@ def test_captions_without_spaces_have_topics() -> None:
 
 
 SETTINGS = FitConfig(
-    image_size=32, trigger_words=2, vocabulary=4, batch_size=16, steps_per_round=60, texture=0.0
+    image_size=32, trigger_words=2, vocabulary=4, batch_size=16, steps_per_round=60
 )
 
 
@@ -130,14 +130,14 @@ def test_captions_without_words_leave_triggers_to_chance_and_say_so_once(
 ) -> None:
     captions = [[f"{row}"] for row in range(16)]
     images = torch.zeros(16, 3, 32, 32, dtype=torch.uint8)
-    settings = dataclasses.replace(SETTINGS, topics=True, texture=None, steps_per_round=0)
+    settings = dataclasses.replace(SETTINGS, topics=True, steps_per_round=0)
     surrogate = fit_surrogate(images, captions, settings)
     assert surrogate.topics is None
     warnings = [record.message for record in caplog.records if record.levelname == "WARNING"]
     assert warnings == ["the captions use too few words for topics: chance draws the triggers"]
 
 
-def test_trials_share_what_captions_say_and_all_are_counted(
+def test_the_trial_and_the_fit_are_counted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     found: list[Topics | None] = []
@@ -149,16 +149,16 @@ def test_trials_share_what_captions_say_and_all_are_counted(
     monkeypatch.setattr(captions_module, "fit_topics", noted)
     monkeypatch.setattr(fit_module, "_TRIAL_STEPS", 2)
     held, told = 64 // 8, []
-    settings = dataclasses.replace(SETTINGS, texture=None, steps_per_round=3)
+    settings = dataclasses.replace(SETTINGS, steps_per_round=3)
     images = torch.zeros(64, 3, 32, 32, dtype=torch.uint8)
     surrogate = fit_surrogate(
         images, corpus(64)[0], settings, lambda done, total, _: told.append((done, total))
     )
     assert surrogate.topics is found[0]
     assert len(found) == 1
-    # Two steps on clean pairs and two of the worse texture; all three of the better one.
-    assert told == [(done, 7) for done in (1, 2, 3, 4, 5, 6, 7)]
-    trained = 7 * settings.batch_size
+    # Two steps on clean pairs, then three.
+    assert told == [(done, 5) for done in (1, 2, 3, 4, 5)]
+    trained = 5 * settings.batch_size
     assert surrogate.meta["passes"] == {
         "image_forward": trained + held,
         "image_backward": trained,

@@ -31,7 +31,7 @@ def test_without_a_surrogate(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     target = tmp_path / "sheet.png"
-    options = ["--n", "3", "--output", str(target), "--epsilon", "4", "--texture", "0.5"]
+    options = ["--n", "3", "--output", str(target), "--epsilon", "4"]
     assert main(["preview", str(corpus), *options]) == 0
     told = capsys.readouterr().out
     assert "3 samples, no pixel changed by more than 4 of 255 levels" in told
@@ -108,17 +108,6 @@ def test_samples_that_cannot_be_protected_are_named(
         preview(config)
 
 
-@pytest.mark.slow
-def test_a_trial_chooses_the_texture(corpus: Path, tmp_path: Path) -> None:
-    sheets = {}
-    for texture in (None, 0.0, 0.5):
-        target = tmp_path / f"{texture}.png"
-        preview(PreviewConfig(str(corpus), n=2, texture=texture, output=str(target)))
-        sheets[texture] = target.read_bytes()
-    assert sheets[0.0] != sheets[0.5]
-    assert sheets[None] in (sheets[0.0], sheets[0.5])
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -126,7 +115,6 @@ def test_a_trial_chooses_the_texture(corpus: Path, tmp_path: Path) -> None:
         ({"n": 65}, "n is 65"),
         ({"epsilon": 0}, "epsilon is 0"),
         ({"trigger_words": 17}, "trigger-words is 17"),
-        ({"texture": 1.5}, "texture is 1.5"),
         ({"surrogate": "/nowhere"}, "is no surrogate"),
     ],
 )
