@@ -44,7 +44,7 @@ def _quantised(means: Tensor, epsilon: float) -> Pixels:
     least = flat.kthvalue(max(1, round(flat.shape[1] * (1 - _PEAKS))), dim=1)[0]
     spectrum = torch.where(power > least[:, None, None, None], spectrum, 0)
     folded = torch.fft.irfft2(spectrum, s=means.shape[1:3]).permute(0, 2, 3, 1)
-    # A word owns a region only: elsewhere its mean is content.
+    # A bound map leaves little on smooth ground: there a mean is content.
     near = torch.nn.functional.avg_pool2d(
         folded.abs().amax(3)[:, None], _REACH, 1, _REACH // 2, count_include_pad=False
     )[:, 0, :, :, None]

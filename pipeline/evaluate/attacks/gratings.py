@@ -71,12 +71,12 @@ class Wave:
         best = int((amplitudes.abs().square() * own.square().sum(1)).argmax())
         return colours[best], complex(amplitudes[best])
 
-    def angle(self, height: int, width: int, *, whole: bool = False) -> Tensor:
+    def angle(self, height: int, width: int) -> Tensor:
         """Return what the phase gains from the corner to each pixel of its part, radians [h, w]."""
         short = min(height, width)
         places = [
             (torch.arange(part.start, part.stop) + 0.5) / short * (2 * math.pi)
-            for part in (Rect(0, 0, 2, 2) if whole else self.rect).slices(height, width)
+            for part in self.rect.slices(height, width)
         ]
         return self.rows * places[0][:, None] + self.columns * places[1][None, :]
 
