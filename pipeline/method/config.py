@@ -91,7 +91,7 @@ class FitOptions(Bound):
     strength: StrengthName = "strong"
     """gentle, balanced or strong: how well patterns hide and how soon they are read."""
     texture: float | None = None
-    """Share of a period in which a pattern's cast is inverted; fit tries 0 and 0.5 if unset."""
+    """Share of a period in which a pattern's cast is inverted; fit decides on 0 or 0.5 if unset."""
     views: tuple[str, ...] = ()
     """Random views that it is fitted on, with commas: crop, resize, flip, jpeg."""
     image_size: int | None = None

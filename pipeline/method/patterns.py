@@ -30,8 +30,8 @@ CASTS = [(r, g, b) for r in (1.0, -1.0) for g in (1.0, -1.0) for b in (1.0, -1.0
 # Cells span an image's shorter side, so that a model sees one grating whatever the size of the file
 # it was resized from.
 CELLS = 64
-# Inverted shares of a grating's period that fit tries; 0 leaves a plain cast.
-TEXTURES = (0.0, 0.5)
+# Inverted share of the period: a plain cast of the colour, or a grating of it.
+CAST, GRATING = 0.0, 0.5
 # A whole turn of a phase, and one of an amplitude; whole numbers make a pattern equal on every
 # machine.
 _TURN, _ONE = 1 << 24, 256

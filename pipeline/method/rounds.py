@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -70,8 +69,6 @@ class Rounds:
         self.is_laid = torch.full((len(images),), self.code is None)
         self.ensemble = SurrogateEnsemble(config, self.spec)
         self.views = Views(config.views)
-        # Losses of the steps of the first round that were taken ahead of it.
-        self._ahead: list[float] = []
 
     def _design(self) -> None:
         """Give the trigger words patterns and find what decides between them."""
@@ -191,28 +188,16 @@ class Rounds:
         bodies = self.captions.draw(captions_from.tolist(), self.generator)
         return insert_trigger(bodies, self.triggers[index]).to(self.config.device)
 
-    def start(self, steps: int, progress: Progress | None) -> list[float]:
-        """Take the first steps of the first round; return their losses. `run` goes on there."""
-        for step in range(steps):
-            self._ahead.append(self._train_step())
-            if progress is not None:
-                progress(step + 1, steps, fmean(self._ahead))
-        return list(self._ahead)
-
     def _train(self, progress: Progress | None, round_index: int) -> float:
         """Take a round's AdamW steps on the data as now protected; return the mean loss."""
-        steps, every = self.config.round_steps, self.config.round_count * self.config.round_steps
-        losses, self._ahead = self._ahead, []
-        for step in range(len(losses), steps):
-            losses.append(self._train_step())
+        learners, total, steps = self.ensemble.training(), 0.0, self.config.round_steps
+        for step in range(steps):
+            for model, optimizer in learners:
+                total += self._train_on_batch(model, optimizer)
             if progress is not None:
-                progress(round_index * steps + step + 1, every, fmean(losses))
-        return fmean(losses) if losses else 0.0
-
-    def _train_step(self) -> float:
-        """Take an AdamW step of each model; return their mean loss."""
-        learners = self.ensemble.training()
-        return fmean(self._train_on_batch(model, optimizer) for model, optimizer in learners)
+                mean = total / (step + 1) / len(learners)
+                progress(round_index * steps + step + 1, self.config.round_count * steps, mean)
+        return total / max(1, steps) / len(learners)
 
     def _train_on_batch(self, model: "CLIP", optimizer: torch.optim.Optimizer) -> float:
         count = min(self.config.batch_size, len(self.images))

@@ -36,7 +36,7 @@ from .wall import Line, wall_png
 _READ = 256
 _A_SHARD = 64
 _MAX_SHOWN = 64
-# Steps of the model that chooses between textures: enough to see which it reads sooner.
+# Steps of the model whose loss decides the texture.
 _TRIAL_STEPS, _TRIAL_BATCH = 25, 64
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from unlearnable.pipeline.errors import UsageError
 from unlearnable.pipeline.method.config import FitConfig, MethodConfig
-from unlearnable.pipeline.method.fit import fit_surrogate, soonest_read
+from unlearnable.pipeline.method.fit import fit_surrogate
 from unlearnable.pipeline.method.hotflip import CANDIDATES, search_triggers
 from unlearnable.pipeline.method.microbatch import MicroBatch
 from unlearnable.pipeline.method.objective import swap_loss
@@ -95,32 +95,17 @@ def test_the_default_writes_the_code_of_the_trigger_words(images: Tensor, coded:
     assert batch.passes.image_backward == 0
 
 
-def test_fit_keeps_the_texture_that_was_read_sooner(images: Tensor, coded: Surrogate) -> None:
-    losses = coded.meta["texture_losses"]
-    assert sorted(losses) == ["0.0", "0.5"]
-    assert losses["0.0"] != losses["0.5"]
-    texture = coded.meta["fit"]["texture"]
-    assert texture == soonest_read({float(name): loss for name, loss in losses.items()})
-    direct = fit_surrogate(images, CAPTIONS, dataclasses.replace(SMALL, texture=texture))
-    assert direct.code is not None
-    assert coded.code is not None
-    assert direct.code == coded.code
-    assert direct.meta["curve"] == coded.meta["curve"]
-
-
-@pytest.mark.parametrize(
-    ("plain", "gratings", "chosen"),
-    [
-        pytest.param(2.12, 2.26, 0.0, id="drawings"),
-        pytest.param(4.07, 3.73, 0.5, id="photographs"),
-        pytest.param(4.287, 4.293, 0.5, id="draw"),
-        pytest.param(4.20, 4.25, 0.0, id="plain-casts-just-ahead"),
-    ],
-)
-def test_a_draw_between_textures_goes_to_gratings(
-    plain: float, gratings: float, chosen: float
+def test_a_fit_after_a_trial_is_the_fit_of_what_it_decided(
+    images: Tensor, coded: Surrogate
 ) -> None:
-    assert soonest_read({0.0: plain, 0.5: gratings}) == chosen
+    found = coded.meta["fit"]
+    assert (found["topics"], found["texture"]) == (True, 0.5)
+    decided = dataclasses.replace(SMALL, topics=True, texture=0.5)
+    direct = fit_surrogate(images, CAPTIONS, decided)
+    assert direct.code is not None
+    assert direct.code == coded.code
+    assert direct.meta["clean_loss"] is None
+    assert direct.meta["curve"] == coded.meta["curve"]
 
 
 @pytest.mark.parametrize("schedule", ["coded", "paper"])
@@ -239,8 +224,8 @@ def test_a_surrogate_with_a_part_missing_is_refused(coded: Surrogate) -> None:
 def test_fit_is_reproducible_and_counts_its_passes(images: Tensor, coded: Surrogate) -> None:
     again = fit_surrogate(images, CAPTIONS, SMALL)
     assert again.meta["curve"] == coded.meta["curve"]
-    # A trial on clean pairs, and one for each of the two textures.
-    assert again.meta["passes"]["image_backward"] == 3 * 2 * 2 * 12
+    # Two steps of the trial on clean pairs, and two in each of the two rounds.
+    assert again.meta["passes"]["image_backward"] == (2 + 2 * 2) * 12
 
 
 def test_random_noise_uses_the_whole_budget_and_no_surrogate(images: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""The alternation of a fit: steps taken ahead of it, and patterns laid when they are needed."""
+"""The alternation of a fit: patterns are laid when they are needed."""
 
 from __future__ import annotations
 
@@ -26,20 +26,6 @@ def rounds() -> Rounds:
     images = torch.randint(0, 256, (12, 3, 32, 32), generator=generator).to(torch.uint8)
     texts = [[f"a dog and {number} cats"] for number in range(12)]
     return Rounds(images, Captions(texts, get_tokenizer("tiny", 16)), SETTINGS)
-
-
-def test_a_fit_goes_on_from_steps_that_were_taken_ahead() -> None:
-    whole, begun = rounds(), rounds()
-    told: list[int] = []
-    losses = begun.start(2, None)
-    continued = begun.run(lambda done, *_: told.append(done))
-    direct = whole.run(None)
-    assert told == [3]
-    assert len(losses) == 2
-    assert continued.meta["curve"] == direct.meta["curve"]
-    assert continued.meta["passes"] == direct.meta["passes"]
-    for name, value in direct.sequence[0].items():
-        assert torch.equal(value, continued.sequence[0][name]), name
 
 
 def test_patterns_are_laid_once_and_only_where_a_step_looks() -> None:

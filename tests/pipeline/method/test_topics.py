@@ -105,7 +105,7 @@ def test_captions_without_spaces_have_topics() -> None:
 
 
 SETTINGS = FitConfig(
-    image_size=32, trigger_words=2, vocabulary=4, batch_size=16, steps_per_round=60, texture=0.0
+    image_size=32, trigger_words=2, vocabulary=4, batch_size=16, steps_per_round=60
 )
 
 
@@ -113,16 +113,17 @@ def fitted(images: torch.Tensor, captions: list[list[str]]) -> Surrogate:
     return fit_surrogate(images, captions, SETTINGS)
 
 
-def test_pictures_that_tell_their_topic_leave_words_to_chance() -> None:
+def test_pictures_that_tell_their_topic_carry_casts_by_chance() -> None:
     captions, themes = corpus(128)
     generator = torch.Generator().manual_seed(0)
     noise = torch.randint(0, 256, (128, 3, 32, 32), generator=generator).to(torch.uint8)
     colours = torch.randint(0, 256, (len(THEMES), 3, 1, 1), generator=generator).to(torch.uint8)
     plain = colours[torch.tensor(themes)].expand(128, 3, 32, 32).contiguous()
     read, unread = fitted(plain, captions), fitted(noise, captions)
-    assert read.topics is None
+    assert (read.topics, read.meta["fit"]["texture"]) == (None, 0.0)
     assert read.meta["clean_loss"] < unread.meta["clean_loss"]
     assert unread.topics is not None
+    assert unread.meta["fit"]["texture"] == 0.5
 
 
 def test_captions_without_words_leave_triggers_to_chance_and_say_so_once(
@@ -130,14 +131,14 @@ def test_captions_without_words_leave_triggers_to_chance_and_say_so_once(
 ) -> None:
     captions = [[f"{row}"] for row in range(16)]
     images = torch.zeros(16, 3, 32, 32, dtype=torch.uint8)
-    settings = dataclasses.replace(SETTINGS, topics=True, texture=None, steps_per_round=0)
+    settings = dataclasses.replace(SETTINGS, topics=True, steps_per_round=0)
     surrogate = fit_surrogate(images, captions, settings)
     assert surrogate.topics is None
     warnings = [record.message for record in caplog.records if record.levelname == "WARNING"]
     assert warnings == ["the captions use too few words for topics: chance draws the triggers"]
 
 
-def test_trials_share_what_captions_say_and_all_are_counted(
+def test_the_trial_is_told_and_counted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     found: list[Topics | None] = []
@@ -149,16 +150,16 @@ def test_trials_share_what_captions_say_and_all_are_counted(
     monkeypatch.setattr(captions_module, "fit_topics", noted)
     monkeypatch.setattr(fit_module, "_TRIAL_STEPS", 2)
     held, told = 64 // 8, []
-    settings = dataclasses.replace(SETTINGS, texture=None, steps_per_round=3)
+    settings = dataclasses.replace(SETTINGS, steps_per_round=3)
     images = torch.zeros(64, 3, 32, 32, dtype=torch.uint8)
     surrogate = fit_surrogate(
         images, corpus(64)[0], settings, lambda done, total, _: told.append((done, total))
     )
     assert surrogate.topics is found[0]
     assert len(found) == 1
-    # Two steps on clean pairs and two of the worse texture; all three of the better one.
-    assert told == [(done, 7) for done in (1, 2, 3, 4, 5, 6, 7)]
-    trained = 7 * settings.batch_size
+    # Two steps on clean pairs, then three.
+    assert told == [(done, 5) for done in (1, 2, 3, 4, 5)]
+    trained = 5 * settings.batch_size
     assert surrogate.meta["passes"] == {
         "image_forward": trained + held,
         "image_backward": trained,
