@@ -27,7 +27,7 @@ def share_of_guess(
     """Return the mean loss of whole batches, as a share of the loss of a guess.
 
     Args:
-        model: in evaluation mode.
+        model: of few steps in training mode, where it is judged by statistics of the batch.
         spec: its input.
         images: uint8 [N, 3, S, S].
         tokens: int64 [N, L], a caption of each.

@@ -3,7 +3,6 @@
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from torch import Tensor
 
@@ -17,14 +16,15 @@ from .passes import Passes
 from .rounds import Progress, Rounds, State
 from .surrogate import Surrogate
 
-# Steps of the trial on clean pairs.
+# Steps of a trial on clean pairs, after which drawings are read and photographs are not
+# (docs/results/bench.md).
 _TRIAL_STEPS = 30
-# Passes over the samples after which a model knows a small corpus by heart.
-_PASSES = 20
-# Share of a guess's loss above which a trial on clean pairs has read little of the pictures.
+# Share of a guess's loss above which a trial has read little of the pictures.
 _UNREAD = 0.75
 # One sample in so many is kept from the trial.
 _HELD_OUT = 8
+# Passes over the samples after which a model knows a small corpus by heart.
+_PASSES = 20
 
 
 def fit_surrogate(
@@ -65,36 +65,24 @@ def fit_surrogate(
         most = math.ceil(_PASSES * max(1.0, len(images) / config.batch_size))
         steps = min(config.round_steps, most)
         config = dataclasses.replace(config, steps_per_round=steps)
-    unread, passes = None, Passes()
-    trial_steps = min(_TRIAL_STEPS, config.round_steps) if config.topics is None else 0
-    told = _Told(progress, config.round_count * config.round_steps + trial_steps)
+    trial = min(_TRIAL_STEPS, config.round_steps) if config.topics is None else 0
+    total, unread, passes = trial + config.round_count * config.round_steps, None, Passes()
     if config.topics is None:
-        unread = _clean_loss(images, texts, config, trial_steps, told, passes)
+        unread = _clean_loss(images, texts, config, trial, _after(progress, 0, total), passes)
+        # Pictures that a model reads soon are drawings: there chance chooses the words.
         config = dataclasses.replace(config, topics=unread > _UNREAD)
-    fit = Rounds(images, texts, config)
-    surrogate = fit.run(told)
-    passes.add(fit.passes)
+    fitted = Rounds(images, texts, config)
+    surrogate = fitted.run(_after(progress, trial, total))
+    passes.add(fitted.passes)
     surrogate.meta |= {"clean_loss": unread, "passes": passes.as_dict()}
     return surrogate
 
 
-@dataclass
-class _Told:
-    """Tells the steps of several trainings as those of one.
-
-    Attributes:
-        progress: is told.
-        total: steps of all trainings.
-        before: steps of those that ended.
-    """
-
-    progress: Progress | None
-    total: int
-    before: int = 0
-
-    def __call__(self, done: int, _: int, loss: float) -> None:
-        if self.progress is not None:
-            self.progress(self.before + done, self.total, loss)
+def _after(progress: Progress | None, before: int, total: int) -> Progress | None:
+    """Return what tells the steps of a training as some of ``total``."""
+    if progress is None:
+        return None
+    return lambda done, _, loss: progress(before + done, total, loss)
 
 
 def _clean_loss(
@@ -102,20 +90,18 @@ def _clean_loss(
     captions: Captions,
     config: FitConfig,
     steps: int,
-    told: _Told,
+    progress: Progress | None,
     passes: Passes,
 ) -> float:
-    """Return the loss of a fit on clean pairs that it has not seen, as a share of a guess's."""
+    """Return the loss after some steps on clean pairs, on others, as a share of a guess's."""
     rows = range(len(images))
     seen, held = [i for i in rows if i % _HELD_OUT], rows[::_HELD_OUT]
     if len(held) < 2:
-        told.before += steps
         return 1.0
     # The fit of TAP is plain training on clean pairs.
-    plain = dataclasses.replace(config, method="tap", rounds=1, steps_per_round=steps)
-    trial = Rounds(images[seen], captions.of(seen), plain)
-    trial.run(told)
-    told.before += steps
+    settings = dataclasses.replace(config, method="tap", rounds=1, steps_per_round=steps)
+    trial = Rounds(images[seen], captions.of(seen), settings)
+    trial.run(progress)
     passes.add(trial.passes)
     # In training mode: so early a model's running means lag behind what its layers put out.
     [(model, _), *_] = trial.ensemble.training()

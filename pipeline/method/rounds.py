@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -190,18 +189,14 @@ class Rounds:
 
     def _train(self, progress: Progress | None, round_index: int) -> float:
         """Take a round's AdamW steps on the data as now protected; return the mean loss."""
-        steps, every = self.config.round_steps, self.config.round_count * self.config.round_steps
-        losses: list[float] = []
+        learners, total, steps = self.ensemble.training(), 0.0, self.config.round_steps
         for step in range(steps):
-            losses.append(self._train_step())
+            for model, optimizer in learners:
+                total += self._train_on_batch(model, optimizer)
             if progress is not None:
-                progress(round_index * steps + step + 1, every, fmean(losses))
-        return fmean(losses) if losses else 0.0
-
-    def _train_step(self) -> float:
-        """Take an AdamW step of each model; return their mean loss."""
-        learners = self.ensemble.training()
-        return fmean(self._train_on_batch(model, optimizer) for model, optimizer in learners)
+                mean = total / (step + 1) / len(learners)
+                progress(round_index * steps + step + 1, self.config.round_count * steps, mean)
+        return total / max(1, steps) / len(learners)
 
     def _train_on_batch(self, model: "CLIP", optimizer: torch.optim.Optimizer) -> float:
         count = min(self.config.batch_size, len(self.images))

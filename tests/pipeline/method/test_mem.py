@@ -95,6 +95,18 @@ def test_the_default_writes_the_code_of_the_trigger_words(images: Tensor, coded:
     assert batch.passes.image_backward == 0
 
 
+def test_a_fit_after_a_trial_is_the_fit_of_what_it_decided(
+    images: Tensor, coded: Surrogate
+) -> None:
+    assert coded.meta["fit"]["topics"] is True
+    decided = dataclasses.replace(SMALL, topics=True)
+    direct = fit_surrogate(images, CAPTIONS, decided)
+    assert direct.code is not None
+    assert direct.code == coded.code
+    assert direct.meta["clean_loss"] is None
+    assert direct.meta["curve"] == coded.meta["curve"]
+
+
 @pytest.mark.parametrize("schedule", ["coded", "paper"])
 def test_equal_seeds_give_equal_results_and_others_do_not(
     images: Tensor, schedule: str, request: pytest.FixtureRequest
@@ -211,8 +223,8 @@ def test_a_surrogate_with_a_part_missing_is_refused(coded: Surrogate) -> None:
 def test_fit_is_reproducible_and_counts_its_passes(images: Tensor, coded: Surrogate) -> None:
     again = fit_surrogate(images, CAPTIONS, SMALL)
     assert again.meta["curve"] == coded.meta["curve"]
-    # A trial on clean pairs, and the fit.
-    assert again.meta["passes"]["image_backward"] == 2 * 2 * 2 * 12
+    # Two steps of the trial on clean pairs, and two in each of the two rounds.
+    assert again.meta["passes"]["image_backward"] == (2 + 2 * 2) * 12
 
 
 def test_random_noise_uses_the_whole_budget_and_no_surrogate(images: Tensor) -> None:

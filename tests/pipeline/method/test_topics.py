@@ -137,7 +137,7 @@ def test_captions_without_words_leave_triggers_to_chance_and_say_so_once(
     assert warnings == ["the captions use too few words for topics: chance draws the triggers"]
 
 
-def test_the_trial_and_the_fit_are_counted(
+def test_the_trial_is_told_and_counted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     found: list[Topics | None] = []

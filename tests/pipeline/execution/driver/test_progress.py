@@ -101,6 +101,7 @@ def test_long_work_that_reports_nothing_is_not_silent(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_LINE_SECONDS", 0.05)
+    monkeypatch.setattr(module, "_TICK_SECONDS", 0.05)
     with Steps({"fit": 0.1}) as steps, steps.step("fit"):
         time.sleep(0.5)
     assert len(caplog.messages) >= 3
