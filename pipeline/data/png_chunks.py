@@ -12,6 +12,7 @@ COLOUR = (b"cICP", b"gAMA", b"cHRM", b"sRGB", b"mDCV", b"cLLI")
 
 KEPT = (*COLOUR, b"pHYs", b"tIME")
 TEXTS = (b"tEXt", b"zTXt", b"iTXt")
+GAIN_MAP = (b"gmAP", b"gdAT")
 
 _XMP_KEYWORD = b"XML:com.adobe.xmp"
 _RAW = b"Raw profile type "
