@@ -5,8 +5,10 @@ out again gives back the original bytes. Text elsewhere in the sample that repea
 the trigger too.
 """
 
+import html
 import json
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
@@ -22,6 +24,8 @@ _LITERAL = re.compile(r'"(?:[^"\\]++|\\.)*+"(\s*+:)?', re.DOTALL)
 _JSON_EXTS = ("json", "jsonl", "ndjson")
 _LINE = re.compile(r"[^\r\n]+")
 _DECODER = json.JSONDecoder()
+# Characters of a caption that other text hardly contains by chance.
+_LONG = 12
 
 
 class Form(NamedTuple):
@@ -136,7 +140,7 @@ def repeats(members: Iterable[Member], captions: Iterable[str], fields: Sequence
     """Return the names of members, once a place, where text beside the captions repeats one.
 
     A repeat is a whole text, a line of a text, or a string of a JSON document. It is word for word
-    but for white space and capitals.
+    but for white space, capitals, entities and the form of accents.
     """
     known = set(map(_plain, captions))
     return [
@@ -174,8 +178,42 @@ def _edit(
     return tuple(edited)
 
 
+def stands_elsewhere(
+    published: Sample, trigger: str, fields: Sequence[str], more: Iterable[str] = ()
+) -> bool:
+    """Whether text beside the captions contains a caption without its trigger.
+
+    Args:
+        published: with its triggers.
+        trigger: its words.
+        fields: JSON fields that hold captions.
+        more: further texts, such as a picture's metadata.
+    """
+    captions = set(map(_plain, read_captions(published, fields)))
+    bare = {caption.removeprefix(_plain(trigger)).strip() for caption in captions}
+    # Short ones stand in other text by chance.
+    known = [(caption, f"{_plain(trigger)} {caption}") for caption in bare if len(caption) >= _LONG]
+    texts = {_plain(text) for member in published.members for text in _texts(member)} - captions
+    return any(
+        text.count(caption) > text.count(whole)
+        for text in (*texts, *map(_plain, more))
+        for caption, whole in known
+    )
+
+
+def _texts(member: Member) -> list[str]:
+    """Return the text of a member that is no picture; of JSON its strings."""
+    if member.ext == "txt" or member.is_picture:
+        return []
+    text = member.data.decode(errors="replace")
+    if not _is_json(member):
+        return [text]
+    return [_value(match[0]) for match in _LITERAL.finditer(text) if match[1] is None]
+
+
 def _plain(caption: str) -> str:
-    return " ".join(caption.split()).casefold()
+    text = unicodedata.normalize("NFC", html.unescape(caption))
+    return " ".join(text.split()).casefold()
 
 
 def _is_json(member: Member) -> bool:

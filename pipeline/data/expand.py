@@ -125,7 +125,9 @@ def _other_archive(folder: str, files: Sequence[str]) -> str | None:
     for name in files:
         if name.lower().endswith(_OTHER_ARCHIVES):
             return name
-    odd = (name for name in files if not is_shard(name) and (".tar" in name.lower() or "." not in name))
+    odd = (
+        name for name in files if not is_shard(name) and (".tar" in name.lower() or "." not in name)
+    )
     for name in islice(odd, _LOOKED_AT):
         with storage.open_read(storage.join(folder, name)) as file:
             if is_archive(file.read(_HEAD)):

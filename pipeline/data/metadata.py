@@ -16,7 +16,7 @@ from . import jpeg_segments, photoshop, png_chunks
 from .colour import boxed_profile
 from .exif import EMBEDDED, edit_exif, value_of
 from .packets import passed_over
-from .xmp import edit_xmp
+from .xmp import NO_EDITS, Edits, edit_xmp
 
 NOTES = {
     "gain_map_dropped": "a gain map was dropped: it shows the original",
@@ -30,6 +30,9 @@ NOTES = {
     "profile_unusable": "a colour profile does not fit its picture and was dropped",
     "alpha_flattened": "transparency was laid over white: the format has none",
     "sixteen_bit": "more than 8 bits a channel became 8",
+    "passed_on": "a file that is neither picture nor text was passed on as it came",
+    "caption_elsewhere": "a caption also stands without its trigger in other text or in metadata",
+    "no_sample": "a file of the input that belongs to no sample was left out",
     "repeated": "the same picture as in an earlier sample of the shard",
 }
 """What may be noted of a sample, in words."""
@@ -57,6 +60,16 @@ class Metadata:
     irb: bytes = b""
     comment: bytes = b""
     chunks: tuple[tuple[bytes, bytes], ...] = ()
+
+    @property
+    def texts(self) -> Iterator[str]:
+        """What stands in it in words, among other bytes."""
+        for part in (self.exif, self.xmp, self.irb, self.comment):
+            yield part.decode(errors="replace")
+        # Comments and what Windows writes (XPTitle, ...) are in UTF-16.
+        for order in ("utf-16-le", "utf-16-be"):
+            yield self.exif.decode(order, errors="replace")
+        yield from (png_chunks.text_of(*chunk) for chunk in self.chunks)
 
     @property
     def colour(self) -> tuple[object, ...]:
@@ -111,13 +124,11 @@ def _has_tone_map(image: Image.Image, data: bytes) -> bool:
     return named is not None and named in data[:_HEADERS]
 
 
-def edited(
-    found: Metadata, *, drop_location: bool = False, reserve: bool = False
-) -> tuple[Metadata, set[str]]:
+def edited(found: Metadata, edits: Edits = NO_EDITS) -> tuple[Metadata, set[str]]:
     """Return what may be published of ``found``, and notes of what was taken out."""
-    exif, notes = edit_exif(found.exif, drop_location=drop_location)
-    xmp, more = edit_xmp(found.xmp, drop_location=drop_location, reserve=reserve)
-    irb, others = photoshop.edit_irb(found.irb, drop_location=drop_location)
+    exif, notes = edit_exif(found.exif, drop_location=edits.drop_location)
+    xmp, more = edit_xmp(found.xmp, edits)
+    irb, others = photoshop.edit_irb(found.irb, drop_location=edits.drop_location)
     chunks = tuple(chunk for chunk in found.chunks if not png_chunks.is_picture_text(*chunk))
     if len(chunks) < len(found.chunks):
         notes.add("thumbnail_dropped")
@@ -127,14 +138,14 @@ def edited(
 
 
 def published_metadata(
-    found: Metadata, fmt: str, *, drop_location: bool = False, reserve: bool = False
+    found: Metadata, fmt: str, edits: Edits = NO_EDITS
 ) -> tuple[Metadata, set[str]]:
     """Return what a published file of format ``fmt`` says, and notes of what was taken out.
 
     Raises:
         SampleError: ``colour_unsupported``, when colours would change.
     """
-    kept, notes = edited(found, drop_location=drop_location, reserve=reserve)
+    kept, notes = edited(found, edits)
     kept, lost = fit_to(kept, fmt)
     return kept, notes | lost
 

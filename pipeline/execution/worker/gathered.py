@@ -34,6 +34,7 @@ class Gathered:
     losses: list[float] = field(default_factory=list)
     retries_before: int = field(default_factory=retries)
     repeats: int = 0
+    first_left_out: str = ""
     timings: dict[str, float] = field(default_factory=dict)
     queues: dict[str, float] = field(default_factory=dict)
     input: dict[str, object] = field(default_factory=dict)
@@ -56,6 +57,9 @@ class Gathered:
 
     def tell(self, shard: str) -> None:
         """Log what was done beside pictures and captions."""
+        if count := self.notes["no_sample"]:
+            told = NOTES["no_sample"]
+            log.warning("%s: %d x %s, first %s", shard, count, told, self.first_left_out)
         if self.repeats:
             log.info("%s: %d texts that repeat a caption have its trigger", shard, self.repeats)
         for note in SHOWING:

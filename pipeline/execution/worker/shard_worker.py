@@ -151,6 +151,9 @@ class ShardWorker:
                         sink.put(job)
             result.observe(prefetch.channel, sink.channel)
             result.told.tell()
+            if reader.left_out:
+                result.notes["no_sample"] = reader.left_out
+                result.first_left_out = reader.first_left_out
             if shard.size is not None and reader.size != shard.size:
                 came = f"{reader.size} bytes came, {shard.size} were expected"
                 raise ShardError(f"{shard.url}: {came}")

@@ -321,10 +321,12 @@ def test_rights_are_reserved_and_location_dropped_on_request(tmp_path: Path) -> 
     source = write_corpus(
         tmp_path / "in", {k: v for k, v in sources().items() if "rights" in k or "turned" in k}
     )
-    output = made(source, tmp_path / "out", reserve=True, drop_location=True)
+    options = {"reserve": True, "drop_location": True, "license": "cc-by-nc-4.0"}
+    output = made(source, tmp_path / "out", **options)
     assert check(output, source).violations == []
     for sample in samples_of(output).values():
         assert b"DMI-PROHIBITED" in image_member(sample).data
+        assert b"licenses/by-nc/4.0/" in image_member(sample).data
     assert '"tdm-reservation": 1' in (output / "tdmrep.json").read_text()
     assert "ext and data mining" in (output / "README.md").read_text()
     (output / "tdmrep.json").unlink()
