@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from ...data.manifest import ManifestRow
 from ...data.metadata import NOTES, SHOWING
+from ...data.shards import ShardReader
 from ...data.transient import retries
 from ...method.passes import Passes
 from .samples import Change, Item
@@ -54,6 +55,13 @@ class Gathered:
         self.seen.add(row.picture_digest or "")
         self.notes.update(row.notes or [])
         return row
+
+    def read(self, url: str, reader: ShardReader) -> None:
+        """Keep what was read of the shard at ``url``, to its end."""
+        self.input = {"url": url, "sha256": reader.sha256, "size": reader.size}
+        if reader.left_out:
+            self.notes["no_sample"] = reader.left_out
+            self.first_left_out = reader.first_left_out
 
     def tell(self, shard: str) -> None:
         """Log what was done beside pictures and captions."""
