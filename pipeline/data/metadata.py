@@ -33,7 +33,7 @@ NOTES = {
     "passed_on": "a file that is neither picture nor text was passed on as it came",
     "caption_elsewhere": "a caption also stands without its trigger in other text or in metadata",
     "no_sample": "a file of the input that belongs to no sample was left out",
-    "repeated": "the same picture as in an earlier sample of the shard",
+    "repeated": "the same picture as in an earlier sample of the shard; its captions belong in one",
 }
 """What may be noted of a sample, in words."""
 
