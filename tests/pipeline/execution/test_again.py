@@ -98,6 +98,31 @@ def test_text_that_repeats_a_caption_is_counted_and_held_to(
         assert restored.members[1:] == original.members[1:]
 
 
+@pytest.mark.parametrize("ext", ["caption", "long.txt", "json"])
+def test_verify_finds_a_repeat_without_its_trigger(
+    ext: str, originals: Path, copy: ProtectConfig, tmp_path: Path
+) -> None:
+    shutil.copytree(copy.output, tmp_path / "copy")
+    shutil.copytree(kept(Path(copy.output)), tmp_path / "copy-record")
+    shard = tmp_path / "copy" / "shard-000.tar"
+    first, *others = samples(shard)
+    (caption,) = read_captions(first)
+    (bare,) = read_captions(next(samples(originals / "shard-000.tar")))
+
+    def doctored(member: Member) -> Member:
+        if member.ext != ext:
+            return member
+        # In JSON the caption itself comes first and keeps its trigger.
+        head, _, tail = member.data.decode().rpartition(caption)
+        return replace(member, data=f"{head}{bare}{tail}".encode())
+
+    members = tuple(map(doctored, first.members))
+    write_shard(shard, [replace(first, members=members), *others])
+    for against in (None, str(originals)):
+        report = verify(VerifyConfig(str(tmp_path / "copy"), against=against))
+        assert {v.key for v in report.violations if v.code == "trigger_missing"} == {first.key}
+
+
 def moved(copy: ProtectConfig, folder: Path, *names: str) -> Path:
     folder.mkdir()
     for name in ("shard-000.tar", *names):
