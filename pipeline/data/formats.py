@@ -95,10 +95,10 @@ _PNM = re.compile(rb"P(?:[1-6]\s+(?:#[^\n]*\n\s*)*\d+\s+\d+\s|7\nWIDTH |[fF]\n\d
 _PCX = re.compile(rb"\n[\0\2-\5][\0\1][\1\2\4\x08]", re.DOTALL)
 _XBM = re.compile(rb"\s*#define\s+\w+_width\s+\d+\s")
 _BASE64 = re.compile(r"\s*[A-Za-z0-9+/\s]{200,}={0,2}\s*")
-# How base64 of a picture begins inside other text: JPEG, PNG, GIF, WebP or AVIF.
+# How base64 of a JPEG, PNG, GIF, WebP, AVIF or HEIF begins inside other text; JSON may escape "/".
 _CODED = re.compile(
-    rb"(?<![A-Za-z0-9+/])(?:\\?/9j\\?/|iVBORw0KGgo|R0lGOD[dl]h|UklGR|AAAA[A-Za-z0-9+/]{2}Z0eXB)"
-    rb"[A-Za-z0-9+/\\]{80}"
+    rb"(?<![A-Za-z0-9+/])(?:\\?/9j\\?/|iVBORw0KGgo|R0lGOD[dl]h|UklGR[A-Za-z0-9+/\\]{7,9}RUJQ|"
+    rb"AAAA[A-Za-z0-9+/]{2}Z0eXB(?:hdml[mz]|oZWl[jm4]|taWYx|tc2Yx))[A-Za-z0-9+/\\]{80}"
 )
 _SVG = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:<[?!][^>]*>\s*)*<(?:\w+:)?svg[\s>]", re.IGNORECASE)
 

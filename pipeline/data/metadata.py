@@ -262,7 +262,8 @@ def _read_tiff(image: Image.Image, data: bytes, found: Metadata) -> tuple[Metada
     except Exception:  # noqa: BLE001 - damaged tags do not make the picture unusable
         return found, {"metadata_dropped"}
     # IPTC is often typed as numbers of 32 bits, of which Pillow keeps the first.
-    irb, iptc = _bytes(tags.get(34377)), value_of(data, _IPTC)
+    irb = _bytes(tags.get(34377))
+    iptc = value_of(data, _IPTC) if _IPTC in tags else b""
     if iptc and b"8BIM\x04\x04" not in irb:
         irb += photoshop.resource(photoshop.IPTC, b"\0\0", iptc)
     return replace(found, exif=block, xmp=_bytes(tags.get(700)), irb=irb), set()
