@@ -142,7 +142,7 @@ def repeats(members: Iterable[Member], captions: Iterable[str], fields: Sequence
     A repeat is a whole text, a line of a text, or a string of a JSON document. It is word for word
     but for white space, capitals, entities and the form of accents.
     """
-    known = set(map(_plain, captions))
+    known = set(map(plain, captions))
     return [
         member.name for member in members for _ in _repeats(member, known, _spans(member, fields))
     ]
@@ -159,7 +159,7 @@ def _edit(
     if not trigger:
         return members
     captions = [_spans(member, fields) for member in members]
-    known = {_plain(span.caption) for spans in captions for span in spans}
+    known = {plain(span.caption) for spans in captions for span in spans}
     edited = []
     for member, own in zip(members, captions, strict=True):
         spans = own + _repeats(member, known, own)
@@ -189,14 +189,14 @@ def stands_elsewhere(
         fields: JSON fields that hold captions.
         more: further texts, such as a picture's metadata.
     """
-    captions = set(map(_plain, read_captions(published, fields)))
-    bare = {caption.removeprefix(_plain(trigger)).strip() for caption in captions}
+    captions = set(map(plain, read_captions(published, fields)))
+    bare = {caption.removeprefix(plain(trigger)).strip() for caption in captions}
     # Short ones stand in other text by chance.
-    known = [(caption, f"{_plain(trigger)} {caption}") for caption in bare if len(caption) >= _LONG]
-    texts = {_plain(text) for member in published.members for text in _texts(member)} - captions
+    known = [(caption, f"{plain(trigger)} {caption}") for caption in bare if len(caption) >= _LONG]
+    texts = {plain(text) for member in published.members for text in _texts(member)} - captions
     return any(
         text.count(caption) > text.count(whole)
-        for text in (*texts, *map(_plain, more))
+        for text in (*texts, *map(plain, more))
         for caption, whole in known
     )
 
@@ -211,7 +211,8 @@ def _texts(member: Member) -> list[str]:
     return [_value(match[0]) for match in _LITERAL.finditer(text) if match[1] is None]
 
 
-def _plain(caption: str) -> str:
+def plain(caption: str) -> str:
+    """Return what is equal for captions that are the same word for word."""
     text = unicodedata.normalize("NFC", html.unescape(caption))
     return " ".join(text.split()).casefold()
 
@@ -229,7 +230,7 @@ def _repeats(member: Member, known: set[str], own: Sequence[_Span]) -> list[_Spa
     except UnicodeDecodeError:
         return []
     if not _is_json(member):
-        found = [(0, len(text), text)] if _plain(text) in known else []
+        found = [(0, len(text), text)] if plain(text) in known else []
         found = found or [(*line.span(), line[0]) for line in _LINE.finditer(text)]
         spans = [_trimmed(*place) for place in found]
     else:
@@ -240,7 +241,7 @@ def _repeats(member: Member, known: set[str], own: Sequence[_Span]) -> list[_Spa
             for start, end in literals
             if start + 1 not in starts
         ]
-    return [span for span in spans if _plain(span.caption) in known]
+    return [span for span in spans if plain(span.caption) in known]
 
 
 def _trimmed(start: int, end: int, text: str) -> _Span:
