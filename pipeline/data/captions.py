@@ -10,6 +10,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 from ..errors import SampleError
@@ -26,6 +27,8 @@ _LINE = re.compile(r"[^\r\n]+")
 _DECODER = json.JSONDecoder()
 # Characters of a caption that other text hardly contains by chance.
 _LONG = 12
+# Characters of another text that are looked at.
+_LOOKED_AT = 1 << 20
 
 
 class Form(NamedTuple):
@@ -193,11 +196,10 @@ def stands_elsewhere(
     bare = {caption.removeprefix(plain(trigger)).strip() for caption in captions}
     # Short ones stand in other text by chance.
     known = [(caption, f"{plain(trigger)} {caption}") for caption in bare if len(caption) >= _LONG]
-    texts = {plain(text) for member in published.members for text in _texts(member)} - captions
+    beside = chain(more, *(_texts(member) for member in published.members))
+    texts = {plain(text[:_LOOKED_AT]) for text in beside} - captions
     return any(
-        text.count(caption) > text.count(whole)
-        for text in (*texts, *map(plain, more))
-        for caption, whole in known
+        text.count(caption) > text.count(whole) for text in texts for caption, whole in known
     )
 
 

@@ -13,7 +13,7 @@ _HEADERS = 1 << 18
 # Bits of each channel in AVIF and HEIF (ISO 23008-12, 6.5.6).
 _CHANNEL_BITS = re.compile(rb"pixi\0{4}[\1-\4]([\x01-\x20])")
 # The largest value that a PPM states, behind width and height.
-_LARGEST = re.compile(rb"P[2356](?:(?:\s+|#[^\n]*\n)+(\d+)){3}")
+_LARGEST = re.compile(rb"P[2356](?:(?:\s|#[^\n]*\n)+(\d+)){3}")
 # Start of a JPEG 2000 code stream; the bits of the first component follow 42 bytes behind.
 _STREAM, _COMPONENT = b"\xff\x4f\xff\x51", 42
 

@@ -1,11 +1,10 @@
 """XMP packets and EXIF blocks in formats where Pillow passes them over."""
 
-import re
 import struct
 from collections.abc import Iterator
 
 # XMP specification, part 3: the packet is followed by a trailer that leads a GIF reader out of it.
-_GIF = re.compile(rb"\x21\xff\x0bXMP DataXMP(.*?)\x01\xff\xfe\xfd", re.DOTALL)
+_GIF_START, _GIF_END = b"\x21\xff\x0bXMP DataXMP", b"\x01\xff\xfe\xfd"
 _UUIDS = {
     bytes.fromhex("be7acfcb97a942e89c71999491e3afac"): "xmp",
     b"JpgTiffExif->JP2": "exif",
@@ -21,8 +20,9 @@ def passed_over(fmt: str, data: bytes) -> tuple[dict[str, bytes], bool]:
         data: the whole file.
     """
     if fmt == "GIF":
-        found = _GIF.search(data)
-        return ({"xmp": found[1]} if found else {}), False
+        _, start, rest = data.partition(_GIF_START)
+        packet, end, _ = rest.partition(_GIF_END)
+        return ({"xmp": packet} if start and end else {}), False
     parts: dict[str, bytes] = {}
     packed = False
     for kind, content in _boxes(data) if fmt in ("JPEG2000", "JXL") else ():
