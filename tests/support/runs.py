@@ -44,9 +44,10 @@ def copy_both(output: Path, target: Path) -> Path:
     return Path(shutil.copytree(output, target))
 
 
-def digests(output: Path) -> Digests:
-    """The sha256 of every shard and manifest."""
+def digests(output: Path, *more: str) -> Digests:
+    """The sha256 of every shard and manifest, and of ``more`` files of the output or its record."""
     files = [*output.glob("*.tar"), *kept(output).glob("manifest/*.parquet")]
+    files += [place(output, name) for name in more]
     return {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import signal
@@ -13,17 +12,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from runs import both, kept
+from runs import both, digests, kept
 
 from unlearnable.pipeline.errors import UsageError
 from unlearnable.pipeline.execution.config import ProtectConfig
 from unlearnable.pipeline.execution.protect import protect
 from unlearnable.pipeline.execution.status import run_status
-
-
-def digests(output: Path) -> dict[str, str]:
-    files = [*output.glob("*.tar"), *kept(output).glob("manifest/*.parquet")]
-    return {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
 
 
 @pytest.fixture
