@@ -5,9 +5,12 @@ out again gives back the original bytes. Text elsewhere in the sample that repea
 the trigger too.
 """
 
+import html
 import json
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 from ..errors import SampleError
@@ -22,6 +25,10 @@ _LITERAL = re.compile(r'"(?:[^"\\]++|\\.)*+"(\s*+:)?', re.DOTALL)
 _JSON_EXTS = ("json", "jsonl", "ndjson")
 _LINE = re.compile(r"[^\r\n]+")
 _DECODER = json.JSONDecoder()
+# Characters of a caption that other text hardly contains by chance.
+_LONG = 12
+# Characters of another text that are looked at.
+_LOOKED_AT = 1 << 20
 
 
 class Form(NamedTuple):
@@ -136,9 +143,9 @@ def repeats(members: Iterable[Member], captions: Iterable[str], fields: Sequence
     """Return the names of members, once a place, where text beside the captions repeats one.
 
     A repeat is a whole text, a line of a text, or a string of a JSON document. It is word for word
-    but for white space and capitals.
+    but for white space, capitals, entities and the form of accents.
     """
-    known = set(map(_plain, captions))
+    known = set(map(plain, captions))
     return [
         member.name for member in members for _ in _repeats(member, known, _spans(member, fields))
     ]
@@ -155,7 +162,7 @@ def _edit(
     if not trigger:
         return members
     captions = [_spans(member, fields) for member in members]
-    known = {_plain(span.caption) for spans in captions for span in spans}
+    known = {plain(span.caption) for spans in captions for span in spans}
     edited = []
     for member, own in zip(members, captions, strict=True):
         spans = own + _repeats(member, known, own)
@@ -174,8 +181,42 @@ def _edit(
     return tuple(edited)
 
 
-def _plain(caption: str) -> str:
-    return " ".join(caption.split()).casefold()
+def stands_elsewhere(
+    published: Sample, trigger: str, fields: Sequence[str], more: Iterable[str] = ()
+) -> bool:
+    """Whether text beside the captions contains a caption without its trigger.
+
+    Args:
+        published: with its triggers.
+        trigger: its words.
+        fields: JSON fields that hold captions.
+        more: further texts, such as a picture's metadata.
+    """
+    captions = set(map(plain, read_captions(published, fields)))
+    bare = {caption.removeprefix(plain(trigger)).strip() for caption in captions}
+    # Short ones stand in other text by chance.
+    known = [(caption, f"{plain(trigger)} {caption}") for caption in bare if len(caption) >= _LONG]
+    beside = chain(more, *(_texts(member) for member in published.members))
+    texts = {plain(text[:_LOOKED_AT]) for text in beside} - captions
+    return any(
+        text.count(caption) > text.count(whole) for text in texts for caption, whole in known
+    )
+
+
+def _texts(member: Member) -> list[str]:
+    """Return the text of a member that is no picture; of JSON its strings."""
+    if member.ext == "txt" or member.is_picture:
+        return []
+    text = member.data.decode(errors="replace")
+    if not _is_json(member):
+        return [text]
+    return [_value(match[0]) for match in _LITERAL.finditer(text) if match[1] is None]
+
+
+def plain(caption: str) -> str:
+    """Return what is equal for captions that are the same word for word."""
+    text = unicodedata.normalize("NFC", html.unescape(caption))
+    return " ".join(text.split()).casefold()
 
 
 def _is_json(member: Member) -> bool:
@@ -191,7 +232,7 @@ def _repeats(member: Member, known: set[str], own: Sequence[_Span]) -> list[_Spa
     except UnicodeDecodeError:
         return []
     if not _is_json(member):
-        found = [(0, len(text), text)] if _plain(text) in known else []
+        found = [(0, len(text), text)] if plain(text) in known else []
         found = found or [(*line.span(), line[0]) for line in _LINE.finditer(text)]
         spans = [_trimmed(*place) for place in found]
     else:
@@ -202,7 +243,7 @@ def _repeats(member: Member, known: set[str], own: Sequence[_Span]) -> list[_Spa
             for start, end in literals
             if start + 1 not in starts
         ]
-    return [span for span in spans if _plain(span.caption) in known]
+    return [span for span in spans if plain(span.caption) in known]
 
 
 def _trimmed(start: int, end: int, text: str) -> _Span:

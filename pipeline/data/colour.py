@@ -4,19 +4,22 @@ import io
 import re
 from typing import NamedTuple
 
-import numpy as np
 from PIL import Image, ImageCms
 
 from ..errors import SampleError
+from .depth import high_byte, is_deep
 
 _GREY = frozenset({"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N"})
 _SPACES = {"CMYK": b"CMYK", "LAB": b"Lab "}
-_BITS_PER_SAMPLE = 258
 # Where boxes of colour stand: in front of the picture's data.
 _HEADERS = 1 << 18
-_NAMED = re.compile(rb"colrnclx(..)", re.DOTALL)
+_NAMED = re.compile(rb"colrnclx(..)(..)", re.DOTALL)
 # BT.709, which is sRGB's, and unspecified (ITU-T H.273).
 _SRGB_PRIMARIES = (1, 2)
+# Curves that are shown like sRGB's: those of television, its own, unspecified.
+_SRGB_CURVES = (1, 2, 6, 13, 14, 15)
+# The colour types of a PNG that has grey alone, with and without alpha.
+_PNG_GREY = (0, 4)
 
 
 class Converted(NamedTuple):
@@ -36,18 +39,21 @@ def boxed_profile(fmt: str, data: bytes) -> bytes:
     """Return the ICC profile in a colour box that Pillow passes over; empty for none.
 
     Raises:
-        SampleError: ``colour_unsupported``, for primaries that a box names by number: the encoders
-            have no place for them, and the colours would change.
+        SampleError: ``colour_unsupported``, for primaries and curves that a box names by number:
+            the encoders have no place for them, and the colours would change.
     """
     if fmt == "JPEG2000":
         at = data.find(b"colr", 0, _HEADERS)
         size = int.from_bytes(data[max(at - 4, 0) : max(at, 0)], "big")
         return data[at + 7 : at - 4 + size] if at > 0 and data[at + 4 : at + 5] == b"\2" else b""
     named = _NAMED.search(data, 0, _HEADERS) if fmt in ("AVIF", "HEIF") else None
-    if named and int.from_bytes(named[1], "big") not in _SRGB_PRIMARIES:
+    if named is None:
+        return b""
+    primaries, curve = (int.from_bytes(part, "big") for part in named.groups())
+    if primaries not in _SRGB_PRIMARIES or curve not in _SRGB_CURVES:
         raise SampleError(
             "colour_unsupported",
-            f"colour primaries {int.from_bytes(named[1], 'big')} without an ICC profile; "
+            f"colour primaries {primaries} and curve {curve} (ITU-T H.273) without an ICC profile; "
             f"embed a profile",
         )
     return b""
@@ -62,11 +68,11 @@ def to_rgb(image: Image.Image, data: bytes, icc: bytes) -> Converted:
     Raises:
         SampleError: ``image_unsupported``, for values without a fixed range.
     """
-    notes = {"sixteen_bit"} if _is_deep(image, data) else set()
-    grey = image.mode in _GREY
+    notes = {"sixteen_bit"} if is_deep(image, data) else set()
+    # Pillow reads grey of 16 bits with alpha as RGBA.
+    grey = image.mode in _GREY or (image.format == "PNG" and data[25] in _PNG_GREY)
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
-        values = (np.asarray(image).astype(np.int64) >> 8).clip(0, 255)
-        flat = Image.fromarray(values.astype(np.uint8))
+        flat = high_byte(image)
         notes.add("sixteen_bit")
     elif image.mode in ("I", "F"):
         raise SampleError(
@@ -84,14 +90,6 @@ def to_rgb(image: Image.Image, data: bytes, icc: bytes) -> Converted:
         notes.add("profile_unusable")
     plain = flat if alpha is None else flat.convert("RGBA")
     return Converted(plain.convert("RGB"), alpha, grey, icc, notes)
-
-
-def _is_deep(image: Image.Image, data: bytes) -> bool:
-    """Whether the file has 16 bits a channel where Pillow has read 8."""
-    if image.format == "PNG":
-        return data[24:25] == b"\x10"
-    tags = getattr(image, "tag_v2", None)
-    return tags is not None and 16 in tuple(tags.get(_BITS_PER_SAMPLE, ()))
 
 
 def _by_profile(

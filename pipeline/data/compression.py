@@ -11,9 +11,11 @@ from typing import BinaryIO, cast
 
 import pyarrow as pa
 
-_ENDINGS = r"\.(?:tar(?:\.(?:gz|bz2|xz|zst))?|tgz)"
+_ENDINGS = r"\.(?:tar(?:\.(?:gz|bz2?|xz|zst))?|tgz|tbz2?|tb2|txz|tzst)"
 _NAME = re.compile(rf"(.*?){_ENDINGS}", re.IGNORECASE | re.DOTALL)
 _MAGIC_BYTES = 6
+_GZIP, _BZIP2, _XZ, _ZSTD = b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd"
+_PACKED = (_GZIP, _BZIP2, _XZ, _ZSTD, b"PK\3\4", b"7z\xbc\xaf", b"Rar!")
 
 DAMAGED = (EOFError, OSError, lzma.LZMAError, zlib.error, pa.ArrowException)
 """What readers of compressed streams raise where the stream is damaged or ends early."""
@@ -22,11 +24,16 @@ DAMAGED = (EOFError, OSError, lzma.LZMAError, zlib.error, pa.ArrowException)
 def shard_stem(name: str) -> str | None:
     """Return the name of a shard file without its ending; None for files that are no shards.
 
-    Endings, in upper or lower case: ``.tar``, ``.tar.gz``, ``.tgz``, ``.tar.bz2``, ``.tar.xz``,
-    ``.tar.zst``.
+    Endings, in upper or lower case: ``.tar``, ``.tar.gz``, ``.tgz``, ``.tar.bz2``, ``.tbz2``,
+    ``.tar.xz``, ``.txz``, ``.tar.zst``, ``.tzst``.
     """
     match = _NAME.fullmatch(name)
     return None if match is None else match.group(1)
+
+
+def is_archive(head: bytes) -> bool:
+    """Whether a file that starts with ``head`` (512 bytes) is a tar file or a packed one."""
+    return head[257:262] == b"ustar" or head.startswith(_PACKED)
 
 
 class HashedStream(io.RawIOBase):
@@ -83,12 +90,12 @@ def decompressed(source: HashedStream) -> BinaryIO:
     """Return a stream of the plain bytes of ``source``, which its own first bytes describe."""
     start = source.peek(_MAGIC_BYTES)
     raw = cast("BinaryIO", source)
-    if start.startswith(b"\x1f\x8b"):
+    if start.startswith(_GZIP):
         return cast("BinaryIO", gzip.GzipFile(fileobj=raw, mode="rb"))
-    if start.startswith(b"BZh"):
+    if start.startswith(_BZIP2):
         return cast("BinaryIO", bz2.BZ2File(raw))
-    if start.startswith(b"\xfd7zXZ\x00"):
+    if start.startswith(_XZ):
         return cast("BinaryIO", lzma.LZMAFile(raw))
-    if start.startswith(b"\x28\xb5\x2f\xfd"):
+    if start.startswith(_ZSTD):
         return cast("BinaryIO", pa.CompressedInputStream(pa.PythonFile(source, "r"), "zstd"))
     return raw

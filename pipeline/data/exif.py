@@ -102,6 +102,16 @@ class _Tiff:
         return last
 
 
+def value_of(data: bytes, tag: int) -> bytes:
+    """Return a tag's value in the first IFD of a TIFF file as its bytes stand; empty for none."""
+    try:
+        tiff = _Tiff(data)
+        found = next(entry for entry in tiff.entries(tiff.first) if entry.tag == tag)
+    except (ValueError, struct.error, StopIteration):
+        return b""
+    return bytes(tiff.data[found.start : found.end])
+
+
 def edit_exif(data: bytes, *, drop_location: bool = False) -> tuple[bytes, set[str]]:
     """Return EXIF without thumbnails and previews, upright, and what was taken out.
 

@@ -1,13 +1,22 @@
 """Input URLs to shard URLs: folders, globs, brace lists ``{000..005}`` and ``{a,b}``."""
 
 import re
+from collections import deque
+from collections.abc import Sequence
+from itertools import islice
 
 from ..errors import UsageError
 from . import storage
-from .compression import shard_stem
+from .compression import is_archive, shard_stem
 
 MAX_NAMES = 1_000_000
-_OTHER_ARCHIVES = (".zip", ".7z", ".rar", ".tar.lz4", ".tar.lzma", ".tar.z")
+_OTHER_ARCHIVES = (
+    ".zip", ".zipx", ".7z", ".rar", ".cpio", ".tlz", ".tar.lz4", ".tar.lzma", ".tar.lzo", ".tar.lz",
+    ".tar.z", ".tar.br", ".tar.sz",
+)  # fmt: skip
+# Files whose bytes are looked at, and folders that are listed, for shards that would be left out.
+_LOOKED_AT, _LISTED = 64, 1024
+_HEAD = 512
 
 
 def expand(url: str) -> list[str]:
@@ -96,29 +105,54 @@ def _shards_in(folder: str) -> list[str]:
     if not shards:
         return []
     own = storage.join(folder, "*.[tT]*")
-    below = [name for name in folders if not is_shard(name) and _holds_shards(folder, name)]
-    if below:
+    below = _holding_shards(folder, [name for name in folders if not is_shard(name)])
+    if below is not None:
         raise UsageError(
-            f"{folder} holds shards beside sub-folders with shards ({below[0]}): give "
+            f"{folder} holds shards beside sub-folders with shards ({below}): give "
             f"{storage.join(folder, '**')} for all of them, or {own} to leave the folders out"
         )
-    odd = [name for name in files if name.lower().endswith(_OTHER_ARCHIVES)]
-    if odd:
+    odd = _other_archive(folder, files)
+    if odd is not None:
         raise UsageError(
-            f"{folder} holds {odd[0]} beside its shards, which is no archive that is read: repack "
-            f"it as .tar, or give {own} to leave it out"
+            f"{folder} holds {odd} beside its shards, an archive that is not read by this name: "
+            f"repack or rename it as .tar, or give {own} to leave it out"
         )
     return shards
 
 
-def _holds_shards(folder: str, name: str) -> bool:
-    return any(map(is_shard, storage.list_names(storage.join(folder, name))))
+def _other_archive(folder: str, files: Sequence[str]) -> str | None:
+    """Return the name of an archive that is no shard by its name; by bytes where a name is odd."""
+    for name in files:
+        if name.lower().endswith(_OTHER_ARCHIVES):
+            return name
+    odd = (
+        name for name in files if not is_shard(name) and (".tar" in name.lower() or "." not in name)
+    )
+    for name in islice(odd, _LOOKED_AT):
+        with storage.open_read(storage.join(folder, name)) as file:
+            if is_archive(file.read(_HEAD)):
+                return name
+    return None
+
+
+def _holding_shards(folder: str, names: Sequence[str]) -> str | None:
+    """Return the path of a folder below ``folder``, at any depth, that holds shards."""
+    waiting = deque(names)
+    for _ in range(_LISTED):
+        if not waiting:
+            break
+        path = waiting.popleft()
+        url = storage.join(folder, path)
+        if any(map(is_shard, storage.list_names(url))):
+            return path
+        waiting += [f"{path}/{name}" for name in storage.list_names(url, folders=True)]
+    return None
 
 
 def _nothing_found(url: str) -> str:
     if storage.local_path(url) is not None and storage.is_folder(url):
-        below = any(_holds_shards(url, name) for name in storage.list_names(url, folders=True))
-        hint = f"; there are some one level below: use {storage.join(url, '**')}" if below else ""
+        below = _holding_shards(url, storage.list_names(url, folders=True))
+        hint = f"; there are some in {below}: use {storage.join(url, '**')}" if below else ""
         hint = hint or "; `unlearnable data folder` makes shards of pictures and their captions"
         return f"no .tar shards in the folder {url}{hint}"
     if _has_magic(url):

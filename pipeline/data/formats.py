@@ -1,8 +1,11 @@
 """Formats of pictures: told by their first bytes, by their names, and which of them are written."""
 
+import base64
+import binascii
 import functools
 import importlib
 import re
+import zlib
 
 from ..errors import UsageError
 from .jpeg_segments import jpeg_bits
@@ -29,6 +32,12 @@ _EXT_OF_FORMAT = {fmt: exts[0] for fmt, exts in _EXTS.items()}
 
 IMAGE_EXTS = frozenset(_FORMAT_OF_EXT)
 """Extensions, in lower case, that say that a file is a picture."""
+
+# Pictures that are not read: raw files of cameras, and formats whose first bytes say nothing.
+_OTHER_EXTS = frozenset(
+    ("dng", "cr2", "cr3", "crw", "nef", "nrw", "arw", "srf", "sr2", "orf", "rw2", "raf", "pef",
+     "srw", "x3f", "mrw", "3fr", "erf", "iiq", "kdc", "tga", "vda", "icb", "vst", "svgz")
+)  # fmt: skip
 
 HEAD = 512
 """Bytes of a file that `sniff` looks at."""
@@ -57,10 +66,40 @@ _MAGIC = (
     (b"gimp xcf", "xcf"),
     (b"BPG\xfb", "bpg"),
     (b"icns", "icns"),
+    (b"FUJIFILMCCD-RAW", "raf"),
+    (b"IIRO", "orf"),
+    (b"IIRS", "orf"),
+    (b"MMOR", "orf"),
+    (b"IIU\0", "rw2"),
+    (b"II\x1a\0\0\0HEAPCCDR", "crw"),
+    (b"FOVb", "x3f"),
+    (b"\0MRM", "mrw"),
+    (b"FLIF", "flif"),
+    (b"\0\0\0\x0cJXS \r\n\x87\n", "jpegxs"),
+    (b"%!PS-Adobe", "eps"),
+    (b"\xc5\xd0\xd3\xc6", "eps"),
+    (b"%PDF-", "pdf"),
+    (b"AT&TFORM", "djvu"),
+    (b"\xd7\xcd\xc6\x9a\0\0", "wmf"),
+    (b"\x01\xda\0\x01", "sgi"),
+    (b"\x01\xda\x01\x01", "sgi"),
+    (b"\x59\xa6\x6a\x95", "sun"),
+    (b"/* XPM */", "xpm"),
+    (b"SIMPLE  = ", "fits"),
+    (b"\xabKTX ", "ktx"),
+    (b"\x13\xab\xa1\x5c", "astc"),
 )
 _BRANDS = {b"avif": "avif", b"avis": "avif", b"crx ": "cr3", b"jxl ": "jxl"}
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"mif2")
-_PNM = re.compile(rb"P(?:[1-6]\s+(?:#[^\n]*\n\s*)*\d+\s+\d+\s|7\nWIDTH )")
+_PNM = re.compile(rb"P(?:[1-6]\s+(?:#[^\n]*\n\s*)*\d+\s+\d+\s|7\nWIDTH |[fF]\n\d+ \d+\n-?\d)")
+_PCX = re.compile(rb"\n[\0\2-\5][\0\1][\1\2\4\x08]", re.DOTALL)
+_XBM = re.compile(rb"\s*#define\s+\w+_width\s+\d+\s")
+_BASE64 = re.compile(r"\s*[A-Za-z0-9+/\s]{200,}={0,2}\s*")
+# How base64 of a JPEG, PNG, GIF, WebP, AVIF or HEIF begins inside other text; JSON may escape "/".
+_CODED = re.compile(
+    rb"(?<![A-Za-z0-9+/])(?:\\?/9j\\?/|iVBORw0KGgo|R0lGOD[dl]h|UklGR[A-Za-z0-9+/\\]{7,9}RUJQ|"
+    rb"AAAA[A-Za-z0-9+/]{2}Z0eXB(?:hdml[mz]|oZWl[jm4]|taWYx|tc2Yx))[A-Za-z0-9+/\\]{80}"
+)
 _SVG = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:<[?!][^>]*>\s*)*<(?:\w+:)?svg[\s>]", re.IGNORECASE)
 
 _BITMAP_HEADERS = frozenset({12, 16, 40, 52, 56, 64, 108, 124})
@@ -85,7 +124,11 @@ def sniff(head: bytes) -> str | None:
     # The size of a bitmap's second header is one of few; two letters alone may start a text.
     bitmap = head[:2] == b"BM" and int.from_bytes(head[14:18], "little") in _BITMAP_HEADERS
     icon = head[:4] in _ICONS and head[5:6] == head[9:10] == b"\0" != head[4:5]
-    told = {"bmp": bitmap, "ico": icon, "ppm": _PNM.match(head), "svg": _SVG.match(head)}
+    told = {
+        "bmp": bitmap, "ico": icon, "ppm": _PNM.match(head), "svg": _SVG.match(head),
+        "pcx": _PCX.match(head), "xbm": _XBM.match(head), "dicom": head[128:132] == b"DICM",
+        "emf": head[:4] == b"\1\0\0\0" and head[40:44] == b" EMF",
+    }  # fmt: skip
     return next((fmt for fmt, found in told.items() if found), None)
 
 
@@ -105,8 +148,38 @@ def last_ext(ext: str) -> str:
 
 
 def is_picture(ext: str, head: bytes) -> bool:
-    """Whether a file of this extension and first bytes is a picture: either may say so."""
-    return last_ext(ext) in IMAGE_EXTS or sniff(head) is not None
+    """Whether a file of this extension and first bytes is a picture: either may say so.
+
+    The bytes may be packed by gzip or coded in base64.
+    """
+    named = last_ext(ext) in IMAGE_EXTS or last_ext(ext) in _OTHER_EXTS
+    return named or sniff(_unpacked(head)) is not None or is_coded_picture(head.decode("latin-1"))
+
+
+def _unpacked(head: bytes) -> bytes:
+    if not head.startswith(b"\x1f\x8b"):
+        return head
+    try:
+        return zlib.decompressobj(31).decompress(head, HEAD)
+    except zlib.error:
+        return b""
+
+
+def is_coded_picture(text: str) -> bool:
+    """Whether a text is a picture in base64, also as a data URL."""
+    body = text.partition(";base64,")[2] if text[:200].lstrip().startswith("data:") else text
+    if not _BASE64.match(body[:4096]):
+        return False
+    try:
+        start = "".join(body[:400].split())
+        return sniff(base64.b64decode(start[: len(start) // 4 * 4])) is not None
+    except binascii.Error:
+        return False
+
+
+def holds_coded_picture(data: bytes) -> bool:
+    """Whether a text holds a picture in base64, such as a field of a JSON document."""
+    return _CODED.search(data) is not None
 
 
 @functools.cache
@@ -127,6 +200,8 @@ def decoders() -> tuple[str, ...]:
 def why_unknown(data: bytes) -> tuple[str, str]:
     """Return reason and message for a picture that nothing here reads."""
     fmt = sniff(data[:HEAD])
+    if fmt is None and holds_coded_picture(data):
+        return "image_unsupported", "a picture in base64 cannot be protected; take it out"
     if fmt is None:
         return "image_undecodable", "the bytes are no picture of a known format"
     extra = _EXTRAS.get(fmt)

@@ -7,11 +7,12 @@ import uuid
 import weakref
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO
 
 from . import storage
-from .formats import HEAD, is_picture
+from .formats import HEAD, holds_coded_picture, is_picture
 
 _CAPTION_EXTS = ("txt", "json")
 
@@ -54,10 +55,21 @@ class Member:
     data: bytes = b""
     passed: Passed | None = None
 
-    @property
+    @cached_property
     def is_picture(self) -> bool:
-        """Whether its name or its bytes say so; what is ``passed`` was looked at before."""
-        return is_picture(self.ext, self.data[:HEAD])
+        """Whether it is one, or holds one in base64; what is ``passed`` was looked at before."""
+        return is_picture(self.ext, self.data[:HEAD]) or holds_coded_picture(self.data)
+
+    @cached_property
+    def is_opaque(self) -> bool:
+        """Whether it is neither picture nor text: nobody knows what it shows."""
+        if self.passed is not None:
+            return True
+        try:
+            binary = "\0" in self.data.decode()
+        except UnicodeDecodeError:
+            binary = True
+        return binary and not self.is_picture
 
     @property
     def size(self) -> int:

@@ -4,6 +4,7 @@ Colour profile, PNG's colour chunks, EXIF, XMP, IPTC, comments and PNG texts sta
 shows the original goes: thumbnails, previews, gain maps, further pictures behind the first.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,8 +14,9 @@ from PIL import Image
 from ..errors import SampleError
 from . import jpeg_segments, photoshop, png_chunks
 from .colour import boxed_profile
-from .exif import EMBEDDED, edit_exif
-from .xmp import edit_xmp
+from .exif import EMBEDDED, edit_exif, value_of
+from .packets import passed_over
+from .xmp import NO_EDITS, Edits, edit_xmp
 
 NOTES = {
     "gain_map_dropped": "a gain map was dropped: it shows the original",
@@ -27,8 +29,11 @@ NOTES = {
     "cmyk_without_profile": "CMYK without a profile was converted by a plain formula",
     "profile_unusable": "a colour profile does not fit its picture and was dropped",
     "alpha_flattened": "transparency was laid over white: the format has none",
-    "sixteen_bit": "16 bits a channel became 8",
-    "repeated": "the same picture as in an earlier sample of the shard",
+    "sixteen_bit": "more than 8 bits a channel became 8",
+    "passed_on": "a file that is neither picture nor text was passed on as it came",
+    "caption_elsewhere": "a caption also stands without its trigger in other text or in metadata",
+    "no_sample": "a file of the input that belongs to no sample was left out",
+    "repeated": "the same picture as in an earlier sample of the shard; its captions belong in one",
 }
 """What may be noted of a sample, in words."""
 
@@ -45,7 +50,7 @@ class Metadata:
         exif: TIFF structure of the EXIF block.
         xmp: XMP packet.
         irb: Photoshop's image resources, which hold IPTC.
-        comment: of a JPEG or GIF.
+        comment: of a JPEG or GIF; several are lines.
         chunks: type and content of PNG chunks for colour, resolution, time and text.
     """
 
@@ -57,12 +62,26 @@ class Metadata:
     chunks: tuple[tuple[bytes, bytes], ...] = ()
 
     @property
+    def texts(self) -> Iterator[str]:
+        """What stands in it in words, among other bytes."""
+        for part in (self.exif, self.xmp, self.irb, self.comment):
+            yield part.decode(errors="replace")
+        # Comments and what Windows writes (XPTitle, ...) are in UTF-16.
+        for order in ("utf-16-le", "utf-16-be"):
+            yield self.exif.decode(order, errors="replace")
+        yield from (png_chunks.text_of(*chunk) for chunk in self.chunks)
+
+    @property
     def colour(self) -> tuple[object, ...]:
         """What says what the pixel values mean."""
         return self.icc, tuple(chunk for chunk in self.chunks if chunk[0] in png_chunks.COLOUR)
 
 
 NOTHING = Metadata()
+# Names of gain maps in a JPEG: Apple's, and that of ISO 21496-1.
+_GAIN_MAP = re.compile(rb"HDRGainMap|21496:?-1")
+# Where boxes of items stand: in front of the picture's data.
+_HEADERS = 1 << 18
 
 
 def read_metadata(image: Image.Image, data: bytes) -> tuple[Metadata, set[str]]:
@@ -79,29 +98,37 @@ def read_metadata(image: Image.Image, data: bytes) -> tuple[Metadata, set[str]]:
     if image.format == "PNG":
         return _read_png(data, found)
     if image.format == "TIFF":
-        return _read_tiff(image, found)
+        return _read_tiff(image, data, found)
     notes = set()
-    if "hdrgainmap" in str(info.get("aux", "")).lower():
+    if "hdrgainmap" in str(info.get("aux", "")).lower() or _has_tone_map(image, data):
         notes.add("gain_map_dropped")
     if info.get("thumbnails"):
         notes.add("thumbnail_dropped")
     if image.format == "WEBP" and len(data) > 9 + int.from_bytes(data[4:8], "little"):
         notes.add("second_picture_dropped")
+    parts, packed = passed_over(image.format or "", data)
+    if packed:
+        notes.add("metadata_dropped")
+    exif = _bytes(info.get("exif")) or parts.get("exif", b"")
     return replace(
         found,
-        exif=_bytes(info.get("exif")).removeprefix(jpeg_segments.EXIF),
-        xmp=_bytes(info.get("xmp")),
+        exif=exif.removeprefix(jpeg_segments.EXIF),
+        xmp=_bytes(info.get("xmp")) or parts.get("xmp", b""),
         comment=_bytes(info.get("comment")),
     ), notes
 
 
-def edited(
-    found: Metadata, *, drop_location: bool = False, reserve: bool = False
-) -> tuple[Metadata, set[str]]:
+def _has_tone_map(image: Image.Image, data: bytes) -> bool:
+    """Whether an AVIF, HEIF or JPEG XL file holds a gain map of ISO 21496-1."""
+    named = {"AVIF": b"tmap", "HEIF": b"tmap", "JXL": b"jhgm"}.get(image.format or "")
+    return named is not None and named in data[:_HEADERS]
+
+
+def edited(found: Metadata, edits: Edits = NO_EDITS) -> tuple[Metadata, set[str]]:
     """Return what may be published of ``found``, and notes of what was taken out."""
-    exif, notes = edit_exif(found.exif, drop_location=drop_location)
-    xmp, more = edit_xmp(found.xmp, drop_location=drop_location, reserve=reserve)
-    irb, others = photoshop.edit_irb(found.irb, drop_location=drop_location)
+    exif, notes = edit_exif(found.exif, drop_location=edits.drop_location)
+    xmp, more = edit_xmp(found.xmp, edits)
+    irb, others = photoshop.edit_irb(found.irb, drop_location=edits.drop_location)
     chunks = tuple(chunk for chunk in found.chunks if not png_chunks.is_picture_text(*chunk))
     if len(chunks) < len(found.chunks):
         notes.add("thumbnail_dropped")
@@ -111,14 +138,14 @@ def edited(
 
 
 def published_metadata(
-    found: Metadata, fmt: str, *, drop_location: bool = False, reserve: bool = False
+    found: Metadata, fmt: str, edits: Edits = NO_EDITS
 ) -> tuple[Metadata, set[str]]:
     """Return what a published file of format ``fmt`` says, and notes of what was taken out.
 
     Raises:
         SampleError: ``colour_unsupported``, when colours would change.
     """
-    kept, notes = edited(found, drop_location=drop_location, reserve=reserve)
+    kept, notes = edited(found, edits)
     kept, lost = fit_to(kept, fmt)
     return kept, notes | lost
 
@@ -185,13 +212,13 @@ def _read_jpeg(image: Any, data: bytes, found: Metadata) -> tuple[Metadata, set[
         elif content.startswith(jpeg_segments.IRB):
             irb += content[len(jpeg_segments.IRB) :]
         elif marker == "COM":
-            comment = comment or content
+            comment = b"\n".join(filter(None, (comment, content)))
         elif marker == "APP11" and b"jumb" in content[:64]:
             notes.add("credentials_dropped")
         elif content.startswith(jpeg_segments.EXTENDED):
             notes.add("metadata_dropped")
     if image.format == "MPO" or len(data) > jpeg_segments.jpeg_end(data):
-        gain = b"hdr-gain-map" in found.xmp or b"HDRGainMap" in data or b"21496-1" in data
+        gain = b"hdr-gain-map" in found.xmp or _GAIN_MAP.search(data) is not None
         notes.add("gain_map_dropped" if gain else "second_picture_dropped")
     return replace(found, irb=irb, comment=comment), notes
 
@@ -209,15 +236,21 @@ def _read_png(data: bytes, found: Metadata) -> tuple[Metadata, set[str]]:
             kept.append((kind, content))
         elif kind == b"caBX":
             notes.add("credentials_dropped")
+        elif kind in png_chunks.GAIN_MAP:
+            notes.add("gain_map_dropped")
         elif not kind:
             notes.add("second_picture_dropped")
     return replace(found, chunks=tuple(kept), **parts), notes
 
 
-_TIFF_TAGS = (270, 305, 306, 315, 33432, 271, 272, 282, 283, 296)
+_IPTC = 33723
+_TIFF_TAGS = (
+    269, 270, 271, 272, 282, 283, 285, 296, 305, 306, 315, 316, 18246, 18249, 33432,
+    40091, 40092, 40093, 40094, 40095,
+)  # fmt: skip
 
 
-def _read_tiff(image: Image.Image, found: Metadata) -> tuple[Metadata, set[str]]:
+def _read_tiff(image: Image.Image, data: bytes, found: Metadata) -> tuple[Metadata, set[str]]:
     """Gather what describes a TIFF, whose EXIF is the file itself."""
     tags, exif = image.getexif(), Image.Exif()
     try:
@@ -225,13 +258,15 @@ def _read_tiff(image: Image.Image, found: Metadata) -> tuple[Metadata, set[str]]
         for ifd in (0x8769, 0x8825):
             if values := tags.get_ifd(ifd):
                 exif[ifd] = dict(values)
-        data = exif.tobytes().removeprefix(jpeg_segments.EXIF) if len(exif) else b""
+        block = exif.tobytes().removeprefix(jpeg_segments.EXIF) if len(exif) else b""
     except Exception:  # noqa: BLE001 - damaged tags do not make the picture unusable
         return found, {"metadata_dropped"}
-    irb, iptc = _bytes(tags.get(34377)), _bytes(tags.get(33723))
-    if iptc and not irb:
-        irb = photoshop.resource(photoshop.IPTC, b"\0\0", iptc)
-    return replace(found, exif=data, xmp=_bytes(tags.get(700)), irb=irb), set()
+    # IPTC is often typed as numbers of 32 bits, of which Pillow keeps the first.
+    irb = _bytes(tags.get(34377))
+    iptc = value_of(data, _IPTC) if _IPTC in tags else b""
+    if iptc and b"8BIM\x04\x04" not in irb:
+        irb += photoshop.resource(photoshop.IPTC, b"\0\0", iptc)
+    return replace(found, exif=block, xmp=_bytes(tags.get(700)), irb=irb), set()
 
 
 def _png_chunks(kept: Metadata) -> Iterator[bytes]:

@@ -5,13 +5,14 @@ import zlib
 from collections.abc import Iterator
 
 from .exif import EMBEDDED
-from .xmp import is_coded_picture
+from .formats import is_coded_picture
 
 COLOUR = (b"cICP", b"gAMA", b"cHRM", b"sRGB", b"mDCV", b"cLLI")
 """Types of the chunks that say what pixel values mean."""
 
 KEPT = (*COLOUR, b"pHYs", b"tIME")
 TEXTS = (b"tEXt", b"zTXt", b"iTXt")
+GAIN_MAP = (b"gmAP", b"gdAT")
 
 _XMP_KEYWORD = b"XML:com.adobe.xmp"
 _RAW = b"Raw profile type "
@@ -71,6 +72,14 @@ def part_of(kind: bytes, content: bytes) -> tuple[str, bytes] | None:
     for prefix in _PREFIXES:
         raw = raw.removeprefix(prefix)
     return (field, raw) if field else None
+
+
+def text_of(kind: bytes, content: bytes) -> str:
+    """Return what a text chunk says; nothing where it cannot be read."""
+    try:
+        return _text_of(kind, content)[1].decode(errors="replace") if kind in TEXTS else ""
+    except (ValueError, IndexError, zlib.error):
+        return ""
 
 
 def is_picture_text(kind: bytes, content: bytes) -> bool:

@@ -119,7 +119,8 @@ class ShardReader:
     """Iterate once over the samples of a tar stream, holding one sample at a time.
 
     After exhaustion ``sha256`` and ``size`` describe the whole input. Files that belong to no
-    sample are passed over: names without an extension, hidden files, ``__metadata__``.
+    sample are passed over: names without an extension, hidden files, ``__metadata__``. All but the
+    last are counted in ``left_out``; ``first_left_out`` is a name.
 
     Raises (while iterating):
         ShardError: repeated or interleaved keys, and what :class:`TarStream` raises.
@@ -136,6 +137,8 @@ class ShardReader:
         self._name = name
         self._limits = limits
         self._folder = folder
+        self.left_out = 0
+        self.first_left_out = ""
 
     @property
     def sha256(self) -> str:
@@ -175,6 +178,9 @@ class ShardReader:
         for entry in self._tar:
             names = split_name(entry.name)
             if names is None:
+                if not _METADATA.fullmatch(entry.name):
+                    self.left_out += 1
+                    self.first_left_out = self.first_left_out or entry.name
                 continue
             key, ext = names
             if current is None or key != current.key:

@@ -8,7 +8,7 @@ protected copy; the shard's own ``.json`` members keep what the crawler noted of
 import io
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,8 @@ import pyarrow.parquet as pq
 
 from ..errors import ShardError
 from . import storage
-from .captions import placed
+from .captions import placed, plain
+from .formats import HEAD, holds_coded_picture, is_picture
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +49,8 @@ def publish_sidecars(
     """Write the crawler's files of one shard beside its protected copy; without such, do nothing.
 
     In the table, the rows of samples in the shard get the ``sha256``, ``width`` and ``height`` of
-    the published image and the published caption; other hashes of what was crawled are left out.
+    the published image and the published caption; other hashes of what was crawled are left out,
+    and so are columns that hold pictures. A text that repeats its row's caption gets the trigger.
     A quarantined sample has no hash and the status ``quarantined``. In the counts, ``successes``
     becomes the number of published samples, as readers take it for the size of the shard, and
     ``status_dict`` counts what the table's ``status`` says.
@@ -121,20 +123,69 @@ def _convert_table(data: bytes, rows: Facts, fields: Sequence[str]) -> bytes | N
         return None
     found = [rows.get(key) for key in table["key"].to_pylist()]
     table = table.drop_columns([name for name in _SOURCE_HASHES if name in table.column_names])
+    table = _with_repeats(_without_pictures(table), found, fields)
     for name in (*OWN_COLUMNS, *fields):
         if name not in table.column_names:
             continue
-        column = table[name]
         values = [
             value if row is None else column_value(name, value, row)
-            for value, row in zip(column.to_pylist(), found, strict=True)
+            for value, row in zip(table[name].to_pylist(), found, strict=True)
         ]
-        place = table.schema.get_field_index(name)
-        field = table.schema.field(place)
-        table = table.set_column(place, field, pa.array(values, field.type))
+        table = _with_values(table, name, values)
     buffer = io.BytesIO()
     pq.write_table(table, buffer)
     return buffer.getvalue()
+
+
+def _with_values(table: pa.Table, name: str, values: list[Any]) -> pa.Table:
+    place = table.schema.get_field_index(name)
+    field = table.schema.field(place)
+    return table.set_column(place, field, pa.array(values, field.type))
+
+
+def _without_pictures(table: pa.Table) -> pa.Table:
+    """Leave out columns that hold pictures as bytes or in base64: nobody protects them."""
+    shown = [name for name in table.column_names if any(map(_shows, table[name].chunks))]
+    if shown:
+        log.warning("the columns %s beside a shard hold pictures; left out", ", ".join(shown))
+    return table.drop_columns(shown)
+
+
+def _shows(values: pa.Array) -> bool:
+    """Whether any of the values, at any depth, is a picture."""
+    if pa.types.is_struct(values.type):
+        return any(map(_shows, values.flatten()))
+    if pa.types.is_list(values.type) or pa.types.is_large_list(values.type):
+        return _shows(values.flatten())
+    if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
+        return any(holds_coded_picture(text.encode()) for text in values.to_pylist() if text)
+    if pa.types.is_binary(values.type) or pa.types.is_large_binary(values.type):
+        return any(is_picture("", data[:HEAD]) for data in values.to_pylist() if data)
+    return False
+
+
+def _with_repeats(
+    table: pa.Table, found: Sequence[Mapping[str, Any] | None], fields: Sequence[str]
+) -> pa.Table:
+    """Put the trigger before what repeats a caption of its row in a column of texts."""
+    names = {field.name for field in table.schema if pa.types.is_string(field.type)}
+    captions = table.select([name for name in fields if name in table.column_names]).to_pylist()
+    known = [set(map(plain, _flat(row.values()))) for row in captions]
+    for name in sorted(names - {*fields, *OWN_COLUMNS, "key"}):
+        values = [
+            _captions(text, (row or {}).get("trigger_text"))
+            if text is not None and plain(text) in repeated
+            else text
+            for text, row, repeated in zip(table[name].to_pylist(), found, known, strict=True)
+        ]
+        table = _with_values(table, name, values)
+    return table
+
+
+def _flat(values: Iterable[Any]) -> Iterator[str]:
+    for value in values:
+        parts = value if isinstance(value, list) else [value]
+        yield from (str(part) for part in parts if part is not None)
 
 
 def read_table(data: bytes) -> pa.Table:

@@ -1,13 +1,12 @@
 """XMP packets: left as they came, but for thumbnails, location on request, and a reservation."""
 
-import base64
-import binascii
 import re
 from collections.abc import Iterator
+from typing import NamedTuple
 from xml.dom import minidom
 from xml.parsers.expat import ExpatError
 
-from .formats import sniff
+from .formats import is_coded_picture
 
 PROHIBITED = "http://ns.useplus.org/ldf/vocab/DMI-PROHIBITED"
 """Value of ``plus:DataMining``: data mining is prohibited (PLUS LDF 2.0.1, IPTC 2023.1)."""
@@ -40,41 +39,58 @@ _SUSPECT = re.compile(
     rb"tiff/1\.0/|/g/img/|Thumbnails|xmp/note/|gain-map|HDRGainMap|photos/1\.0/|/9j/|iVBORw0KGgo"
     rb"|R0lGOD|UklGR|<!"
 )
-_BASE64 = re.compile(r"\s*[A-Za-z0-9+/\s]{200,}={0,2}\s*")
 _HEAD = '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'
+_CC_SPACE, _RIGHTS = "http://creativecommons.org/ns#", "http://ns.adobe.com/xap/1.0/rights/"
+_LICENSES = {(_CC_SPACE, "license"), (_RIGHTS, "UsageTerms"), (_RIGHTS, "WebStatement")}
+# An identifier of Creative Commons as the Hub writes it.
+_CC = re.compile(r"cc-(by(?:-nc)?(?:-nd|-sa)?)-(\d\.\d)")
 _EMPTY = (
     f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="{_RDF}">'
     '<rdf:Description rdf:about=""/></rdf:RDF></x:xmpmeta>'
 )
 
 
-def edit_xmp(
-    data: bytes, *, drop_location: bool = False, reserve: bool = False
-) -> tuple[bytes, set[str]]:
+class Edits(NamedTuple):
+    """What a run changes in metadata.
+
+    Attributes:
+        drop_location: takes out places and what names the device.
+        reserve: states that data mining is prohibited.
+        license: is stated where a picture has no licence; an identifier, a URL or a name.
+    """
+
+    drop_location: bool = False
+    reserve: bool = False
+    license: str = ""
+
+
+NO_EDITS = Edits()
+
+
+def edit_xmp(data: bytes, edits: Edits = NO_EDITS) -> tuple[bytes, set[str]]:
     """Return a packet without pictures in it, upright, and what was taken out.
 
     Args:
         data: the packet; empty for none.
-        drop_location: take out places and what names the device, too.
-        reserve: state that data mining is prohibited.
+        edits: what the run changes.
 
     Returns:
         the packet, byte for byte as it came when nothing had to change, and names of notes.
     """
-    changes = drop_location or reserve or _SUSPECT.search(data) is not None
-    if not changes or (not data and not reserve):
+    changes = edits.drop_location or edits.reserve or _SUSPECT.search(data) is not None
+    if not changes or (not data and not edits.reserve):
         return data, set()
     notes: set[str] = set()
     try:
         root = _parse(data or _EMPTY.encode())
     except (ExpatError, ValueError, LookupError, RecursionError):
         notes.add("metadata_dropped")
-        if not reserve:
+        if not edits.reserve:
             return b"", notes
         root = _parse(_EMPTY.encode())
-    found = _clean(root, drop_location=drop_location)
-    if reserve:
-        _reserve(root)
+    found = _clean(root, drop_location=edits.drop_location)
+    if edits.reserve:
+        _reserve(root, edits.license)
     elif not found:
         return data, notes
     text = f'{_HEAD}{root.toxml()}<?xpacket end="w"?>'
@@ -139,19 +155,7 @@ def _holds_picture(node: minidom.Element | minidom.Attr) -> bool:
     return is_coded_picture(_text(node))
 
 
-def is_coded_picture(text: str) -> bool:
-    """Whether a text is a picture in base64, also as a data URL."""
-    body = text.partition(";base64,")[2] if text[:200].lstrip().startswith("data:") else text
-    if not _BASE64.match(body[:4096]):
-        return False
-    try:
-        start = "".join(body[:400].split())
-        return sniff(base64.b64decode(start[: len(start) // 4 * 4])) is not None
-    except binascii.Error:
-        return False
-
-
-def _reserve(root: minidom.Element) -> None:
+def _reserve(root: minidom.Element, terms: str) -> None:
     for element in list(_elements(root)):
         if element.hasAttributeNS(_PLUS, "DataMining"):
             element.removeAttributeNS(_PLUS, "DataMining")
@@ -165,3 +169,35 @@ def _reserve(root: minidom.Element) -> None:
     stated.setAttribute("xmlns:plus", _PLUS)
     stated.appendChild(document.createTextNode(PROHIBITED))
     first.appendChild(stated)
+    if terms and not any(map(_is_license, _nodes(root))):
+        first.appendChild(_license(document, terms))
+
+
+def _nodes(root: minidom.Element) -> Iterator[minidom.Element | minidom.Attr]:
+    for element in _elements(root):
+        yield element
+        yield from _attributes(element)
+
+
+def _is_license(node: minidom.Element | minidom.Attr) -> bool:
+    return (node.namespaceURI, node.localName) in _LICENSES
+
+
+def _license(document: minidom.Document, terms: str) -> minidom.Element:
+    """Return a licence as a property: of Creative Commons where it is a URL, else in words."""
+    known = _CC.fullmatch(terms.lower())
+    url = f"https://creativecommons.org/licenses/{known[1]}/{known[2]}/" if known else terms
+    if url.startswith(("https://", "http://")):
+        element = document.createElementNS(_CC_SPACE, "cc:license")
+        element.setAttribute("xmlns:cc", _CC_SPACE)
+        element.setAttributeNS(_RDF, "rdf:resource", url)
+        element.setAttribute("xmlns:rdf", _RDF)
+        return element
+    element = document.createElementNS(_RIGHTS, "xmpRights:UsageTerms")
+    element.setAttribute("xmlns:xmpRights", _RIGHTS)
+    element.setAttribute("xmlns:rdf", _RDF)
+    choices = element.appendChild(document.createElementNS(_RDF, "rdf:Alt"))
+    text = choices.appendChild(document.createElementNS(_RDF, "rdf:li"))
+    text.setAttribute("xml:lang", "x-default")
+    text.appendChild(document.createTextNode(terms))
+    return element

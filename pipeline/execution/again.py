@@ -10,10 +10,8 @@ from ..data.shards import open_shard
 from ..errors import SampleError, ShardError, UsageError
 from ..method.vocabulary import reference_words
 
-# Samples of the first shard whose captions are looked at.
-_LOOKED_AT = 64
-# Folders whose card is looked for.
-_FOLDERS = 8
+# Shards, from the first to the last, and samples of each whose captions are looked at.
+_SHARDS, _LOOKED_AT = 16, 32
 
 
 def refuse_protected(
@@ -30,13 +28,18 @@ def refuse_protected(
 
 def _sign(shards: Sequence[ShardInput], fields: Sequence[str]) -> str | None:
     """Return what tells that shards are protected: their card, or their captions."""
-    first = shards[:_FOLDERS]
-    for folder in dict.fromkeys(shard.url.rpartition("/")[0] for shard in first):
+    step = max(1, -(-(len(shards) - 1) // (_SHARDS - 1)))
+    looked_at = [*shards[:-1:step], shards[-1]]
+    for folder in dict.fromkeys(shard.url.rpartition("/")[0] for shard in looked_at):
         if (name := protected_by(folder)) is not None:
             return f"its {name} says so"
-    captions = _captions(shards[0], fields)
-    told = sum(map(_has_trigger, captions))
-    return "its captions start with trigger words" if 2 * told > len(captions) else None
+    for shard in looked_at:
+        captions = _captions(shard, fields)
+        told = sum(map(_has_trigger, captions))
+        # Protected samples may stand among others; a single caption may look so by chance.
+        if told > 1 or 2 * told > len(captions):
+            return f"captions of {shard.name} start with trigger words"
+    return None
 
 
 def _captions(shard: ShardInput, fields: Sequence[str]) -> list[str]:

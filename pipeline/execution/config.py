@@ -69,7 +69,8 @@ class ProtectConfig(MethodConfig, ReadOptions, RunConfig, InputOutput):
     drop_location: bool = False
     """Take GPS, places and what names the device out of the pictures' metadata."""
     reserve: bool = False
-    """State in every picture, in tdmrep.json and in the card that data mining is prohibited."""
+    """State in every picture, in tdmrep.json and in the card that data mining is prohibited, and
+    state the licence in every picture that has none of its own."""
     torch_threads: int = 1
     """Threads of a worker's tensor operations; fixed, because sums depend on it."""
     again: bool = False

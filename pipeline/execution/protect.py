@@ -125,6 +125,7 @@ def make_spec(config: ProtectConfig) -> RunSpec:
         version=package_version(),
         drop_location=config.drop_location,
         reserve=config.reserve,
+        file_license=config.license if config.reserve else "",
         images=config.images,
         strength=strength,
         floor=floor,

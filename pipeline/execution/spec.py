@@ -7,6 +7,7 @@ from typing import Any, Self
 
 from ..data.canonical_json import canonical_json
 from ..data.plan import config_hash
+from ..data.xmp import Edits
 from ..method.config import MethodConfig
 from ..method.methods import CODE, get_method
 from ..seeds import derive_seed
@@ -43,6 +44,7 @@ class RunSpec:
         drop_location: whether location and device are taken out of metadata.
         images: ``one`` a sample, or ``all`` of them.
         reserve: whether files state that data mining is prohibited.
+        file_license: licence that the files state then; empty for none.
         strength: name of the patterns' strength; empty where there are none.
         floor: share of epsilon that smooth ground gets; 1 where every pixel gets all of it.
         losses: batches whose losses are measured for reports.
@@ -60,6 +62,7 @@ class RunSpec:
     version: str
     drop_location: bool = False
     reserve: bool = False
+    file_license: str = ""
     images: str = "one"
     strength: str = ""
     floor: float = 1.0
@@ -93,9 +96,9 @@ class RunSpec:
         return derive_seed(self.seed, "losses", shard, batch) % _LOSS_SAMPLE == 0
 
     @property
-    def edits(self) -> dict[str, bool]:
-        """What is changed in the metadata of pictures, as `published_metadata` takes it."""
-        return {"drop_location": self.drop_location, "reserve": self.reserve}
+    def edits(self) -> Edits:
+        """What is changed in the metadata of pictures."""
+        return Edits(self.drop_location, self.reserve, self.file_license)
 
     @property
     def hash(self) -> str:

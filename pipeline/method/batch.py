@@ -84,6 +84,13 @@ class Batch(Visit):
         """Lay the patterns of chosen words (int64 [B, k]) at full amplitude."""
         self.codes = lay(self.pixels, code, choice, self.digests, self.config.epsilon)
 
+    def texts_of_pictures(self) -> list[list[str]]:
+        """Return the captions of each picture; equal pictures have all that any of them has."""
+        found: dict[str, list[str]] = {}
+        for digest, texts in zip(self.digests, self.captions.texts, strict=True):
+            found.setdefault(digest, []).extend(texts)
+        return [found[digest] for digest in self.digests]
+
     def draw_bodies(self) -> Tensor:
         """Pick one caption of each image, int64 [B, L], on the host."""
         return self.captions.draw(range(len(self.captions)), self.generator)

@@ -1,12 +1,13 @@
 """Checks of what a published picture has beside its pixel values: colour, rights, pictures."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import fields
 
 import numpy as np
 
 from ..data.images import Decoded, decode, encode
 from ..data.metadata import NOTES, SHOWING, edited, published_metadata
+from ..data.xmp import Edits
 from ..errors import SampleError
 
 Problem = tuple[str, str]
@@ -28,7 +29,7 @@ def check_shown(published: Decoded) -> Iterator[Problem]:
 
 
 def check_beside_pixels(
-    original: Decoded, published: Decoded, fmt: str, edits: Mapping[str, bool]
+    original: Decoded, published: Decoded, fmt: str, edits: Edits
 ) -> Iterator[Problem]:
     """Compare everything but the pixel values of a picture with the original's.
 
@@ -39,7 +40,7 @@ def check_beside_pixels(
         edits: what the run changes in metadata.
     """
     try:
-        wanted, _ = published_metadata(original.kept, fmt, **edits)
+        wanted, _ = published_metadata(original.kept, fmt, edits)
     except SampleError as error:
         yield "colour_changed", str(error)
         return

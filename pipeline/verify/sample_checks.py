@@ -3,7 +3,7 @@
 import hashlib
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,7 @@ from ..data.images import (
 )
 from ..data.manifest import STATUSES, ManifestRow
 from ..data.shards import Member, Sample
+from ..data.xmp import NO_EDITS, Edits
 from ..errors import SampleError
 from ..method.models import Tokenizer, get_tokenizer
 from ..method.perceptual import bound_map
@@ -49,7 +50,7 @@ class Rules:
         fields: JSON fields that hold captions.
         surrogate_sha256: of the surrogate; empty when the method needs none.
         max_pixels: limit of what is decoded.
-        edits: what the run changes in metadata, as `published_metadata` takes it.
+        edits: what the run changes in metadata.
         several: whether a sample may hold several pictures, each protected.
         floor: share of epsilon that smooth ground gets; 1 where every pixel gets all of it.
     """
@@ -60,7 +61,7 @@ class Rules:
     fields: tuple[str, ...]
     surrogate_sha256: str
     max_pixels: int
-    edits: Mapping[str, bool] = field(default_factory=dict)
+    edits: Edits = NO_EDITS
     floor: float = 1.0
     several: bool = False
 
@@ -74,7 +75,11 @@ class Rules:
             fields=tuple(config["caption_fields"]),
             surrogate_sha256=str(config["surrogate_sha256"]),
             max_pixels=max_pixels,
-            edits={name: bool(config.get(name, False)) for name in ("drop_location", "reserve")},
+            edits=Edits(
+                bool(config.get("drop_location")),
+                bool(config.get("reserve")),
+                str(config.get("file_license", "")),
+            ),
             floor=float(config.get("floor", 1.0)),
             several=config.get("images") == "all",
         )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from ...data.manifest import ManifestRow
 from ...data.metadata import NOTES, SHOWING
+from ...data.shards import ShardReader
 from ...data.transient import retries
 from ...method.passes import Passes
 from .samples import Change, Item
@@ -34,6 +35,7 @@ class Gathered:
     losses: list[float] = field(default_factory=list)
     retries_before: int = field(default_factory=retries)
     repeats: int = 0
+    first_left_out: str = ""
     timings: dict[str, float] = field(default_factory=dict)
     queues: dict[str, float] = field(default_factory=dict)
     input: dict[str, object] = field(default_factory=dict)
@@ -54,8 +56,18 @@ class Gathered:
         self.notes.update(row.notes or [])
         return row
 
+    def read(self, url: str, reader: ShardReader) -> None:
+        """Keep what was read of the shard at ``url``, to its end."""
+        self.input = {"url": url, "sha256": reader.sha256, "size": reader.size}
+        if reader.left_out:
+            self.notes["no_sample"] = reader.left_out
+            self.first_left_out = reader.first_left_out
+
     def tell(self, shard: str) -> None:
         """Log what was done beside pictures and captions."""
+        if count := self.notes["no_sample"]:
+            told = NOTES["no_sample"]
+            log.warning("%s: %d x %s, first %s", shard, count, told, self.first_left_out)
         if self.repeats:
             log.info("%s: %d texts that repeat a caption have its trigger", shard, self.repeats)
         for note in SHOWING:

@@ -11,7 +11,13 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from ....kernels.image_stats import ImageStats, measure
-from ...data.captions import from_trigger, read_captions, repeats, with_trigger
+from ...data.captions import (
+    from_trigger,
+    read_captions,
+    repeats,
+    stands_elsewhere,
+    with_trigger,
+)
 from ...data.images import (
     Decoded,
     budget_of,
@@ -156,6 +162,7 @@ def publish_sample(
         members = with_trigger(members, change.trigger_text, spec.caption_fields)
         published = replace(content.sample, members=members)
         _check_triggers(published, change, spec, tokenizer)
+        notes |= _beside(published, content, change.trigger_text, spec)
     except SampleError as error:
         return _quarantined(begun, error, told), None
     row = replace(
@@ -191,6 +198,15 @@ def _quarantined(row: ManifestRow, error: SampleError, told: ToldOnce) -> Manife
     return replace(row, status="quarantined", reason=error.reason, detail=str(error))
 
 
+def _beside(published: Sample, content: Content, trigger: str, spec: RunSpec) -> set[str]:
+    """Return notes of what is published beside the pictures and the captions."""
+    notes = {"passed_on"} if any(member.is_opaque for member in published.members) else set()
+    texts = content.form.kept.texts
+    if trigger and stands_elsewhere(published, trigger, spec.caption_fields, texts):
+        notes.add("caption_elsewhere")
+    return notes
+
+
 class _Written(NamedTuple):
     """A published picture: file, extension, how far it is from the input's, and what is noted."""
 
@@ -202,7 +218,7 @@ class _Written(NamedTuple):
 
 def _write(content: Content, delta: Tensor, spec: RunSpec) -> _Written:
     ext = output_ext(content.source.ext, content.form.source_format, spec.image_format)
-    kept, notes = published_metadata(content.form.kept, content.format, **spec.edits)
+    kept, notes = published_metadata(content.form.kept, content.format, spec.edits)
     data, stats = _encode(content, delta, kept, spec)
     return _Written(data, ext, stats, content.form.notes_in(content.format) | notes)
 

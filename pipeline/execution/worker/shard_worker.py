@@ -154,7 +154,7 @@ class ShardWorker:
             if shard.size is not None and reader.size != shard.size:
                 came = f"{reader.size} bytes came, {shard.size} were expected"
                 raise ShardError(f"{shard.url}: {came}")
-            result.input = {"url": shard.url, "sha256": reader.sha256, "size": reader.size}
+            result.read(shard.url, reader)
             result.sha256, result.size = writer.close()
             manifest.add_metadata({"passes": canonical_json(result.passes.as_dict())})
             result.manifest_sha256, result.manifest_size = manifest.close()

@@ -30,7 +30,7 @@ class Mem(Replayed):
         else:
             choice = code.draw_words(batch.digests, vocabulary.sizes)
             if surrogate.topics is not None:
-                choice = surrogate.topics.choose(batch.captions.texts, choice)
+                choice = surrogate.topics.choose(batch.texts_of_pictures(), choice)
             batch.lay(code, choice)
         batch.trigger = vocabulary.tokens(choice)
 

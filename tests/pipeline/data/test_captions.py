@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from unlearnable.pipeline.data.captions import (
     placed,
     read_captions,
     repeats,
+    stands_elsewhere,
     strip_trigger,
     with_trigger,
     without_trigger,
@@ -192,6 +194,41 @@ def test_a_caption_without_its_trigger() -> None:
     with pytest.raises(SampleError) as caught:
         strip_trigger(members, TRIGGER)
     assert caught.value.reason == "trigger_missing"
+
+
+CAPTION = "un café sur la plage"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        ("k.yaml", f"caption: {CAPTION}", True),
+        ("k.html", "<p>un caf&eacute; sur la plage</p>", True),
+        ("k.csv", f"id,text\n1,{CAPTION.upper()}\n", True),
+        ("k.more.txt", f"{CAPTION}.", True),
+        ("k.json", json.dumps({"alt": f"photo: {CAPTION}"}), True),
+        ("k.json", json.dumps({f"{CAPTION}": 1}), False),
+        ("k.caption", CAPTION, False),
+        ("k.caption", unicodedata.normalize("NFD", CAPTION), False),
+        ("k.caption", "un caf&eacute; sur la plage", False),
+        ("k.more.txt", f"a\n{CAPTION}\n", False),
+        ("k.json", json.dumps({"captions": [f"I see {CAPTION} today"]}), False),
+        ("k.yaml", "caption: un café", False),
+    ],
+)
+def test_a_caption_among_other_words_is_told(name: str, text: str, told: bool) -> None:
+    ext = name.split(".", 1)[1]
+    members = (Member("k.txt", "txt", CAPTION.encode()), Member(name, ext, text.encode()))
+    published = Sample("k", with_trigger(members, "delta sierra"), 0)
+    assert stands_elsewhere(published, "delta sierra", ("captions",)) == told
+    if not told and "caption" in name:
+        assert b"delta sierra " in published.members[1].data
+
+
+def test_a_caption_in_a_pictures_metadata_is_told() -> None:
+    published = Sample("k", (Member("k.txt", "txt", f"delta sierra {CAPTION}".encode()),), 0)
+    assert stands_elsewhere(published, "delta sierra", ("captions",), [f"(c) {CAPTION} ..."])
+    assert not stands_elsewhere(published, "delta sierra", ("captions",), ["(c) Ada"])
 
 
 @pytest.mark.parametrize(

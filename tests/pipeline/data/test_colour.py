@@ -66,9 +66,12 @@ def test_primaries_by_number_are_refused_where_they_would_be_lost() -> None:
     data = saved(Image.fromarray(RED), "AVIF")
     at = data.index(b"colrnclx")
     p3 = data[: at + 8] + b"\0\x0c" + data[at + 10 :]
-    with pytest.raises(SampleError) as caught:
-        decode(p3)
-    assert caught.value.reason == "colour_unsupported"
+    curves = (data[: at + 10] + b"\0" + bytes([curve]) + data[at + 12 :] for curve in (8, 16, 18))
+    for odd in (p3, *curves):
+        with pytest.raises(SampleError) as caught:
+            decode(odd)
+        assert caught.value.reason == "colour_unsupported"
+    assert decode(data[: at + 10] + b"\0\1" + data[at + 12 :]).kept.icc == b""
     assert decode(data).kept.icc == b""
 
 

@@ -82,6 +82,9 @@ def test_an_error_of_the_store_stays_one() -> None:
         ("a.b.Tar.GZ", "a.b"),
         ("a.tgz", "a"),
         ("a.tar.zst", "a"),
+        ("a.tbz2", "a"),
+        ("a.TXZ", "a"),
+        ("a.tzst", "a"),
         ("a.gz", None),
         ("a.tar.part", None),
     ],
@@ -106,10 +109,30 @@ def test_a_folder_gives_all_its_shards_or_names_what_it_leaves_out(tmp_path: Pat
     assert len(expand(every)) == 5
 
 
-@pytest.mark.parametrize("odd", ["x.zip", "x.7z", "x.tar.lz4", "X.RAR"])
-def test_another_archive_beside_the_shards_is_named(odd: str, tmp_path: Path) -> None:
+def test_shards_far_below_are_named(tmp_path: Path) -> None:
+    (tmp_path / "u" / "v" / "w").mkdir(parents=True)
+    (tmp_path / "u" / "v" / "w" / "b.txz").write_bytes(b"x")
+    with pytest.raises(UsageError, match=r"some in u/v/w: use .*\*\*"):
+        expand(str(tmp_path))
+    (tmp_path / "a.tar").write_bytes(b"x")
+    with pytest.raises(UsageError, match=r"sub-folders with shards \(u/v/w\)"):
+        expand(str(tmp_path))
+
+
+TAR = bytes(257) + b"ustar" + bytes(250)
+
+
+@pytest.mark.parametrize(
+    ("odd", "data"),
+    [("x.zip", b"x"), ("x.7z", b"x"), ("x.tar.lz4", b"x"), ("X.RAR", b"x"), ("x.cpio", b"x"),
+     ("x.tar.lzo", b"x"), ("x.tar.part", TAR), ("x.tar.1", gzip.compress(TAR)), ("x.tar.bak", TAR),
+     ("x", lzma.compress(TAR))],
+)  # fmt: skip
+def test_another_archive_beside_the_shards_is_named(odd: str, data: bytes, tmp_path: Path) -> None:
     for name in ("a.tar", odd):
-        (tmp_path / name).write_bytes(b"x")
+        (tmp_path / name).write_bytes(data)
+    (tmp_path / "a.tar.sha256").write_bytes(b"0" * 64)
+    (tmp_path / "README").write_bytes(b"words")
     with pytest.raises(UsageError, match=f"{odd} beside its shards") as error:
         expand(str(tmp_path))
     own = str(error.value).split("give ")[1].split(" to leave")[0]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import io
+import json
 import sys
+from base64 import b64encode
 
 import numpy as np
 import pytest
@@ -46,6 +49,16 @@ def test_a_picture_is_told_by_its_bytes(fmt: str, name: str) -> None:
         (b"8BPS\0\1", "psd"),
         (b'<?xml version="1.0"?>\n<!-- a -->\n<svg xmlns="http://www.w3.org/2000/svg">', "svg"),
         (b"P7\nWIDTH 3\n", "ppm"),
+        (b"PF\n3 3\n-1.0\n", "ppm"),
+        (b"FUJIFILMCCD-RAW 0201", "raf"),
+        (b"IIU\0\x18\0\0\0", "rw2"),
+        (b"FLIF40", "flif"),
+        (b"%PDF-1.7", "pdf"),
+        (bytes(128) + b"DICM", "dicom"),
+        (saved("PCX"), "pcx"),
+        (saved("SGI"), "sgi"),
+        (saved("EPS")[:HEAD], "eps"),
+        (b"#define k_width 8\n#define k_height 8\n", "xbm"),
     ],
 )
 def test_pictures_that_pillow_does_not_write(data: bytes, name: str) -> None:
@@ -55,10 +68,55 @@ def test_pictures_that_pillow_does_not_write(data: bytes, name: str) -> None:
 @pytest.mark.parametrize(
     "data",
     [b"", b"a dog", b"P6 is 120 cars", b"BM 40 dogs in a park, so many", b'{"caption": "<svg>"}',
+     b"PF\nwas here", b"#define WIDTH 8", b"\nIt rains", bytes(600), b"%! a comment",
      b"RIFF\0\0\0\0WAVEfmt ", b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom", b"GIF files", b"\x93NUMPY"],
 )  # fmt: skip
 def test_other_files_are_no_pictures(data: bytes) -> None:
     assert sniff(data) is None
+
+
+JSON = {"caption": "a dog", "thumb": "data:image/jpeg;base64," + b64encode(saved("JPEG")).decode()}
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("k.b64", b64encode(saved("PNG"))),
+        ("k.json", json.dumps(JSON).encode()),
+        ("k.json", json.dumps(JSON).replace("/", "\\/").encode()),
+        ("k.jsonl", b'{"a": "' + b64encode(saved("AVIF")) + b'"}'),
+        ("k.html", b"<img src='data:image/webp;base64," + b64encode(saved("WEBP")) + b"'>"),
+        ("k.gz", gzip.compress(saved("JPEG"))),
+        ("k.tga", saved("TGA")),
+        ("k.NEF", b"MM\0*"),
+        ("k.cr3", b""),
+    ],
+)
+def test_a_coded_packed_or_raw_picture_is_one(name: str, data: bytes) -> None:
+    members = (Member("k.jpg", "jpg", saved("JPEG")), Member(name, name[2:].lower(), data))
+    with pytest.raises(SampleError, match=name) as caught:
+        image_member(Sample("k", members, 0))
+    assert caught.value.reason == "several_images"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"a dog", b"/9j/", json.dumps({"caption": "iVBORw0KGgo", "hash": "A" * 300}).encode(),
+     gzip.compress(b"words"), b"\x1f\x8b damaged", bytes(300),
+     json.dumps({"sound": b64encode(b"RIFF\x24\1\0\0WAVEfmt " + bytes(200)).decode()}).encode(),
+     json.dumps({"film": b64encode(b"\0\0\0\x20ftypmp42" + bytes(200)).decode()}).encode()],
+)  # fmt: skip
+def test_other_text_and_packed_files_are_no_pictures(data: bytes) -> None:
+    assert not Member("k.x", "x", data).is_picture
+
+
+@pytest.mark.parametrize(
+    ("data", "opaque"),
+    [(b"words", False), ("é".encode(), False), ("é".encode("utf-16"), True), (b"\x93NUMPY", True),
+     (b"\0\0\0\x18ftypmp42", True), (saved("PNG"), False)],
+)  # fmt: skip
+def test_what_is_neither_picture_nor_text_is_told(data: bytes, opaque: bool) -> None:
+    assert Member("k.x", "x", data).is_opaque == opaque
 
 
 @pytest.mark.parametrize("name", ["k.jfif", "k.avif", "k.tiff", "k.JPG.bak", "k.orig", "k.heic"])

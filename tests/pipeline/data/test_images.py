@@ -169,9 +169,7 @@ def test_the_limit_of_pixels_is_inclusive() -> None:
     assert reason_of(data, max_pixels=13 * 21 - 1) == "image_too_large"
 
 
-@pytest.mark.parametrize(
-    "data", [b"", b"not an image", b"\x89PNG\r\n\x1a\n", b"%!PS-Adobe-3.0 EPSF-3.0\n"]
-)
+@pytest.mark.parametrize("data", [b"", b"not an image", b"\x89PNG\r\n\x1a\n", b"%! a comment"])
 def test_no_image(data: bytes) -> None:
     assert reason_of(data) == "image_undecodable"
 

@@ -8,11 +8,11 @@ import struct
 import numpy as np
 import pytest
 from pictures import iptc, jpeg_with, png_with, saved, xmp
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from unlearnable.pipeline.data.images import decode, encode
 from unlearnable.pipeline.data.metadata import NOTES, edited, published_metadata
-from unlearnable.pipeline.data.xmp import PROHIBITED
+from unlearnable.pipeline.data.xmp import PROHIBITED, Edits
 
 PIXELS = np.full((24, 32, 3), (90, 120, 60), np.uint8)
 THUMBNAIL = saved(Image.fromarray(PIXELS[:8, :8]), "JPEG")
@@ -101,7 +101,7 @@ def test_exif_keeps_rights_and_loses_thumbnails(order: str, thumbnail: bool) -> 
 
 def test_location_and_device_go_on_request() -> None:
     found = decode(jpeg_with(PIXELS, (0xE1, b"Exif\0\0" + exif()))).kept
-    kept, notes = edited(found, drop_location=True)
+    kept, notes = edited(found, Edits(drop_location=True))
     tags = tags_of(kept.exif)
     assert "location_dropped" in notes
     assert (tags[COPYRIGHT], tags[ARTIST]) == ("(c) Ada", "Ada")
@@ -189,11 +189,51 @@ def test_orientation_and_gain_map_leave_xmp() -> None:
 @pytest.mark.parametrize("fmt", ["png", "jpeg", "webp", "avif"])
 def test_a_reservation_is_written(packet: bytes, fmt: str) -> None:
     data = png_with(PIXELS, (b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + packet))
-    kept, _ = published_metadata(decode(data).kept, fmt, reserve=True)
+    kept, _ = published_metadata(decode(data).kept, fmt, Edits(reserve=True))
     again = decode(encode(PIXELS, fmt, None, kept)).kept.xmp.decode()
     assert again.count(PROHIBITED) == 1
     assert "DMI-ALLOWED" not in again
     assert ("(c) Ada" in again) == (b"(c) Ada" in packet)
+
+
+@pytest.mark.parametrize(
+    ("terms", "written"),
+    [
+        ("cc-by-nc-4.0", 'rdf:resource="https://creativecommons.org/licenses/by-nc/4.0/"'),
+        ("https://a.org/l?x=1&y=2", 'rdf:resource="https://a.org/l?x=1&amp;y=2"'),
+        ("Ask <Ada>", '<rdf:li xml:lang="x-default">Ask &lt;Ada&gt;</rdf:li>'),
+        ("", None),
+    ],
+)
+def test_a_licence_is_stated_where_there_is_none(terms: str, written: str | None) -> None:
+    own = '<cc:license xmlns:cc="http://creativecommons.org/ns#" rdf:resource="urn:own"/>'
+    for packet in (b"", xmp(), xmp(more=own)):
+        data = png_with(PIXELS, (b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + packet))
+        kept, _ = published_metadata(decode(data).kept, "png", Edits(reserve=True, license=terms))
+        text = kept.xmp.decode()
+        assert PROHIBITED in text
+        has_own = b"urn:own" in packet
+        assert ("urn:own" in text) == has_own
+        assert written is None or (written in text) != has_own, text
+
+
+def test_several_comments_stay() -> None:
+    data = jpeg_with(PIXELS, (0xFE, b"(c) Ada"), (0xFE, b"licence: cc-by"))
+    assert decode(data).kept.comment == b"(c) Ada\nlicence: cc-by"
+
+
+def test_iptc_and_authors_of_a_tiff_stay_whatever_their_type() -> None:
+    records = iptc(n80=b"Ada", n110=b"Ada / Agency")[12:]
+    records += bytes(-len(records) % 4)
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[40093], tags.tagtype[40093] = "Ada".encode("utf-16-le"), 1
+    tags[33723], tags.tagtype[33723] = records, 7
+    data = bytearray(saved(Image.fromarray(PIXELS), "TIFF", tiffinfo=tags))
+    at = data.index(struct.pack("<HHI", 33723, 7, len(records)))
+    struct.pack_into("<HHI", data, at, 33723, 4, len(records) // 4)
+    found = decode(bytes(data)).kept
+    assert records in found.irb
+    assert tags_of(found.exif)[40093] == "Ada".encode("utf-16-le")
 
 
 @pytest.mark.parametrize("fmt", ["jpeg", "png"])
@@ -205,7 +245,7 @@ def test_iptc_stays_and_photoshop_thumbnails_go(fmt: str) -> None:
     kept, notes = published_metadata(decode(data).kept, fmt)
     assert notes == {"thumbnail_dropped"}
     assert decode(encode(PIXELS, fmt, None, kept)).kept.irb == credit
-    kept, _ = published_metadata(decode(data).kept, fmt, drop_location=True)
+    kept, _ = published_metadata(decode(data).kept, fmt, Edits(drop_location=True))
     assert b"Paris" not in kept.irb
     assert b"Ada / Agency" in kept.irb
 
@@ -247,6 +287,9 @@ def gain_map() -> bytes:
         (saved(Image.fromarray(PIXELS), "PNG") + THUMBNAIL, "second_picture_dropped"),
         (saved(Image.fromarray(PIXELS), "WEBP") + THUMBNAIL, "second_picture_dropped"),
         (png_with(PIXELS, (b"caBX", b"jumb")), "credentials_dropped"),
+        (png_with(PIXELS, (b"gmAP", b"x")), "gain_map_dropped"),
+        (jpeg_with(PIXELS, (0xE2, b"urn:iso:std:iso:ts:21496:-1\0")) + THUMBNAIL,
+         "gain_map_dropped"),
         (jpeg_with(PIXELS, (0xEB, b"JP\0\1\0\0\0\1\0\0\0\x08jumb")), "credentials_dropped"),
     ],
 )  # fmt: skip

@@ -85,8 +85,8 @@ def test_nothing_found(folder: Path, name: str) -> None:
         resolve_input(str(folder / name))
 
 
-def test_shards_one_level_below_are_pointed_out(folder: Path) -> None:
-    with pytest.raises(UsageError, match=r"one level below: use .*/\*\*"):
+def test_shards_below_are_pointed_out(folder: Path) -> None:
+    with pytest.raises(UsageError, match=r"some in .*: use .*/\*\*"):
         resolve_input(str(folder))
 
 

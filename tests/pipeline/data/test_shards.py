@@ -225,6 +225,13 @@ def test_directories_are_passed_over() -> None:
     assert [sample.key for sample in read(data)] == ["d/a"]
 
 
+def test_files_of_no_sample_are_counted() -> None:
+    files = [(name, b"x") for name in ("img/1", "a.png", ".hidden", "__metadata__", "README")]
+    reader = ShardReader(io.BytesIO(pack(*files)), Limits())
+    assert [sample.key for sample in reader] == ["a"]
+    assert (reader.left_out, reader.first_left_out) == (3, "img/1")
+
+
 def test_a_sparse_file() -> None:
     headers = {"GNU.sparse.major": "0", "GNU.sparse.minor": "1", "GNU.sparse.map": "0,1",
                "GNU.sparse.size": "1000000000000"}  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from base64 import b64encode
 from collections.abc import Callable
 from pathlib import Path
 
@@ -131,6 +132,29 @@ def test_other_hashes_of_what_was_crawled_are_left_out(shard: Path, tmp_path: Pa
     manifest = kept(tmp_path / "first") / "manifest" / "00000.parquet"
     publish_sidecars(str(shard), str(tmp_path / "out"), "00000", manifest, ())
     assert pq.read_table(tmp_path / "out" / "00000.parquet").column_names == ["key", "url"]
+
+
+def test_pictures_in_a_table_are_left_out_and_repeats_get_the_trigger(
+    shard: Path, tmp_path: Path
+) -> None:
+    with open_shard(str(shard)) as reader:
+        picture = image_member(next(iter(reader))).data
+    row = {
+        "key": "000000000", "caption": "a red dog", "alt": "A red  dog", "more": "not a red dog",
+        "jpg": picture, "image": {"bytes": picture}, "parts": [picture], "raw": b"words",
+        "thumb": "data:image/png;base64," + b64encode(picture).decode(),
+    }  # fmt: skip
+    pq.write_table(pa.Table.from_pylist([row]), shard.with_suffix(".parquet"))
+    facts = dict.fromkeys(("reason", "output_sha256")) | {"key": row["key"], "status": "protected"}
+    manifest = tmp_path / "manifest.parquet"
+    made = [facts | {"width": 1, "height": 1, "trigger_text": "delta sierra"}]
+    pq.write_table(pa.Table.from_pylist(made), manifest)
+    publish_sidecars(str(shard), str(tmp_path / "out"), "00000", manifest, ("caption",))
+    (found,) = pq.read_table(tmp_path / "out" / "00000.parquet").to_pylist()
+    assert found == {
+        "key": row["key"], "caption": "delta sierra a red dog", "alt": "delta sierra A red  dog",
+        "more": "not a red dog", "raw": b"words",
+    }  # fmt: skip
 
 
 def test_a_folder_beside_a_shard_is_no_table_of_a_crawler(corpus: Path, tmp_path: Path) -> None:

@@ -98,6 +98,31 @@ def test_text_that_repeats_a_caption_is_counted_and_held_to(
         assert restored.members[1:] == original.members[1:]
 
 
+@pytest.mark.parametrize("ext", ["caption", "long.txt", "json"])
+def test_verify_finds_a_repeat_without_its_trigger(
+    ext: str, originals: Path, copy: ProtectConfig, tmp_path: Path
+) -> None:
+    shutil.copytree(copy.output, tmp_path / "copy")
+    shutil.copytree(kept(Path(copy.output)), tmp_path / "copy-record")
+    shard = tmp_path / "copy" / "shard-000.tar"
+    first, *others = samples(shard)
+    (caption,) = read_captions(first)
+    (bare,) = read_captions(next(samples(originals / "shard-000.tar")))
+
+    def doctored(member: Member) -> Member:
+        if member.ext != ext:
+            return member
+        # In JSON the caption itself comes first and keeps its trigger.
+        head, _, tail = member.data.decode().rpartition(caption)
+        return replace(member, data=f"{head}{bare}{tail}".encode())
+
+    members = tuple(map(doctored, first.members))
+    write_shard(shard, [replace(first, members=members), *others])
+    for against in (None, str(originals)):
+        report = verify(VerifyConfig(str(tmp_path / "copy"), against=against))
+        assert {v.key for v in report.violations if v.code == "trigger_missing"} == {first.key}
+
+
 def moved(copy: ProtectConfig, folder: Path, *names: str) -> Path:
     folder.mkdir()
     for name in ("shard-000.tar", *names):
@@ -109,8 +134,36 @@ SIGNS = {
     "README.md": "its README.md says so",
     "croissant.json": "its croissant.json says so",
     "index.json": "its index.json says so",
-    "": "its captions start with trigger words",
+    "": "captions of shard-000 start with trigger words",
 }
+
+
+@pytest.mark.parametrize("form", ["a shard of many", "samples among others", "as JSON alone"])
+def test_protected_samples_among_originals_are_found(
+    form: str, originals: Path, copy: ProtectConfig, tmp_path: Path
+) -> None:
+    own = list(samples(originals / "shard-000.tar"))
+    protected = list(samples(Path(copy.output) / "shard-000.tar"))
+    (tmp_path / "in").mkdir()
+    for number in range(40 if form == "a shard of many" else 1):
+        write_shard(tmp_path / "in" / f"{number:02d}.tar", own)
+    if form == "a shard of many":
+        write_shard(tmp_path / "in" / "zz.tar", protected)
+    elif form == "as JSON alone":
+        write_shard(tmp_path / "in" / "00.tar", map(as_json, protected))
+    else:
+        renamed = [replace(sample, key=f"x{sample.key}", members=tuple(
+            replace(member, name=f"x{member.name}") for member in sample.members
+        )) for sample in protected[:2]]  # fmt: skip
+        write_shard(tmp_path / "in" / "00.tar", [*own, *renamed])
+    config = replace(copy, input=str(tmp_path / "in"), output=str(tmp_path / "out"))
+    with pytest.raises(UsageError, match=r"captions of (zz|00) start with trigger words"):
+        protect(config)
+
+
+def as_json(sample: Sample) -> Sample:
+    facts = json.dumps({"caption": read_captions(sample)[0]}).encode()
+    return replace(sample, members=(sample.members[0], Member(f"{sample.key}.json", "json", facts)))
 
 
 @pytest.mark.parametrize("name", SIGNS)

@@ -12,8 +12,9 @@ import torch
 
 from unlearnable.pipeline.method import captions as captions_module
 from unlearnable.pipeline.method import fit as fit_module
-from unlearnable.pipeline.method.config import FitConfig
+from unlearnable.pipeline.method.config import FitConfig, MethodConfig
 from unlearnable.pipeline.method.fit import fit_surrogate
+from unlearnable.pipeline.method.protector import protect_batch
 from unlearnable.pipeline.method.surrogate import Surrogate
 from unlearnable.pipeline.method.topics import Topics, fit_topics
 
@@ -135,6 +136,22 @@ def test_captions_without_words_leave_triggers_to_chance_and_say_so_once(
     assert surrogate.topics is None
     warnings = [record.message for record in caplog.records if record.levelname == "WARNING"]
     assert warnings == ["the captions use too few words for topics: chance draws the triggers"]
+
+
+def test_equal_pictures_of_a_batch_share_words_whatever_their_captions_say() -> None:
+    captions, _ = corpus(64)
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (64, 3, 32, 32), generator=generator).to(torch.uint8)
+    settings = dataclasses.replace(SETTINGS, topics=True, steps_per_round=0)
+    surrogate = fit_surrogate(images, captions, settings)
+    assert surrogate.topics is not None
+    sources = [images[0] if row % 2 else images[row] for row in range(16)]
+    texts = [[f"the {THEMES[row % 6][0]} by a {THEMES[row % 6][1]}"] for row in range(16)]
+    batch = protect_batch(surrogate, sources, texts, MethodConfig(), seed=0)
+    repeats = [batch.delta[row] for row in range(1, 16, 2)]
+    assert all(delta.equal(repeats[0]) for delta in repeats)
+    assert len({tuple(batch.trigger_ids[row]) for row in range(1, 16, 2)}) == 1
+    assert len({tuple(ids) for ids in batch.trigger_ids}) > 2
 
 
 def test_the_trial_is_told_and_counted(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import shutil
 import tarfile
+from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -250,12 +252,13 @@ def test_verify_finds_what_was_changed(
     assert (code in check(output).counts) == by_reader
 
 
-@pytest.mark.parametrize("name", ["jfif", "avif", "orig", "jpg.bak", "json.gz"])
+@pytest.mark.parametrize("name", ["jfif", "avif", "orig", "jpg.bak", "json.gz", "b64", "gz"])
 def test_an_unprotected_picture_is_found_with_and_without_the_record(
     name: str, originals: Path, copied: Path, tmp_path: Path
 ) -> None:
     key = "p3-png"
     whole = saved(Image.fromarray(PHOTO), "AVIF" if name == "avif" else "JPEG")
+    whole = {"b64": b64encode, "gz": gzip.compress}.get(name, bytes)(whole)
     data = image_member(samples_of(copied)[key]).data
     output = doctored(copied, tmp_path, key, data, Member(f"{key}.{name}", name, whole))
     for report in (check(output, originals), check(output)):
@@ -321,14 +324,22 @@ def test_rights_are_reserved_and_location_dropped_on_request(tmp_path: Path) -> 
     source = write_corpus(
         tmp_path / "in", {k: v for k, v in sources().items() if "rights" in k or "turned" in k}
     )
-    output = made(source, tmp_path / "out", reserve=True, drop_location=True)
+    options = {"reserve": True, "drop_location": True, "license": "cc-by-nc-4.0"}
+    output = made(source, tmp_path / "out", **options)
     assert check(output, source).violations == []
     for sample in samples_of(output).values():
         assert b"DMI-PROHIBITED" in image_member(sample).data
+        assert b"licenses/by-nc/4.0/" in image_member(sample).data
     assert '"tdm-reservation": 1' in (output / "tdmrep.json").read_text()
     assert "ext and data mining" in (output / "README.md").read_text()
     (output / "tdmrep.json").unlink()
     assert "card_mismatch" in check(output, source).counts
+    key = "turned-jpg"
+    data = image_member(samples_of(output)[key]).data
+    for statement in (b"DMI-PROHIBITED", b"licenses/by-nc/4.0/"):
+        silent = data.replace(statement, b"x" * len(statement))
+        report = check(doctored(output, tmp_path / statement.decode()[:4], key, silent), source)
+        assert {v.key for v in report.violations if v.code == "rights_changed"} == {key}
 
 
 @pytest.mark.parametrize(
