@@ -27,11 +27,11 @@ class Strength:
     shift: float = 0.5
 
 
-_STRONG = Strength(axes=((8, 0, 0), (0, 8, 0), (0, 0, 8)), grey=8, floor=1)
+# Two hues that leave luma as it is, and a faint change of luma.
+_HUES = Strength(axes=((5.6, -2.9, 0), (0, -1.1, 5.6), (2.4, 2.4, 2.4)), grey=5, floor=1)
 STRENGTHS: dict[StrengthName, Strength] = {
-    # Two hues that leave luma as it is, and a faint change of luma.
-    "gentle": Strength(axes=((5.6, -2.9, 0), (0, -1.1, 5.6), (2.4, 2.4, 2.4)), grey=5, floor=0.5),
-    "balanced": replace(_STRONG, floor=0.4),
-    "strong": _STRONG,
+    "gentle": replace(_HUES, floor=0.5),
+    "balanced": _HUES,
+    "strong": Strength(axes=((8, 0, 0), (0, 8, 0), (0, 0, 8)), grey=8, floor=1),
 }
 """The strengths by name: this table is the one place where each number is set."""
