@@ -12,8 +12,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+from unlearnable.pipeline.data.manifest import read_manifest
 
 Digests = dict[str, str]
 # A command of the program inside the test: its words to its exit code and all that it told.
@@ -49,6 +52,19 @@ def digests(output: Path, *more: str) -> Digests:
     files = [*output.glob("*.tar"), *kept(output).glob("manifest/*.parquet")]
     files += [place(output, name) for name in more]
     return {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
+
+
+def differences(one: Path, other: Path) -> list[str]:
+    """What differs between the manifests of two outputs: shard, key and columns."""
+    found = []
+    for path in sorted(kept(one).glob("manifest/*.parquet")):
+        rows = [read_manifest(str(kept(o) / "manifest" / path.name))[0] for o in (one, other)]
+        for row, same in zip(*map(list, rows), strict=False):
+            before, after = asdict(same), asdict(row)
+            pairs = [(name, before[name], value) for name, value in after.items()]
+            changed = [f"{n}: {v!r} != {w!r}" for n, v, w in pairs if repr(v) != repr(w)]
+            found += [f"{path.stem} {row.key} " + ", ".join(changed)] if changed else []
+    return found
 
 
 def options(source: Path, output: Path, surrogate: str, *more: str) -> list[str]:

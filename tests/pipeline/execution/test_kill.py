@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from runs import Digests, command, descendants, digests, kept, kill, place
+from runs import command, descendants, differences, digests, kept, kill, place
 
 # Generous: on a busy machine a cluster and its actors need minutes to start.
 pytestmark = pytest.mark.timeout(1200)
@@ -26,12 +26,11 @@ def many(build_shards: Callable[..., Path], tmp_path_factory: pytest.TempPathFac
 
 
 @pytest.fixture(scope="module")
-def undisturbed(many: Path, surrogate: str, tmp_path_factory: pytest.TempPathFactory) -> Digests:
+def undisturbed(many: Path, surrogate: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("undisturbed") / "out"
     subprocess.run(command(many, output, surrogate, "--executor", "local"), check=True)
-    found = digests(output)
-    assert len(found) == 2 * SHARDS
-    return found
+    assert len(digests(output)) == 2 * SHARDS
+    return output
 
 
 def assert_ledger_is_true(output: Path) -> int:
@@ -79,21 +78,21 @@ def disturb(kind: str, seed: int, source: Path, output: Path, surrogate: str, cl
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_killed_driver_resumes_to_equal_bytes(
-    seed: int, many: Path, surrogate: str, undisturbed: Digests, tmp_path: Path
+    seed: int, many: Path, surrogate: str, undisturbed: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "out"
     disturb("local", seed, many, output, surrogate, "")
-    assert digests(output) == undisturbed
+    assert digests(output) == digests(undisturbed), differences(output, undisturbed)
     assert assert_ledger_is_true(output) == SHARDS
 
 
 @pytest.mark.ray
 def test_a_killed_actor_is_replaced_without_a_trace_in_the_bytes(
-    many: Path, surrogate: str, undisturbed: Digests, tmp_path: Path, ray_cluster: str
+    many: Path, surrogate: str, undisturbed: Path, tmp_path: Path, ray_cluster: str
 ) -> None:
     output = tmp_path / "out"
     disturb("actor", 3, many, output, surrogate, ray_cluster)
-    assert digests(output) == undisturbed
+    assert digests(output) == digests(undisturbed), differences(output, undisturbed)
 
 
 @pytest.mark.slow
@@ -104,13 +103,13 @@ def test_twenty_random_instants(
     seed: int,
     many: Path,
     surrogate: str,
-    undisturbed: Digests,
+    undisturbed: Path,
     tmp_path: Path,
     ray_cluster: str,
 ) -> None:
     kind = ("local", "driver", "actor", "everything")[seed % 4]
     output = tmp_path / "out"
     disturb(kind, 100 + seed, many, output, surrogate, ray_cluster)
-    assert digests(output) == undisturbed
+    assert digests(output) == digests(undisturbed), differences(output, undisturbed)
     assert assert_ledger_is_true(output) == SHARDS
     assert not list(output.rglob("*.tmp"))
