@@ -34,6 +34,9 @@ def _sign(shards: Sequence[ShardInput], fields: Sequence[str]) -> str | None:
         if (name := protected_by(folder)) is not None:
             return f"its {name} says so"
     for shard in looked_at:
+        # A named pipe has no size, and its reader may wait for ever.
+        if shard.size == 0:
+            continue
         captions = _captions(shard, fields)
         told = sum(map(_has_trigger, captions))
         # Protected samples may stand among others; a single caption may look so by chance.

@@ -98,6 +98,8 @@ def _dispatch(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         held = torch.device(asked).type == DEVICE
         kwargs = kwargs | {"device": "cpu"}
     found = func(*tree_map(_raw, args), **tree_map(_raw, kwargs))
+    if not func._schema.returns:
+        return None
     if func._schema.is_mutable:
         return kwargs.get("out", args[0] if name.endswith("_") else found)
     return tree_map(lambda x: _Held(x) if isinstance(x, Tensor) else x, found) if held else found
