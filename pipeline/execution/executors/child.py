@@ -11,6 +11,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Generator
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -34,6 +35,8 @@ class _Child:
         self.process = context.Process(target=_serve, args=(theirs, make), daemon=True)
         # Ctrl-C and schedulers reach every process of a group; the driver decides what becomes of
         # this one, which inherits the mask and is ended by SIGKILL.
+        # What Python starts with the first process of a program unblocks them: it comes before.
+        resource_tracker.ensure_running()
         before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
         try:
             self.process.start()
