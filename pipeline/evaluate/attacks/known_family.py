@@ -86,34 +86,32 @@ def _drawn(pixels: Pixels, epsilon: float) -> list[tuple[Rect, Tensor]]:
         wave = strongest(small, _WHOLE, _PERIODS, square=True)
         if wave.score < _LEAST:
             break
-        sign, strength = _strength(small, wave, epsilon)
-        small -= sign * strength
+        square, strength = _strength(small, wave, epsilon)
+        small -= square * strength
         large = F.interpolate(strength[None, None], pixels.shape[:2], mode="bilinear")[0]
-        changes.append((_WHOLE, _square(wave, pixels.shape[:2]) * large))
+        colour, sign = _square(wave, pixels.shape[:2])
+        changes.append((_WHOLE, colour[:, None, None] * sign * large))
     return changes
 
 
-def _square(wave: Wave, size: tuple[int, ...]) -> Tensor:
-    """Return a wave as a square one, float32 [3, H, W]; its largest is 1."""
+def _square(wave: Wave, size: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """Return a wave's colour, float32 [3], its largest +-1, and its sign at each pixel [H, W]."""
     colour, amplitude = wave.along(_COLOURS)
     phase = math.atan2(amplitude.imag, amplitude.real)
-    return colour[:, None, None] * torch.cos(wave.angle(*size) + phase).sign()
+    return colour, torch.cos(wave.angle(*size) + phase).sign()
 
 
 def _strength(small: Tensor, wave: Wave, epsilon: float) -> tuple[Tensor, Tensor]:
-    """Return a square wave and how strong it is at each place, 8-bit levels [h, w].
+    """Return a square wave [3, h, w] and how strong it is at each place, 8-bit levels [h, w].
 
     A pattern is faint on smooth ground, and shows there less.
     """
-    square = _square(wave, small.shape[-2:])
-    colour = wave.along(_COLOURS)[0]
+    colour, sign = _square(wave, small.shape[-2:])
     weights = wave.white.T @ (wave.white @ colour)
     weights = weights / (weights @ colour)
     reach = _LOCAL * min(small.shape[-2:]) / CELLS
     side = 2 * math.ceil(2 * reach) + 1
     fine = small - functional.gaussian_blur(small, [side, side], [reach, reach])
-    most = colour[int(colour.abs().argmax())].sign()
-    signs = square[int(colour.abs().argmax())] * most
-    here = torch.einsum("c,chw->hw", weights, fine) * signs.sign()
+    here = torch.einsum("c,chw->hw", weights, fine) * sign
     local = functional.gaussian_blur(here[None], [side, side], [reach, reach])[0]
-    return square, local.clamp(0, epsilon)
+    return colour[:, None, None] * sign, local.clamp(0, epsilon)
