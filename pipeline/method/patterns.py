@@ -194,7 +194,7 @@ class PatternBook:
         places = torch.arange(height) * max(1, self.positions - 1) * _ONE // max(1, height - 1)
         found = torch.zeros(len(choice), 3, height, 1, dtype=torch.int32)
         for position in range(self.positions):
-            near = (_ONE - (places - position * _ONE).abs()).clamp(min=0)
+            near = (2 * _ONE - 3 * (places - position * _ONE).abs()).clamp(0, _ONE)
             smooth = (3 * _ONE - 2 * near) * near * near // _ONE**2
             found += (own[:, position, :, None] * smooth)[..., None].int()
         return found * level // _ONE

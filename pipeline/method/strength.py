@@ -30,10 +30,10 @@ class Strength:
 
 
 # Two hues that leave luma as it is, and a faint change of luma.
-_HUES = Strength(axes=((5.6, -2.9, 0), (0, -1.1, 5.6), (2.4, 2.4, 2.4)), grey=5, tint=3, floor=1)
+_HUES = Strength(axes=((5.6, -2.9, 0), (0, -1.1, 5.6), (2.4, 2.4, 2.4)), grey=5, tint=5, floor=1)
 STRENGTHS: dict[StrengthName, Strength] = {
-    "gentle": replace(_HUES, floor=0.5),
+    "gentle": replace(_HUES, tint=3, floor=0.5),
     "balanced": _HUES,
-    "strong": Strength(axes=((8, 0, 0), (0, 8, 0), (0, 0, 8)), grey=8, tint=5, floor=1),
+    "strong": Strength(axes=((8, 0, 0), (0, 8, 0), (0, 0, 8)), grey=8, tint=8, floor=1),
 }
 """The strengths by name: this table is the one place where each number is set."""

@@ -158,13 +158,14 @@ def test_grey_pictures_get_luma_alone() -> None:
 @pytest.mark.parametrize("positions", [1, 2, 3, 5])
 def test_flat_pictures_get_tints_without_an_edge(name: StrengthName, positions: int) -> None:
     found, choice = book(name, positions), torch.arange(positions)[None]
-    change = found.compose(choice, ["a"], ["flat"], uniform(1, 90, 40))[0]
+    change = found.compose(choice, ["a"], ["flat"], uniform(1, 360, 40))[0]
     lines = change[:, :, 0]
     assert torch.equal(change, lines[..., None].expand_as(change))
     assert lines.abs().max() == STRENGTHS[name].tint
-    assert (lines[:, 1:] - lines[:, :-1]).abs().max() <= 1
+    # An edge would be a step of twice the tint.
+    assert (lines[:, 1:] - lines[:, :-1]).abs().max() <= STRENGTHS[name].tint / 2
     for position in range(positions):
-        whole = lines[:, round(position * 89 / max(1, positions - 1))]
+        whole = lines[:, round(position * 359 / max(1, positions - 1))]
         assert torch.equal(whole.sign().int(), found.tints[position, position])
 
 
