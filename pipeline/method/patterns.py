@@ -190,12 +190,12 @@ class PatternBook:
     def _fading(self, choice: Tensor, height: int) -> Tensor:
         """Return what the tints change for a bound of one level, of `_ONE`, int16 [B, 3, H, 1].
 
-        A position's tint is whole on one line and fades, without an edge, to the lines of its
-        neighbours.
+        Each position tints a band of equal height, which fades without an edge into the next.
         """
         own = self.tints[torch.arange(self.positions), choice[:, : self.positions]]
         level = round(self.strength.tint / _EPSILON * _ONE)
-        places = torch.arange(height) * max(1, self.positions - 1) * _ONE // max(1, height - 1)
+        places = (torch.arange(height) * self.positions * _ONE) // height - _ONE // 2
+        places = places.clamp(0, max(0, self.positions - 1) * _ONE)
         found = torch.zeros(len(choice), 3, height, 1, dtype=torch.int32)
         for position in range(self.positions):
             near = (2 * _ONE - 3 * (places - position * _ONE).abs()).clamp(0, _ONE)
