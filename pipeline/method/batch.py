@@ -45,7 +45,7 @@ class Batch(Visit):
         self.generator = torch.Generator().manual_seed(samples.seed)
         self._protector = protector
         self.digests = [image_digest(image) for image in samples.images]
-        self._measured = samples.measured
+        self._measured, self._earlier = samples.measured, samples.earlier
         pixels = PixelBatch(
             samples.images,
             self.surrogate.spec,
@@ -85,11 +85,16 @@ class Batch(Visit):
         self.codes = lay(self.pixels, code, choice, self.digests, self.config.epsilon)
 
     def texts_of_pictures(self) -> list[list[str]]:
-        """Return the captions of each picture; equal pictures have all that any of them has."""
+        """Return the captions of each picture; equal pictures have all that any of them has.
+
+        A picture of an earlier batch has the captions that it had there.
+        """
         found: dict[str, list[str]] = {}
         for digest, texts in zip(self.digests, self.captions.texts, strict=True):
             found.setdefault(digest, []).extend(texts)
-        return [found[digest] for digest in self.digests]
+        for digest, texts in found.items():
+            self._earlier.setdefault(digest, texts)
+        return [self._earlier[digest] for digest in self.digests]
 
     def draw_bodies(self) -> Tensor:
         """Pick one caption of each image, int64 [B, L], on the host."""

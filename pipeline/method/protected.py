@@ -18,6 +18,8 @@ class Samples:
         seed: everything random derives from it.
         lossy: which images will be stored as JPEG, which PGD steps then see; none where empty.
         measured: whether losses are computed, which nothing but reports needs.
+        earlier: captions by which topics chose the words of a picture, by its digest; batches of
+            one shard share them, so that equal pictures get equal words.
     """
 
     images: Sequence[Tensor]
@@ -25,6 +27,7 @@ class Samples:
     seed: int
     lossy: Sequence[bool] = ()
     measured: bool = True
+    earlier: dict[str, list[str]] = field(default_factory=dict)
 
 
 @dataclass

@@ -66,10 +66,12 @@ class BatchProtector:
         seed: int,
         lossy: Sequence[bool] = (),
         measured: bool = True,
+        earlier: dict[str, list[str]] | None = None,
     ) -> ProtectedBatch:
         """Protect one batch; `Samples` describes the arguments."""
         assert len(images) == len(captions)
-        return self.method.protect(self, Samples(images, captions, seed, lossy, measured))
+        known = {} if earlier is None else earlier
+        return self.method.protect(self, Samples(images, captions, seed, lossy, measured, known))
 
 
 def settled(config: MethodConfig, surrogate: Surrogate | None) -> MethodConfig:

@@ -28,6 +28,7 @@ class Gathered:
     reasons: Counter[str] = field(default_factory=Counter)
     notes: Counter[str] = field(default_factory=Counter)
     seen: set[str] = field(default_factory=set)
+    texts: dict[str, list[str]] = field(default_factory=dict)
     passes: Passes = field(default_factory=Passes)
     optimise_seconds: float = 0.0
     optimise_cpu: float = 0.0

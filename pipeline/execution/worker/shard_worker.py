@@ -195,6 +195,7 @@ class ShardWorker:
                 seed,
                 [content.format == "jpeg" for content in contents],
                 self._spec.measures(shard, index),
+                result.texts,
             )
             result.optimise_seconds += time.perf_counter() - started
             result.optimise_cpu += time.thread_time() - processor

@@ -14,7 +14,7 @@ from unlearnable.pipeline.method import captions as captions_module
 from unlearnable.pipeline.method import fit as fit_module
 from unlearnable.pipeline.method.config import FitConfig, MethodConfig
 from unlearnable.pipeline.method.fit import fit_surrogate
-from unlearnable.pipeline.method.protector import protect_batch
+from unlearnable.pipeline.method.protector import BatchProtector, protect_batch
 from unlearnable.pipeline.method.surrogate import Surrogate
 from unlearnable.pipeline.method.topics import Topics, fit_topics
 
@@ -152,6 +152,24 @@ def test_equal_pictures_of_a_batch_share_words_whatever_their_captions_say() -> 
     assert all(delta.equal(repeats[0]) for delta in repeats)
     assert len({tuple(batch.trigger_ids[row]) for row in range(1, 16, 2)}) == 1
     assert len({tuple(ids) for ids in batch.trigger_ids}) > 2
+
+
+def test_equal_pictures_of_later_batches_share_the_words_of_the_first() -> None:
+    captions, _ = corpus(64)
+    images = torch.randint(0, 256, (64, 3, 32, 32), generator=torch.Generator().manual_seed(0))
+    settings = dataclasses.replace(SETTINGS, topics=True, steps_per_round=0)
+    surrogate = fit_surrogate(images.to(torch.uint8), captions, settings)
+    protector, sources = BatchProtector(surrogate, MethodConfig()), list(images[:6].byte())
+
+    def words(turn: int, earlier: dict[str, list[str]]) -> list[list[int]]:
+        themes = [THEMES[(row + turn) % 6] for row in range(6)]
+        texts = [[f"the {noun} by a {place}"] for noun, place, _ in themes]
+        return protector(sources, texts, 0, earlier=earlier).trigger_ids
+
+    known: dict[str, list[str]] = {}
+    first = words(0, known)
+    assert words(1, known) == words(2, known) == first
+    assert words(1, {}) != first
 
 
 def test_the_trial_is_told_and_counted(
