@@ -96,6 +96,22 @@ def test_a_job_that_ends_well(head: RayHead, source: Path, tmp_path: Path) -> No
     assert begun(tmp_path / "out") == ALL_ONCE
 
 
+def test_the_dashboard_names_the_shards_below_their_actors(
+    head: RayHead, source: Path, tmp_path: Path
+) -> None:
+    log, output = tmp_path / "log", tmp_path / "out"
+    process = submit(head, log, *protect(source, output), "--workers", "2")
+    assert process.wait(300) == 0, log.read_text()
+    listed = ray(
+        head, "list", "tasks", "--format", "json", "--detail", "--limit", "1000",
+        "--filter", "type=ACTOR_TASK",
+    )  # fmt: skip
+    print(listed.stdout[:3000], listed.stderr[-3000:])
+    a = ray(head, "list", "actors", "--format", "json", "--detail")
+    print(a.stdout[:6000], a.stderr[-3000:])
+    assert 0
+
+
 def test_a_failed_shard_gives_three_where_rays_own_command_gives_one(
     head: RayHead, source: Path, tmp_path: Path
 ) -> None:

@@ -34,9 +34,15 @@ class ShardActor:
     def __init__(self, make: MakeWorker) -> None:
         self._make = make
         self._worker: Worker[Any] | None = None
+        self._shard = "no shard yet"
+
+    def __repr__(self) -> str:
+        """Return the name that Ray's dashboard and log show."""
+        return f"{self._shard}, {self.beat()} samples"
 
     def run(self, task: ShardTask) -> Outcome[Any]:
         """Work on one shard."""
+        self._shard = task.shard.name
         return attempt(self._get_worker, task)
 
     @ray.method(concurrency_group=BEAT)  # type: ignore[untyped-decorator, unused-ignore]

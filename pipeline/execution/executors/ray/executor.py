@@ -142,7 +142,9 @@ class RayExecutor(Generic[R]):
                 if task is None:
                     continue
                 self._metrics = self._metrics or Metrics(task.output)
-                slot.tasks.append((slot.actor.run.remote(task), task))
+                # Ray's dashboard lists tasks by this name, below their actor.
+                started = slot.actor.run.options(name=task.shard.name).remote(task)
+                slot.tasks.append((started, task))
                 if depth == 1:
                     self._begin(slot, queue)
         return len(queue) > 0 or any(slot.tasks for slot in self._slots)
