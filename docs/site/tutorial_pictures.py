@@ -20,7 +20,8 @@ from PIL import Image, ImageChops
 PICTURES = Path(__file__).resolve().parents[1] / "tutorial"
 STYLE = """
 body { margin: 0; padding: 14px; background: #fff; font: 15px sans-serif; color: #222 }
-pre { margin: 0; white-space: pre-wrap; padding: 14px; background: #1d1f21; color: #e8e8e8; font: 13px monospace }
+pre { margin: 0; padding: 14px; background: #1d1f21; color: #e8e8e8; font: 13px monospace }
+pre { white-space: pre-wrap }
 figure { display: inline-block; width: 150px; margin: 6px; vertical-align: top }
 figure img { width: 128px }
 """
@@ -38,7 +39,7 @@ def collection(folder: Path) -> str:
 
 
 def terminal(log: str, command: str, lines: int = 40) -> str:
-    """Return a page of a block of commands and what it printed: the first that holds ``command``."""
+    """Return a page of the first block that holds ``command``, and of what it printed."""
     told = next(part for part in re.split(r"^=== ", log, flags=re.MULTILINE) if command in part)
     text = "\n".join(told.splitlines()[1:][:lines])
     return f"<pre>{html.escape(text)}</pre>"
