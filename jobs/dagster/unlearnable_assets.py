@@ -167,8 +167,9 @@ def tell_lineage(
         if not OpenLineageClient(transport=NoopTransport(NoopConfig())).config.transport:
             return
         namespace = os.environ.get("OPENLINEAGE_NAMESPACE", "default")
+        whole = context.run
         parent = parent_run.ParentRunFacet(
-            run=parent_run.Run(context.run_id), job=parent_run.Job(namespace, context.job_name)
+            run=parent_run.Run(whole.run_id), job=parent_run.Job(namespace, whole.job_name)
         )
         client = OpenLineageClient()
         client.emit(

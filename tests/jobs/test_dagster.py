@@ -184,6 +184,7 @@ def test_openlineage_is_told_what_each_step_reads_and_writes(traced: Dagster) ->
 
     code, told = traced.traced(GOOD, tell, **settings)
     assert (code, states(told)) == (0, GREEN), told
+    assert "OpenLineage was not told" not in told
     found = events(log)
 
     def place(kind: str) -> tuple[str, str]:
