@@ -8,16 +8,13 @@ from PIL import Image, ImageCms
 
 from ..errors import SampleError
 from .depth import high_byte, is_deep
+from .profiles import numbered_profile
 
 _GREY = frozenset({"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N"})
 _SPACES = {"CMYK": b"CMYK", "LAB": b"Lab "}
 # Where boxes of colour stand: in front of the picture's data.
 _HEADERS = 1 << 18
 _NAMED = re.compile(rb"colrnclx(..)(..)", re.DOTALL)
-# BT.709, which is sRGB's, and unspecified (ITU-T H.273).
-_SRGB_PRIMARIES = (1, 2)
-# Curves that are shown like sRGB's: those of television, its own, unspecified.
-_SRGB_CURVES = (1, 2, 6, 13, 14, 15)
 # The colour types of a PNG that has grey alone, with and without alpha.
 _PNG_GREY = (0, 4)
 
@@ -36,11 +33,10 @@ class Converted(NamedTuple):
 
 
 def boxed_profile(fmt: str, data: bytes) -> bytes:
-    """Return the ICC profile in a colour box that Pillow passes over; empty for none.
+    """Return what a colour box says that Pillow passes over, as an ICC profile; empty for sRGB.
 
     Raises:
-        SampleError: ``colour_unsupported``, for primaries and curves that a box names by number:
-            the encoders have no place for them, and the colours would change.
+        SampleError: ``colour_unsupported``, for primaries and curves, named by number, of HDR.
     """
     if fmt == "JPEG2000":
         at = data.find(b"colr", 0, _HEADERS)
@@ -49,14 +45,7 @@ def boxed_profile(fmt: str, data: bytes) -> bytes:
     named = _NAMED.search(data, 0, _HEADERS) if fmt in ("AVIF", "HEIF") else None
     if named is None:
         return b""
-    primaries, curve = (int.from_bytes(part, "big") for part in named.groups())
-    if primaries not in _SRGB_PRIMARIES or curve not in _SRGB_CURVES:
-        raise SampleError(
-            "colour_unsupported",
-            f"colour primaries {primaries} and curve {curve} (ITU-T H.273) without an ICC profile; "
-            f"embed a profile",
-        )
-    return b""
+    return numbered_profile(*(int.from_bytes(part, "big") for part in named.groups()))
 
 
 def to_rgb(image: Image.Image, data: bytes, icc: bytes) -> Converted:

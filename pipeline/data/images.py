@@ -235,7 +235,7 @@ def converted(found: Decoded, fmt: str) -> bytes:
     Raises:
         SampleError: the format has no place for it.
     """
-    kept, _ = published_metadata(found.kept, fmt)
+    kept, _ = published_metadata(found.kept, fmt, grey=found.grey)
     return encode(found.in_channels(found.for_format(fmt), fmt), fmt, None, kept)
 
 

@@ -6,9 +6,13 @@ from collections.abc import Iterator
 
 EXIF, XMP = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"
 EXTENDED, IRB = b"http://ns.adobe.com/xmp/extension/\0", b"Photoshop 3.0\0"
+JFIF = b"JFIF\0"
 PIECE = 65_400
 """Bytes of metadata that a segment takes."""
 
+# Unit, columns and rows of pixels a unit; without a unit they are an aspect ratio.
+_RATIO = struct.Struct(">BHH")
+_SQUARE = _RATIO.pack(0, 1, 1)
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
 
@@ -41,10 +45,19 @@ def jpeg_bits(data: bytes) -> int:
     return 0
 
 
-def insert(data: bytes, segments: Iterator[bytes]) -> bytes:
-    """Return a JPEG with segments put in behind its JFIF header."""
-    at = 2 + (2 + int.from_bytes(data[4:6], "big") if data[2:4] == b"\xff\xe0" else 0)
-    return data[:at] + b"".join(segments) + data[at:]
+def density_of(header: bytes) -> bytes:
+    """Return unit, columns and rows of a JFIF header; nothing where it states none."""
+    found = header[7:12]
+    return b"" if len(found) < 5 or found == _SQUARE or not all(_RATIO.unpack(found)[1:]) else found
+
+
+def insert(data: bytes, segments: Iterator[bytes], density: bytes = b"") -> bytes:
+    """Return a JPEG with segments put in behind its JFIF header, which states ``density``."""
+    if data[2:4] != b"\xff\xe0":
+        return data[:2] + b"".join(segments) + data[2:]
+    at = 4 + int.from_bytes(data[4:6], "big")
+    stated = data[:13] + density + data[13 + len(density) : at]
+    return stated + b"".join(segments) + data[at:]
 
 
 def in_pieces(content: bytes) -> list[bytes]:

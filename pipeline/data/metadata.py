@@ -51,6 +51,7 @@ class Metadata:
         xmp: XMP packet.
         irb: Photoshop's image resources, which hold IPTC.
         comment: of a JPEG or GIF; several are lines.
+        density: of a JPEG: unit, columns and rows, as its JFIF header has them.
         chunks: type and content of PNG chunks for colour, resolution, time and text.
     """
 
@@ -59,6 +60,7 @@ class Metadata:
     xmp: bytes = b""
     irb: bytes = b""
     comment: bytes = b""
+    density: bytes = b""
     chunks: tuple[tuple[bytes, bytes], ...] = ()
 
     @property
@@ -138,40 +140,45 @@ def edited(found: Metadata, edits: Edits = NO_EDITS) -> tuple[Metadata, set[str]
 
 
 def published_metadata(
-    found: Metadata, fmt: str, edits: Edits = NO_EDITS
+    found: Metadata, fmt: str, edits: Edits = NO_EDITS, *, grey: bool = False
 ) -> tuple[Metadata, set[str]]:
     """Return what a published file of format ``fmt`` says, and notes of what was taken out.
+
+    Args:
+        found: metadata as they came.
+        fmt: format of the published file.
+        edits: what the run changes.
+        grey: whether the picture has one colour channel.
 
     Raises:
         SampleError: ``colour_unsupported``, when colours would change.
     """
     kept, notes = edited(found, edits)
-    kept, lost = fit_to(kept, fmt)
+    kept, lost = _fit_to(kept, fmt, grey=grey)
     return kept, notes | lost
 
 
-def fit_to(found: Metadata, fmt: str) -> tuple[Metadata, set[str]]:
-    """Return what a file of format ``fmt`` has a place for, and notes of what it has not.
-
-    Raises:
-        SampleError: ``colour_unsupported``, when colours would change.
-    """
+def _fit_to(found: Metadata, fmt: str, *, grey: bool) -> tuple[Metadata, set[str]]:
     if fmt == "png":
-        return found, set()
-    if any(png_chunks.changes_colour(*chunk) for chunk in found.chunks) and not found.icc:
+        stated = (b"pHYs", png_chunks.pixels_per_metre(found.density))
+        added = (stated,) if stated[1] and stated[0] not in dict(found.chunks) else ()
+        return replace(found, density=b"", chunks=found.chunks + added), set()
+    lost = any(kind in png_chunks.TEXTS for kind, _ in found.chunks)
+    icc = found.icc or png_chunks.profile_of(found.chunks)
+    if grey and not found.icc and icc:
         raise SampleError(
             "colour_unsupported",
-            f"a PNG's colour chunks have no place in {fmt}; use --image-format same or png",
+            f"colour chunks of a grey PNG have no place in {fmt}; use --image-format same or png",
         )
-    lost = any(kind in png_chunks.TEXTS for kind, _ in found.chunks)
-    kept = replace(found, chunks=())
+    density = found.density or png_chunks.jfif_density(found.chunks)
+    kept = replace(found, chunks=(), icc=icc, density=density)
     if fmt == "jpeg":
         short = replace(
             kept, exif=_short(kept.exif), xmp=_short(kept.xmp), comment=_short(kept.comment)
         )
         kept, lost = short, lost or short != kept
-    elif kept.irb or kept.comment:
-        kept, lost = replace(kept, irb=b"", comment=b""), True
+    elif kept.irb or kept.comment or kept.density:
+        kept, lost = replace(kept, irb=b"", comment=b"", density=b""), True
     return kept, {"metadata_dropped"} if lost else set()
 
 
@@ -186,7 +193,7 @@ def embed(data: bytes, fmt: str, kept: Metadata) -> bytes:
         return data
     if fmt == "png":
         return data[:33] + b"".join(_png_chunks(kept)) + data[33:]
-    return jpeg_segments.insert(data, _jpeg_segments(kept))
+    return jpeg_segments.insert(data, _jpeg_segments(kept), kept.density)
 
 
 def save_options(kept: Metadata) -> dict[str, bytes]:
@@ -211,6 +218,8 @@ def _read_jpeg(image: Any, data: bytes, found: Metadata) -> tuple[Metadata, set[
             found = replace(found, xmp=content[len(jpeg_segments.XMP) :])
         elif content.startswith(jpeg_segments.IRB):
             irb += content[len(jpeg_segments.IRB) :]
+        elif marker == "APP0" and content.startswith(jpeg_segments.JFIF):
+            found = replace(found, density=jpeg_segments.density_of(content))
         elif marker == "COM":
             comment = b"\n".join(filter(None, (comment, content)))
         elif marker == "APP11" and b"jumb" in content[:64]:

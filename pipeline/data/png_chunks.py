@@ -2,10 +2,11 @@
 
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from .exif import EMBEDDED
 from .formats import is_coded_picture
+from .profiles import PRIMARIES, SRGB_CURVE, numbered_profile, rgb_profile
 
 COLOUR = (b"cICP", b"gAMA", b"cHRM", b"sRGB", b"mDCV", b"cLLI")
 """Types of the chunks that say what pixel values mean."""
@@ -93,17 +94,50 @@ def is_picture_text(kind: bytes, content: bytes) -> bool:
     return EMBEDDED.search(text) is not None or is_coded_picture(text.decode("latin-1"))
 
 
-def changes_colour(kind: bytes, content: bytes) -> bool:
-    """Whether a colour chunk says something else than sRGB."""
-    if kind == b"gAMA":
-        return int.from_bytes(content, "big") not in _SRGB_GAMMA
-    if kind == b"cICP":
-        return content[:2] != b"\1\x0d"
-    if kind == b"cHRM":
-        stated = struct.unpack(">8I", content[:32].ljust(32, b"\0"))
-        srgb = (31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)
-        return any(abs(a - b) > 200 for a, b in zip(stated, srgb, strict=True))
-    return False
+def profile_of(chunks: Sequence[tuple[bytes, bytes]]) -> bytes:
+    """Return what colour chunks say as an ICC profile; empty for sRGB.
+
+    Raises:
+        SampleError: ``colour_unsupported``, for HDR and for primaries that span no colour space.
+    """
+    found = dict(chunks)
+    if stated := found.get(b"cICP", b""):
+        return numbered_profile(stated[0], stated[1] if len(stated) > 1 else 2)
+    if b"sRGB" in found:
+        return b""
+    primaries, curve = PRIMARIES[1], SRGB_CURVE
+    gamma = int.from_bytes(found.get(b"gAMA", b""), "big")
+    if gamma and gamma not in _SRGB_GAMMA:
+        curve = (100_000 / gamma,)
+    if len(stated := found.get(b"cHRM", b"")) == 32:
+        whole = struct.unpack(">8I", stated)
+        if any(abs(a - b * 100_000) > 200 for a, b in zip(whole, primaries, strict=True)):
+            primaries = tuple(part / 100_000 for part in whole)
+    if (primaries, curve) == (PRIMARIES[1], SRGB_CURVE):
+        return b""
+    return rgb_profile(primaries, curve)
+
+
+# Pixels of a metre by JFIF's units: inches and centimetres.
+_A_METRE = {1: 1 / 0.0254, 2: 100.0}
+
+
+def pixels_per_metre(density: bytes) -> bytes:
+    """Return a JFIF density as the content of a pHYs chunk; empty for an empty one."""
+    if not density:
+        return b""
+    unit, *sides = struct.unpack(">BHH", density)
+    return struct.pack(">2IB", *(round(s * _A_METRE.get(unit, 1)) for s in sides), unit in _A_METRE)
+
+
+def jfif_density(chunks: Sequence[tuple[bytes, bytes]]) -> bytes:
+    """Return what a pHYs chunk says as a JFIF density; empty where there is none or no room."""
+    stated = dict(chunks).get(b"pHYs", b"")
+    if len(stated) != 9:
+        return b""
+    across, down, metric = struct.unpack(">2IB", stated)
+    sides = [round(side * 0.0254) if metric else side for side in (across, down)]
+    return struct.pack(">BHH", bool(metric), *sides) if all(0 < s < 1 << 16 for s in sides) else b""
 
 
 def chunk(kind: bytes, content: bytes) -> bytes:

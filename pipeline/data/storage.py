@@ -7,6 +7,7 @@ temporary file and a rename that fsspec does not offer.
 import os
 import tempfile
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import partial
 from typing import Any, BinaryIO, TypeVar, cast
 
@@ -58,14 +59,10 @@ def identity(url: str) -> dict[str, Any]:
 
 
 def list_identities(url_dir: str) -> dict[str, dict[str, Any]]:
-    """Return the :func:`identity` of files in a folder of an object store, by name.
-
-    Files without a tag are left out: a listing writes their times in other ways.
-    """
-    listed = _ask("list", url_dir, lambda fs, remote: fs.ls(remote, detail=True))
+    """Return the :func:`identity` of files in an object store's folder, of those with a tag."""
     return {
         base_name(info["name"]): _identity_of(info)
-        for info in listed
+        for info in _listed(url_dir)
         if info["type"] == "file" and any(info.get(tag) for tag in _TAGS)
     }
 
@@ -93,9 +90,8 @@ def read_bytes(url: str) -> bytes:
 def holds(url: str, pieces: Iterable[bytes]) -> bool:
     """Tell whether the file at ``url`` is what ``pieces`` are together. Raises OSError."""
     with open_read(url) as file:
-        return all(_read_exactly(file, len(piece)) == piece for piece in pieces) and not file.read(
-            1
-        )
+        equal = all(_read_exactly(file, len(piece)) == piece for piece in pieces)
+        return equal and not file.read(1)
 
 
 def _read_exactly(file: BinaryIO, size: int) -> bytes:
@@ -173,24 +169,30 @@ def list_names(url_dir: str, *, folders: bool = False) -> list[str]:
     """Return the sorted names of the files, or the folders, in a folder; empty when there is none.
 
     Names with a leading dot are left out: they are temporary files of writes that did not end.
-    A link to a file that is gone is kept, so that its reader can tell.
-
-    Raises:
-        UsageError: it is a file.
+    A link to a file that is gone is kept, so that its reader can tell. Raises UsageError: a file.
     """
-    path = local_path(url_dir)
+    path, names = local_path(url_dir), list[str]()
     if path is not None:
         if path.exists() and not path.is_dir():
             raise UsageError(f"{url_dir} is a file, not a folder; choose another place")
         names = names_in(path, folders=folders)
     else:
         kind = "directory" if folders else "file"
-        try:
-            entries_info = _ask("list", url_dir, lambda fs, remote: fs.ls(remote, detail=True))
-        except FileNotFoundError:
-            return []
-        names = [base_name(info["name"]) for info in entries_info if info["type"] == kind]
+        with suppress(FileNotFoundError):
+            names = [base_name(info["name"]) for info in _listed(url_dir) if info["type"] == kind]
     return sorted(name for name in names if name and not name.startswith("."))
+
+
+def list_sizes(url_dir: str) -> dict[str, int | None]:
+    """Return the bytes of the files in a folder by name; None where the store does not say."""
+    path = local_path(url_dir)
+    if path is not None:
+        return {file.name: file.stat().st_size for file in path.iterdir() if file.is_file()}
+    return {base_name(info["name"]): info.get("size") for info in _listed(url_dir)}
+
+
+def _listed(url_dir: str) -> list[dict[str, Any]]:
+    return list(_ask("list", url_dir, lambda fs, remote: fs.ls(remote, detail=True)))
 
 
 def walk(url_dir: str) -> list[str]:

@@ -60,16 +60,16 @@ class Publication:
 def publish(config: PublishConfig) -> Publication:
     """Write ``_PUBLISHED`` once everything that the ledger commits is in its place, and upload.
 
-    What the shards hold is `verify`'s to check; here only their names are looked at, so that it
-    takes seconds at any size. All other files are read: an output in which anything of a record or
-    a surrogate is found is refused. The mark depends on the copy alone: the same copy, the same
-    bytes. A run that finds the copy incomplete takes the mark away.
+    What the shards hold is `verify`'s to check; here only their names and sizes are looked at, so
+    that it takes seconds at any size. All other files are read: an output in which anything of a
+    record or a surrogate is found is refused. The mark depends on the copy alone: the same copy,
+    the same bytes. A run that finds the copy incomplete takes the mark away.
 
     Raises:
         UsageError: no run there.
         ShardError: the copy is not complete.
-        ViolationError: a file is missing, the index is not the ledger's, or the record would be
-            published; or what arrived at the destination is not what was sent.
+        ViolationError: a file is missing or cut off, the index is not the ledger's, or the record
+            would be published; or what arrived at the destination is not what was sent.
     """
     output = config.output
     record = find_record(output, config.record)
@@ -135,6 +135,15 @@ def _check_complete(output: str, record: str, plan: Plan, ledger: Records) -> No
                 f"{output}: {len(gone)} committed files are gone, e.g. "
                 f"{storage.join(folder, gone[0]) if folder else gone[0]}; copy them back, or "
                 f"delete their records in {storage.join(record, LEDGER_DIR)} and run protect again"
+            )
+    sizes = storage.list_sizes(output)
+    for shard in plan.shards:
+        name, told = f"{shard.name}.tar", ledger[shard.name].shard_size
+        if sizes.get(name) not in (None, told):
+            raise ViolationError(
+                f"{storage.join(output, name)} has {sizes[name]} bytes, not the {told} that were "
+                f"written; copy it back, or delete its record in "
+                f"{storage.join(record, LEDGER_DIR)} and run protect again"
             )
 
 

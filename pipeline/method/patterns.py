@@ -4,7 +4,8 @@ What a network learns first is what it reads most easily. The gratings of a posi
 picture and change one axis of colour, so that those of several positions lie over each other and
 each is read wherever a model looks. A photograph holds little power at so short a period, and all
 of a grating's power lies at one frequency and its harmonics, so that scaling a picture takes less
-of it than of random cells.
+of it than of random cells. On a drawing every grating shows, and a tint is read as easily: there
+each word tints a part of the picture, which fades into the next.
 
 Which direction, period and phase a word owns, and which axis a position has, follows from the key
 of the surrogate. Each picture carries its gratings at a shift of its own, up to half a period,
@@ -22,6 +23,7 @@ import torch
 from torch import Tensor
 
 from .key import Draws
+from .perceptual import Ground
 from .pixels import PixelBatch
 from .strength import Strength
 from .transfer import send
@@ -30,6 +32,8 @@ from .transfer import send
 # it was resized from.
 CELLS = 64
 _AXES = 3
+# The corners of the colour cube.
+_TINTS = torch.tensor([[r, g, b] for r in (1, -1) for g in (1, -1) for b in (1, -1)])
 # A whole turn of a phase, and one of an amplitude; whole numbers make a pattern equal on every
 # machine.
 _TURN, _ONE = 1 << 24, 256
@@ -93,6 +97,14 @@ class PatternBook:
         pairs = range(max(_AXES, self.positions) if self.positions else 0)
         return [(order[pair % _AXES], pair % self.positions) for pair in pairs]
 
+    @cached_property
+    def tints(self) -> Tensor:
+        """Which way each word of each position tints, int32 [positions, V, 3] of +-1."""
+        orders = [Draws(self.key, "tints", p).order(len(_TINTS)) for p in range(self.positions)]
+        words = torch.arange(self.words) % len(_TINTS)
+        own = [_TINTS[torch.tensor(order)[words]] for order in orders]
+        return torch.stack(own).int() if own else torch.zeros(0, self.words, 3, dtype=torch.int32)
+
     def as_dict(self) -> dict[str, Any]:
         """Return all but the key as JSON values."""
         return {name: value for name, value in asdict(self).items() if name != "key"}
@@ -117,14 +129,14 @@ class PatternBook:
         return torch.tensor(rows, dtype=torch.int64).reshape(len(digests), len(sizes))
 
     def compose(
-        self, choice: Tensor, digests: Sequence[str], grey: Sequence[bool], bound: Tensor
+        self, choice: Tensor, digests: Sequence[str], grounds: Sequence[Ground], bound: Tensor
     ) -> Tensor:
-        """Lay the gratings of the chosen words inside a bound map.
+        """Lay the gratings or tints of the chosen words inside a bound map.
 
         Args:
             choice: int64 [B, k], word index at each position.
             digests: of the pictures' pixels.
-            grey: which pictures have no colour; their gratings have none either.
+            grounds: of the pictures; gratings of a grey one are grey, and a flat one has tints.
             bound: int8 [B, 3, H, W], largest change of each pixel, 8-bit levels.
 
         Returns:
@@ -133,7 +145,10 @@ class PatternBook:
         found = torch.empty_like(bound)
         count, _, height, width = bound.shape
         waves = self._own_waves(choice, digests)
+        grey = [ground == "grey" for ground in grounds]
+        flat = send(torch.tensor([ground == "flat" for ground in grounds]), str(bound.device))
         parts = send(self._amplitudes(grey), str(bound.device))
+        fading = send(self._fading(choice, height), str(bound.device))
         rows = max(1, _STRIP // max(1, count * width))
         for top in range(0, height, rows):
             strip = slice(top, min(top + rows, height))
@@ -146,6 +161,8 @@ class PatternBook:
                 # Gratings that add up would leave less of each than what most of them say.
                 most = torch.stack(signs).sum(0).sign() * parts[-1]
                 change = torch.where(parts[-1] > 0, most, change)
+            if "flat" in grounds:
+                change = torch.where(flat.view(-1, 1, 1, 1), fading[:, :, strip], change)
             change *= limit
             change = change.sign() * ((change.abs() + _ONE // 2) >> 8)
             found[:, :, strip] = change.clamp_(-limit, limit).to(torch.int8)
@@ -165,6 +182,22 @@ class PatternBook:
                 ]
             )
         return found
+
+    def _fading(self, choice: Tensor, height: int) -> Tensor:
+        """Return what the tints change for a bound of one level, of `_ONE`, int32 [B, 3, H, 1].
+
+        A position's tint is whole on one line and fades, without an edge, to the lines of its
+        neighbours.
+        """
+        own = self.tints[torch.arange(self.positions), choice[:, : self.positions]]
+        level = round(self.strength.tint / _EPSILON * _ONE)
+        places = torch.arange(height) * max(1, self.positions - 1) * _ONE // max(1, height - 1)
+        found = torch.zeros(len(choice), 3, height, 1, dtype=torch.int32)
+        for position in range(self.positions):
+            near = (2 * _ONE - 3 * (places - position * _ONE).abs()).clamp(0, _ONE)
+            smooth = (3 * _ONE - 2 * near) * near * near // _ONE**2
+            found += (own[:, position, :, None] * smooth)[..., None].int()
+        return found * level // _ONE
 
     def _amplitudes(self, grey: Sequence[bool]) -> Tensor:
         """Return what each of `owners` changes for a bound of one level, of `_ONE`.
@@ -223,7 +256,7 @@ def lay(
         found = code.compose(
             choice[members],
             [digests[index] for index in members],
-            [pixels.grey[index] for index in members],
+            [pixels.grounds[index] for index in members],
             pixels.bounds[group] if pixels.bounds else uniform,
         )
         signs.append(found.sign())

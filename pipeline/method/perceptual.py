@@ -8,9 +8,13 @@ Source: contrast masking after Legge and Foley 1980; the threshold of lightness 
 Li 1995, eq. 5.
 """
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+Ground = Literal["colour", "grey", "flat"]
 
 # The window of local contrast, as a share of the shorter side, on either side of a pixel.
 _REACH = 1 / 64
@@ -25,6 +29,18 @@ _LUMA = (77, 150, 29)
 def is_grey(image: Tensor) -> bool:
     """Tell whether the three channels of an image (uint8 [3, H, W]) are equal."""
     return bool((image == image[:1]).all())
+
+
+def ground_of(image: Tensor) -> Ground:
+    """Tell what an image (uint8 [3, H, W]) can carry patterns on.
+
+    ``flat``: half of it is of plain colour, like a drawing's, where every grating shows.
+    """
+    if is_grey(image):
+        return "grey"
+    here = image[:, :-1, :-1]
+    plain = (here == image[:, 1:, :-1]) & (here == image[:, :-1, 1:])
+    return "flat" if plain.all(0).sum() * 2 >= max(1, plain[0].numel()) else "colour"
 
 
 def bound_map(images: Tensor, epsilon: int, floor: float) -> Tensor:

@@ -13,7 +13,7 @@ from ...kernels.pgd_step import pgd_step, pgd_step_input
 from ..seeds import derive_seed
 from .jpeg import stored
 from .models import ModelSpec, to_model_input
-from .perceptual import bound_map, is_grey
+from .perceptual import Ground, bound_map, ground_of
 from .transfer import send
 from .views import Views
 
@@ -35,7 +35,7 @@ class PixelBatch:
     Attributes:
         dtype: of the next step's input, where images have the model's own size: what its first
             layer computes in, so that no conversion stands between a step and the next pass.
-        grey: which images have no colour, in the order they came in; they stay without.
+        grounds: what each image can carry patterns on, in the order they came in; grey stays grey.
         bounds: int8, what each pixel may change, one tensor a group; empty where only epsilon does.
     """
 
@@ -62,7 +62,7 @@ class PixelBatch:
             parts = [indices[at : at + count] for at in range(0, len(indices), count)]
             self.members += parts
             self.lossy += [is_lossy] * len(parts)
-        self.grey = [is_grey(image) for image in images]
+        self.grounds: list[Ground] = [ground_of(image) for image in images]
         self.bounds: list[Tensor] = []
         stacks = [torch.stack([images[i] for i in group]) for group in self.members]
         self.images = [send(stack, device) for stack in stacks]
@@ -81,7 +81,7 @@ class PixelBatch:
 
     def _grey_of(self, members: Sequence[int], device: str) -> Tensor | None:
         """Return which of ``members`` have no colour, bool [b, 1, 1, 1], or None if all have."""
-        found = [self.grey[index] for index in members]
+        found = [self.grounds[index] == "grey" for index in members]
         return send(torch.tensor(found).view(-1, 1, 1, 1), device) if any(found) else None
 
     def limit(self, epsilon: int, floor: float) -> None:

@@ -40,7 +40,7 @@ def check_beside_pixels(
         edits: what the run changes in metadata.
     """
     try:
-        wanted, _ = published_metadata(original.kept, fmt, edits)
+        wanted, _ = published_metadata(original.kept, fmt, edits, grey=original.grey)
     except SampleError as error:
         yield "colour_changed", str(error)
         return

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from ...method.patterns import PatternBook
-from ...method.perceptual import bound_map, is_grey
+from ...method.perceptual import bound_map, ground_of
 from ...method.strength import STRENGTHS, Strength
 from ...seeds import derive_seed
 from ..pairs import Pixels
@@ -25,5 +25,5 @@ def protected(pixels: Pixels, seed: int, epsilon: float) -> Pixels:
     image = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)
     bound = bound_map(image[None], round(epsilon), STRENGTH.floor)
     digest = hashlib.sha256(pixels.tobytes()).hexdigest()
-    change = book.compose(choice, [digest], [is_grey(image)], bound)[0].permute(1, 2, 0)
+    change = book.compose(choice, [digest], [ground_of(image)], bound)[0].permute(1, 2, 0)
     return np.asarray((pixels + change.to(torch.int16).numpy()).clip(0, 255), dtype=np.uint8)

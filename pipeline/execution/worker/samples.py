@@ -217,10 +217,11 @@ class _Written(NamedTuple):
 
 
 def _write(content: Content, delta: Tensor, spec: RunSpec) -> _Written:
-    ext = output_ext(content.source.ext, content.form.source_format, spec.image_format)
-    kept, notes = published_metadata(content.form.kept, content.format, spec.edits)
+    form = content.form
+    ext = output_ext(content.source.ext, form.source_format, spec.image_format)
+    kept, notes = published_metadata(form.kept, content.format, spec.edits, grey=form.grey)
     data, stats = _encode(content, delta, kept, spec)
-    return _Written(data, ext, stats, content.form.notes_in(content.format) | notes)
+    return _Written(data, ext, stats, form.notes_in(content.format) | notes)
 
 
 def _replaced(

@@ -11,7 +11,7 @@ import pytest
 from pictures import cmyk_profile, grey_profile, p3_profile, png_with, saved
 from PIL import Image, ImageCms
 
-from unlearnable.pipeline.data.images import decode, encode
+from unlearnable.pipeline.data.images import Decoded, decode, encode
 from unlearnable.pipeline.data.metadata import published_metadata
 from unlearnable.pipeline.errors import SampleError
 
@@ -28,27 +28,73 @@ def test_an_rgb_profile_stays_with_the_file(fmt: str) -> None:
     assert again.kept.icc == p3_profile()
 
 
-@pytest.mark.parametrize(
-    "chunk",
-    [
-        (b"cICP", b"\x0c\x0d\0\1"),
-        (b"gAMA", struct.pack(">I", 100_000)),
-        (b"cHRM", struct.pack(">8I", 31270, 32900, 68000, 32000, 26500, 69000, 15000, 6000)),
-        (b"sRGB", b"\0"),
-    ],
-    ids=lambda chunk: chunk[0].decode(),
-)
-def test_colour_chunks_stay_and_where_they_cannot_the_sample_is_refused(chunk) -> None:
+CHUNKS = [
+    (b"cICP", b"\x0c\x0d\0\1"),
+    (b"gAMA", struct.pack(">I", 100_000)),
+    (b"cHRM", struct.pack(">8I", 31270, 32900, 68000, 32000, 26500, 69000, 15000, 6000)),
+    (b"sRGB", b"\0"),
+]
+
+
+@pytest.mark.parametrize("chunk", CHUNKS, ids=lambda chunk: chunk[0].decode())
+def test_colour_chunks_stay_and_become_a_profile_where_the_format_has_none(chunk) -> None:
     found = decode(png_with(RED, chunk))
     assert chunk in found.kept.chunks
     kept, _ = published_metadata(found.kept, "png")
     assert decode(encode(found.values, "png", None, kept)).kept.colour == found.kept.colour
-    if chunk[0] == b"sRGB":
-        assert published_metadata(found.kept, "jpeg")[0].chunks == ()
-        return
-    with pytest.raises(SampleError, match="no place in jpeg") as caught:
-        published_metadata(found.kept, "jpeg")
+    shown = {
+        b"cICP": to_srgb(RED[0, 0], P3),
+        b"gAMA": to_srgb(RED[0, 0], SRGB, 1.0),
+        b"cHRM": to_srgb(RED[0, 0], P3),
+        b"sRGB": RED[0, 0],
+    }[chunk[0]]
+    for fmt in ("jpeg", "webp", "avif"):
+        kept, _ = published_metadata(found.kept, fmt)
+        again = decode(encode(found.values, fmt, None, kept))
+        assert np.abs(as_shown(again)[8, 8] - shown).max() <= 3
+
+
+def test_a_grey_png_with_a_gamma_keeps_its_format_or_is_refused() -> None:
+    found = decode(png_with(RED[..., 0], (b"gAMA", struct.pack(">I", 100_000))))
+    assert found.grey
+    assert published_metadata(found.kept, "png", grey=True)[0].chunks == found.kept.chunks
+    with pytest.raises(SampleError, match="grey PNG have no place in jpeg") as caught:
+        published_metadata(found.kept, "jpeg", grey=True)
     assert caught.value.reason == "colour_unsupported"
+
+
+SRGB = ((0.64, 0.33), (0.30, 0.60), (0.15, 0.06))
+P3 = ((0.68, 0.32), (0.265, 0.69), (0.15, 0.06))
+
+
+def to_srgb(value: object, primaries: tuple[tuple[float, float], ...], gamma: float = 0) -> object:
+    """What sRGB values a colour under D65 has, by the definitions of the two spaces.
+
+    Args:
+        value: [3], stored levels.
+        primaries: x and y of red, green and blue.
+        gamma: of the stored values; 0 for sRGB's curve.
+    """
+
+    def matrix(xy: tuple[tuple[float, float], ...]) -> np.ndarray:
+        columns = np.array([[x / y, 1, (1 - x - y) / y] for x, y in xy]).T
+        return columns * np.linalg.solve(columns, [0.3127 / 0.3290, 1, 0.3583 / 0.3290])
+
+    stored = np.asarray(value) / 255
+    curve = np.where(stored <= 0.04045, stored / 12.92, ((stored + 0.055) / 1.055) ** 2.4)
+    linear = np.linalg.solve(matrix(SRGB), matrix(primaries) @ (stored**gamma if gamma else curve))
+    linear = linear.clip(0, 1)
+    return 255 * np.where(linear < 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+
+
+def as_shown(found: Decoded) -> np.ndarray:
+    image = Image.fromarray(found.pixels)
+    if found.kept.icc:
+        profile = ImageCms.ImageCmsProfile(io.BytesIO(found.kept.icc))
+        converted = ImageCms.profileToProfile(image, profile, ImageCms.createProfile("sRGB"))
+        assert converted is not None
+        image = converted
+    return np.asarray(image).astype(int)
 
 
 def test_the_profile_of_a_jpeg_2000_is_read() -> None:
@@ -62,17 +108,50 @@ def test_the_profile_of_a_jpeg_2000_is_read() -> None:
     assert found.kept.icc == p3_profile()
 
 
-def test_primaries_by_number_are_refused_where_they_would_be_lost() -> None:
+def numbered(primaries: int, curve: int) -> bytes:
+    """An AVIF that names its colour space by numbers."""
     data = saved(Image.fromarray(RED), "AVIF")
-    at = data.index(b"colrnclx")
-    p3 = data[: at + 8] + b"\0\x0c" + data[at + 10 :]
-    curves = (data[: at + 10] + b"\0" + bytes([curve]) + data[at + 12 :] for curve in (8, 16, 18))
-    for odd in (p3, *curves):
-        with pytest.raises(SampleError) as caught:
-            decode(odd)
-        assert caught.value.reason == "colour_unsupported"
-    assert decode(data[: at + 10] + b"\0\1" + data[at + 12 :]).kept.icc == b""
-    assert decode(data).kept.icc == b""
+    at = data.index(b"colrnclx") + 8
+    return data[:at] + struct.pack(">2H", primaries, curve) + data[at + 4 :]
+
+
+def test_primaries_by_number_become_a_profile() -> None:
+    found = decode(numbered(12, 13))
+    assert np.abs(as_shown(found)[8, 8] - to_srgb(RED[0, 0], P3)).max() <= 3
+    kept, _ = published_metadata(found.kept, "avif")
+    assert decode(encode(found.values, "avif", None, kept)).kept.icc == found.kept.icc
+    linear = as_shown(decode(numbered(1, 8)))[8, 8]
+    assert np.abs(linear - to_srgb(RED[0, 0], SRGB, 1.0)).max() <= 3
+    assert decode(numbered(2, 2)).kept.icc == b""
+    assert decode(numbered(1, 1)).kept.icc == b""
+
+
+@pytest.mark.parametrize("curve", [16, 18])
+def test_curves_of_hdr_by_number_are_refused(curve: int) -> None:
+    with pytest.raises(SampleError, match="convert the picture") as caught:
+        decode(numbered(9, curve))
+    assert caught.value.reason == "colour_unsupported"
+
+
+def test_ycck_is_converted_like_the_cmyk_that_it_codes() -> None:
+    """An Adobe JPEG of four channels whose marker says that three are luma and chroma."""
+    inks = Image.fromarray(np.full((16, 16, 4), (40, 90, 160, 30), np.uint8), "CMYK")
+    plain = saved(inks, "JPEG", quality=100, subsampling=0, icc_profile=cmyk_profile())
+    at = plain.index(b"Adobe") + 11
+    assert plain[at] == 0
+    found = decode(plain[:at] + b"\2" + plain[at + 1 :])
+    # Stored values are read as luma, blue and red difference; they code inks by ITU-T T.871.
+    luma, blue, red = (255 - 40, 255 - 90 - 128, 255 - 160 - 128)
+    red_green_blue = (
+        luma + 1.402 * red,
+        luma - 0.344136 * blue - 0.714136 * red,
+        luma + 1.772 * blue,
+    )
+    coded = [round(min(255, max(0, part))) for part in red_green_blue]
+    expected = Image.fromarray(np.full((16, 16, 4), (*coded, 30), np.uint8), "CMYK")
+    for_inks = decode(saved(expected, "TIFF", icc_profile=cmyk_profile()))
+    assert "profile_converted" in found.notes
+    assert np.abs(found.pixels.astype(int) - for_inks.pixels).max() <= 2
 
 
 def test_cmyk_is_converted_by_its_own_profile() -> None:

@@ -310,3 +310,24 @@ def test_a_plain_jpeg_has_nothing_behind_it(options: dict[str, object]) -> None:
     buffer = io.BytesIO()
     Image.fromarray(noise).save(buffer, "JPEG", restart_marker_rows=1)
     assert decode(buffer.getvalue()).notes == set()
+
+
+def test_pixels_an_inch_stay_between_jpeg_and_png() -> None:
+    jpeg = decode(saved(Image.new("RGB", (8, 8)), "JPEG", dpi=(300, 150)))
+    kept, _ = published_metadata(jpeg.kept, "jpeg")
+    assert Image.open(io.BytesIO(encode(jpeg.values, "jpeg", None, kept))).info["dpi"] == (300, 150)
+    kept, _ = published_metadata(jpeg.kept, "png")
+    png = decode(encode(jpeg.values, "png", None, kept))
+    assert Image.open(io.BytesIO(encode(jpeg.values, "png", None, kept))).info["dpi"] == (
+        pytest.approx((300, 150), abs=0.02)
+    )
+    kept, _ = published_metadata(png.kept, "jpeg")
+    assert kept.density == jpeg.kept.density
+    assert "metadata_dropped" in published_metadata(jpeg.kept, "webp")[1]
+
+
+@pytest.mark.parametrize("density", [b"\0\0\1\0\1", b"\1\0\0\0\0", b""])
+def test_a_jpeg_that_states_no_density_gets_none(density: bytes) -> None:
+    plain = saved(Image.new("RGB", (8, 8)), "JPEG")
+    stated = plain[:13] + density + plain[13 + len(density) :]
+    assert decode(stated).kept.density == b""

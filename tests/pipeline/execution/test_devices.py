@@ -166,8 +166,9 @@ def test_the_default_s_fit_finds_the_same_words_and_patterns_on_a_gpu(
     assert there.vocabulary == here.vocabulary
     assert here.code is not None
     assert there.code is not None
+    bound = torch.full((1, 3, 64, 64), 8, dtype=torch.int8)
     assert torch.equal(
-        *(code.compose(torch.zeros(1, 3, dtype=torch.int64), 64, 64)
+        *(code.compose(torch.zeros(1, 3, dtype=torch.int64), ["a"], ["colour"], bound)
           for code in (here.code, there.code))
     )  # fmt: skip
 

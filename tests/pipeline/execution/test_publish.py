@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shutil
 import tarfile
@@ -146,6 +147,16 @@ def test_files_of_the_owner_are_published(published: Path, tmp_path: Path) -> No
     (output / "docs").mkdir()
     (output / "docs" / "index.html").write_text("<p>a picture and its trigger words</p>")
     assert not publish(PublishConfig(str(output))).new
+
+
+def test_a_shard_that_was_cut_off_is_not_published(published: Path, tmp_path: Path) -> None:
+    output = copy_both(published, tmp_path / "out")
+    shard = output / "shard-001.tar"
+    os.truncate(shard, shard.stat().st_size - 512)
+    (output / "_PUBLISHED").unlink()
+    with pytest.raises(ViolationError, match=r"shard-001\.tar has \d+ bytes, not the"):
+        publish(PublishConfig(str(output)))
+    assert not (output / "_PUBLISHED").exists()
 
 
 def test_the_mark_names_the_index(published: Path) -> None:

@@ -88,7 +88,9 @@ def test_the_default_writes_the_code_of_the_trigger_words(images: Tensor, coded:
     for image, delta, ids in zip(sources, batch.delta, batch.trigger_ids, strict=True):
         choice = [row.index(i) for row, i in zip(coded.vocabulary.ids, ids, strict=True)]
         bound = bound_map(image[None], 8, coded.floor)
-        pattern = coded.code.compose(torch.tensor([choice]), [image_digest(image)], [False], bound)
+        pattern = coded.code.compose(
+            torch.tensor([choice]), [image_digest(image)], ["colour"], bound
+        )
         expected = (image.int() + pattern[0].int()).clamp(0, 255) - image.int()
         assert torch.equal(delta.int(), expected)
     assert batch.shuffle_seeds == []

@@ -33,7 +33,7 @@ def compose(
     """Patterns of chosen words for pictures with those digests, a letter each, int8."""
     names = list(digests.ljust(len(choice), digests[-1]))
     bound = uniform(len(choice), *size, epsilon=epsilon)
-    return found.compose(torch.tensor(choice), names, [False] * len(choice), bound)
+    return found.compose(torch.tensor(choice), names, ["colour"] * len(choice), bound)
 
 
 def photo(*size: int, seed: int = 0) -> Tensor:
@@ -103,7 +103,9 @@ def test_a_pattern_keeps_to_its_bound(name: StrengthName, epsilon: int) -> None:
     generator = torch.Generator().manual_seed(0)
     bound = torch.randint(1, epsilon + 1, (2, 1, 40, 50), generator=generator).to(torch.int8)
     bound = bound.expand(2, 3, 40, 50)
-    found = book(name).compose(torch.tensor([[0, 1, 2], [3, 4, 5]]), ["a", "b"], [False] * 2, bound)
+    found = book(name).compose(
+        torch.tensor([[0, 1, 2], [3, 4, 5]]), ["a", "b"], ["colour"] * 2, bound
+    )
     assert (found.int().abs() <= bound).all()
     assert found.abs().max() >= 0.9 * epsilon
 
@@ -143,13 +145,42 @@ def test_a_grating_scales_with_the_image() -> None:
 
 def test_grey_pictures_get_luma_alone() -> None:
     bound = uniform(1, 40, 40)
-    found = book().compose(torch.tensor([[0, 1, 2]]), ["a"], [True], bound)
+    found = book().compose(torch.tensor([[0, 1, 2]]), ["a"], ["grey"], bound)
     assert torch.equal(found, found[:, :1].expand_as(found))
     assert found.abs().unique().tolist() == [STRENGTHS["gentle"].grey]
     image = photo(64, 64)[:1].repeat(3, 1, 1)
     published = image + laid(book("gentle"), image)
     assert torch.equal(published, published[:1].expand_as(published))
     assert not torch.equal(published, image)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("positions", [1, 2, 3, 5])
+def test_flat_pictures_get_tints_without_an_edge(name: StrengthName, positions: int) -> None:
+    found, choice = book(name, positions), torch.arange(positions)[None]
+    change = found.compose(choice, ["a"], ["flat"], uniform(1, 360, 40))[0]
+    lines = change[:, :, 0]
+    assert torch.equal(change, lines[..., None].expand_as(change))
+    assert lines.abs().max() == STRENGTHS[name].tint
+    # An edge would be a step of twice the tint.
+    assert (lines[:, 1:] - lines[:, :-1]).abs().max() <= STRENGTHS[name].tint / 2
+    for position in range(positions):
+        whole = lines[:, round(position * 359 / max(1, positions - 1))]
+        assert torch.equal(whole.sign().int(), found.tints[position, position])
+
+
+def test_each_word_has_a_tint_of_its_own() -> None:
+    for own in book().tints:
+        assert len({tuple(tint.tolist()) for tint in own}) == 8
+    assert not torch.equal(book().tints, book(key=bytes(32)).tints)
+
+
+def test_drawings_have_no_gratings() -> None:
+    drawing = torch.full((3, 64, 64), 200, dtype=torch.uint8)
+    drawing[:, 20:40, 20:40] = torch.tensor([30, 90, 160], dtype=torch.uint8).view(3, 1, 1)
+    change = laid(book("strong"), drawing)
+    assert change.abs().max() == STRENGTHS["strong"].tint
+    assert torch.equal(change, change[..., :1].expand_as(change))
 
 
 def test_gentle_pictures_keep_their_luma_better_than_strong_ones() -> None:

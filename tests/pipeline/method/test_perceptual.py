@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from unlearnable.pipeline.method.perceptual import bound_map, is_grey
+from unlearnable.pipeline.method.perceptual import bound_map, ground_of, is_grey
 
 
 def noise(*size: int, seed: int = 0) -> Tensor:
@@ -85,3 +85,16 @@ def test_grey_means_three_equal_channels() -> None:
     image = image[:1].repeat(3, 1, 1)
     image[2, 5, 5] += 1
     assert not is_grey(image)
+
+
+def test_a_drawing_is_flat_and_a_photograph_is_not() -> None:
+    drawing = torch.full((3, 64, 64), 255, dtype=torch.uint8)
+    drawing[0, 10:40, 10:40] = 30
+    assert ground_of(drawing) == "flat"
+    assert ground_of(drawing[:1].expand(3, 64, 64)) == "grey"
+    noise = torch.randint(256, (3, 64, 64), generator=torch.Generator().manual_seed(0)).byte()
+    assert ground_of(noise) == "colour"
+    half = torch.where(torch.arange(64) < 28, drawing[:, :1, :1], noise)
+    assert ground_of(half) == "colour"
+    assert ground_of(torch.where(torch.arange(64) < 36, drawing[:, :1, :1], noise)) == "flat"
+    assert ground_of(noise[:, :1, :1]) == "colour"

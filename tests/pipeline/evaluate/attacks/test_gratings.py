@@ -125,7 +125,7 @@ def test_patterns_as_shipped_are_found_without_their_key(name: str, copies: Copi
     bound = torch.full((1, 3, SIDE, SIDE), EPSILON, dtype=torch.int8)
     left = []
     for row, clean in enumerate(copies.clean[:8]):
-        laid = book.compose(torch.tensor([[row, 7 - row, row // 2]]), [f"{row}"], [False], bound)
+        laid = book.compose(torch.tensor([[row, 7 - row, row // 2]]), [f"{row}"], ["colour"], bound)
         change = laid[0].permute(1, 2, 0).numpy().astype(float)
         left.append(remaining(known_family, clean, change))
     assert np.mean(left) < 0.4
