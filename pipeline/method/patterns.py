@@ -147,25 +147,29 @@ class PatternBook:
         waves = self._own_waves(choice, digests)
         grey = [ground == "grey" for ground in grounds]
         flat = send(torch.tensor([ground == "flat" for ground in grounds]), str(bound.device))
-        parts = send(self._amplitudes(grey), str(bound.device))
+        levels = self._amplitudes(grey)
+        used = levels.flatten(1).view(len(levels), count, 3).any(1).tolist()
+        parts = send(levels, str(bound.device))
         fading = send(self._fading(choice, height), str(bound.device))
         rows = max(1, _STRIP // max(1, count * width))
         for top in range(0, height, rows):
             strip = slice(top, min(top + rows, height))
             limit = bound[:, :, strip]
             signs = [_signs(own, strip, bound) for own in waves]
-            change = torch.zeros_like(limit, dtype=torch.int32)
+            change = torch.zeros_like(limit, dtype=torch.int16)
             for pair, (_, position) in enumerate(self.owners):
-                change += parts[pair] * signs[position]
+                for channel in range(3):
+                    if used[pair][channel]:
+                        change[:, channel].addcmul_(signs[position], parts[pair, :, channel])
             if any(grey) and signs:
                 # Gratings that add up would leave less of each than what most of them say.
-                most = torch.stack(signs).sum(0).sign() * parts[-1]
+                most = torch.stack(signs).sum(0).sign()[:, None].short() * parts[-1]
                 change = torch.where(parts[-1] > 0, most, change)
             if "flat" in grounds:
                 change = torch.where(flat.view(-1, 1, 1, 1), fading[:, :, strip], change)
             change *= limit
-            change = change.sign() * ((change.abs() + _ONE // 2) >> 8)
-            found[:, :, strip] = change.clamp_(-limit, limit).to(torch.int8)
+            rounded = change.abs().add_(_ONE // 2).bitwise_right_shift_(8).mul_(change.sign())
+            found[:, :, strip] = rounded.clamp_(-limit, limit).to(torch.int8)
         return found
 
     def _own_waves(self, choice: Tensor, digests: Sequence[str]) -> list[list[Wave]]:
@@ -184,37 +188,37 @@ class PatternBook:
         return found
 
     def _fading(self, choice: Tensor, height: int) -> Tensor:
-        """Return what the tints change for a bound of one level, of `_ONE`, int32 [B, 3, H, 1].
+        """Return what the tints change for a bound of one level, of `_ONE`, int16 [B, 3, H, 1].
 
-        A position's tint is whole on one line and fades, without an edge, to the lines of its
-        neighbours.
+        Each position tints a band of equal height, which fades without an edge into the next.
         """
         own = self.tints[torch.arange(self.positions), choice[:, : self.positions]]
         level = round(self.strength.tint / _EPSILON * _ONE)
-        places = torch.arange(height) * max(1, self.positions - 1) * _ONE // max(1, height - 1)
+        places = (torch.arange(height) * self.positions * _ONE) // height - _ONE // 2
+        places = places.clamp(0, max(0, self.positions - 1) * _ONE)
         found = torch.zeros(len(choice), 3, height, 1, dtype=torch.int32)
         for position in range(self.positions):
             near = (2 * _ONE - 3 * (places - position * _ONE).abs()).clamp(0, _ONE)
             smooth = (3 * _ONE - 2 * near) * near * near // _ONE**2
             found += (own[:, position, :, None] * smooth)[..., None].int()
-        return found * level // _ONE
+        return (found * level // _ONE).short()
 
     def _amplitudes(self, grey: Sequence[bool]) -> Tensor:
         """Return what each of `owners` changes for a bound of one level, of `_ONE`.
 
         Returns:
-            int32 [pairs + 1, B, 3, 1, 1]; the last is for pictures without colours, 0 for others.
+            int16 [pairs + 1, B, 3, 1, 1]; the last is for pictures without colours, 0 for others.
         """
         axes = [axis for axis, _ in self.owners]
         levels = [[part / axes.count(axis) for part in self.strength.axes[axis]] for axis in axes]
         rows = [[[0.0] * 3 if none else level for none in grey] for level in levels]
         rows.append([[self.strength.grey if none else 0.0] * 3 for none in grey])
         whole = torch.tensor(rows, dtype=torch.float64).reshape(len(rows), len(grey), 3, 1, 1)
-        return (whole / _EPSILON * _ONE).round().to(torch.int32)
+        return (whole / _EPSILON * _ONE).round().to(torch.int16)
 
 
 def _signs(waves: Sequence[Wave], rows: slice, like: Tensor) -> Tensor:
-    """Return the sign of a wave in some rows of each picture, int32 [B, 1, h, W] of +-1.
+    """Return the sign of a wave in some rows of each picture, int16 [B, h, W] of +-1.
 
     Args:
         waves: of each picture.
@@ -230,8 +234,9 @@ def _signs(waves: Sequence[Wave], rows: slice, like: Tensor) -> Tensor:
         phases.append(torch.tensor(gains)[:, None] * places // shorter)
     down = send(((phases[0] + starts[:, None]) % _TURN).to(torch.int32), str(like.device))
     across = send((phases[1] % _TURN).to(torch.int32), str(like.device))
-    phase = (down[:, None, :, None] + across[:, None, None, :]) % _TURN
-    return torch.where(phase < _TURN // 2, 1, -1).to(torch.int32)
+    # The second half of a turn has this bit.
+    phase = (down[:, :, None] + across[:, None, :]).bitwise_and_(_TURN // 2)
+    return phase.eq(0).short().mul_(2).sub_(1)
 
 
 def lay(

@@ -38,8 +38,9 @@ def ground_of(image: Tensor) -> Ground:
     """
     if is_grey(image):
         return "grey"
-    here = image[:, :-1, :-1]
-    plain = (here == image[:, 1:, :-1]) & (here == image[:, :-1, 1:])
+    # Every fourth line tells enough.
+    here, right, below = image[:, :-1:4, :-1], image[:, :-1:4, 1:], image[:, 1::4, :-1]
+    plain = (here == right) & (here == below)
     return "flat" if plain.all(0).sum() * 2 >= max(1, plain[0].numel()) else "colour"
 
 

@@ -270,10 +270,11 @@ def _encode(
         data = encode(pixels, fmt, style, kept)
         decoded = decode(data, spec.max_pixels).values
         changed = torch.from_numpy(decoded.transpose(2, 0, 1).copy())
-        stats = measure(image, changed)
-        if stats.linf <= budget:
-            return data, stats
-    raise SampleError("budget_exceeded", f"a pixel changed by {stats.linf} levels")
+        # One file in some needs a second style; the other figures take longer than writing it.
+        largest = int((changed.short() - image).abs().max())
+        if largest <= budget:
+            return data, measure(image, changed)
+    raise SampleError("budget_exceeded", f"a pixel changed by {largest} levels")
 
 
 def _where_it_shows(content: Content, change: Tensor) -> Tensor:

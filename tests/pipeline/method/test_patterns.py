@@ -165,7 +165,7 @@ def test_flat_pictures_get_tints_without_an_edge(name: StrengthName, positions: 
     # An edge would be a step of twice the tint.
     assert (lines[:, 1:] - lines[:, :-1]).abs().max() <= STRENGTHS[name].tint / 2
     for position in range(positions):
-        whole = lines[:, round(position * 359 / max(1, positions - 1))]
+        whole = lines[:, round((position + 0.5) * 360 / positions)]
         assert torch.equal(whole.sign().int(), found.tints[position, position])
 
 
