@@ -58,6 +58,13 @@ def test_constraints_pin_every_direct_dependency_without_urls() -> None:
     assert wanted <= {normal(pin.split("==")[0]) for pin in pins}
 
 
+def test_the_next_major_version_of_open_clip_is_not_taken() -> None:
+    """It changes the interface for training."""
+    (asked,) = (r for r in map(Requirement, PROJECT["project"]["dependencies"]) if "clip" in r.name)
+    assert asked.specifier.contains("3.3.0")
+    assert not asked.specifier.contains("4.0.0")
+
+
 def test_python_api_is_lazy_and_complete() -> None:
     script = "import sys, unlearnable; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

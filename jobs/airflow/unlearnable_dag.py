@@ -84,10 +84,11 @@ class UnlearnableOperator(BaseOperator):
     def get_openlineage_facets_on_start(self) -> Any:
         """Tell Airflow's OpenLineage provider, where it is installed, what is read and written."""
         from airflow.providers.openlineage.extractors import OperatorLineage
+        from openlineage.client.event_v2 import Dataset
 
         return OperatorLineage(
-            inputs=[lineage_dataset(url) for url in self.reads],
-            outputs=[lineage_dataset(url) for url in self.writes],
+            inputs=[Dataset(*dataset_name(url)) for url in self.reads],
+            outputs=[Dataset(*dataset_name(url)) for url in self.writes],
         )
 
     def get_openlineage_facets_on_complete(self, _task_instance: Any) -> Any:
@@ -105,15 +106,13 @@ class UnlearnableOperator(BaseOperator):
                 process.kill()
 
 
-def lineage_dataset(url: str) -> Any:
+def dataset_name(url: str) -> tuple[str, str]:
     """Return a folder as OpenLineage names it: the store, and the path in it."""
-    from openlineage.client.event_v2 import Dataset
-
     scheme, found, rest = url.partition("://")
     if not found:
-        return Dataset(namespace="file", name=os.path.abspath(url))
+        return "file", os.path.abspath(url)
     store, _, path = rest.partition("/")
-    return Dataset(namespace=f"{scheme}://{store}", name=path or "/")
+    return f"{scheme}://{store}", path or "/"
 
 
 INCOMING = "{{ params.source }}/{{ ds }}"

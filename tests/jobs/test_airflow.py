@@ -29,6 +29,7 @@ from days import (
     published,
     repair,
     tree,
+    unpack,
 )
 from platforms import environment
 
@@ -94,20 +95,7 @@ def incoming(airflow: Airflow, build_shards: Callable[..., Path]) -> Path:
 @pytest.fixture(scope="module")
 def pictures(airflow: Airflow, incoming: Path) -> Path:
     """The same pictures as folders with a table, for the task `convert`."""
-    from unlearnable.pipeline.data.captions import read_captions
-    from unlearnable.pipeline.data.images import image_member
-    from unlearnable.pipeline.data.shards import open_shard
-
-    folder = airflow.home / "pictures" / GOOD
-    folder.mkdir(parents=True)
-    rows = ["image,caption"]
-    for shard in sorted((incoming / GOOD).glob("*.tar")):
-        with open_shard(str(shard)) as reader:
-            for sample in reader:
-                (folder / f"{sample.key}.png").write_bytes(image_member(sample).data)
-                rows.append(f"{sample.key}.png,{read_captions(sample)[0]}")
-    (folder / "captions.csv").write_text("\n".join(rows))
-    return folder
+    return unpack(incoming / GOOD, airflow.home / "pictures" / GOOD)
 
 
 def green(*skipped: str) -> dict[str, tuple[str, int]]:

@@ -1,4 +1,8 @@
-"""Dashboard and alert rules: metrics that exist, valid PromQL, a model that Grafana takes."""
+"""Dashboard and alert rules: metrics that exist, valid PromQL, a model that Grafana takes.
+
+No registry of packages holds a Grafana server, so the dashboard is checked against Grafana's own
+schema (its Foundation SDK). The rules run in Prometheus's `promtool`.
+"""
 
 from __future__ import annotations
 

@@ -100,7 +100,7 @@ def test_the_exit_code_is_that_of_the_step_that_failed(
 def test_every_option_reaches_its_step(pictures: Path, tmp_path: Path, run: Run) -> None:
     output = tmp_path / "copy"
     settings = tmp_path / "run.yaml"
-    settings.write_text("epsilon: 4\nstrength: gentle\nmax-quarantined: 0.5\nhtml: page.html\n")
+    settings.write_text("epsilon: 4\nstrength: gentle\nmax-quarantined: 0.5\nreserve: true\n")
     more = ("--config", settings, "--image-format", "webp", "--html", tmp_path / "page.html")
     code, told = run(*line(pictures, output), *more, "--surrogate", tmp_path / "fitted")
     assert code == 0, told
@@ -110,6 +110,7 @@ def test_every_option_reaches_its_step(pictures: Path, tmp_path: Path, run: Run)
     assert plan.config["mem"]["epsilon"] == 4
     assert (plan.config["image_format"], plan.config["trigger_words"]) == ("webp", 2)
     assert plan.request["max_quarantined"] == 0.5
+    assert plan.config["reserve"] is True
     fitted = load_surrogate(str(tmp_path / "fitted"))[0].meta["fit"]
     assert (fitted["epsilon"], fitted["strength"], fitted["batch_size"]) == (4, "gentle", 8)
     assert (tmp_path / "page.html").exists()

@@ -12,6 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from unlearnable.pipeline.data.captions import read_captions
+from unlearnable.pipeline.data.images import image_member
+from unlearnable.pipeline.data.shards import open_shard
+
 UNLEARNABLE = Path(sys.executable).with_name("unlearnable")
 FIT = [
     "--trigger-words", "2", "--vocabulary", "2", "--rounds", "1", "--steps-per-round", "1",
@@ -72,6 +76,19 @@ def make_days(folder: Path, build_shards: Callable[..., Path]) -> Path:
     whole = folder / BAD / "shard-001.tar"
     shutil.copy(whole, folder / "whole.tar")
     whole.write_bytes(whole.read_bytes()[:3000])
+    return folder
+
+
+def unpack(shards: Path, folder: Path) -> Path:
+    """Write the pictures of a day's shards into ``folder``, with a table of their captions."""
+    folder.mkdir(parents=True)
+    rows = ["image,caption"]
+    for shard in sorted(shards.glob("*.tar")):
+        with open_shard(str(shard)) as reader:
+            for sample in reader:
+                (folder / f"{sample.key}.png").write_bytes(image_member(sample).data)
+                rows.append(f"{sample.key}.png,{read_captions(sample)[0]}")
+    (folder / "captions.csv").write_text("\n".join(rows))
     return folder
 
 

@@ -96,6 +96,27 @@ def test_a_job_that_ends_well(head: RayHead, source: Path, tmp_path: Path) -> No
     assert begun(tmp_path / "out") == ALL_ONCE
 
 
+def test_the_dashboard_names_the_shards_below_their_actors(
+    head: RayHead, source: Path, tmp_path: Path
+) -> None:
+    log, output = tmp_path / "log", tmp_path / "out"
+    process = submit(head, log, *protect(source, output), "--workers", "2")
+    assert process.wait(300) == 0, log.read_text()
+
+    def listed(kind: str) -> list[dict[str, str]]:
+        line = ("list", kind, "--format", "json", "--detail", "--limit", "1000")
+        found: list[dict[str, str]] = json.loads(ray(head, *line).stdout)
+        return found
+
+    ours = [a for a in listed("actors") if a["class_name"] == "ShardActor"]
+    newest = max(a["job_id"] for a in ours)
+    workers = {a["actor_id"]: a["repr_name"] for a in ours if a["job_id"] == newest}
+    assert sorted(workers.values()) == ["worker-1", "worker-2"]
+    runs = [t for t in listed("tasks") if t["func_or_class_name"] == "ShardActor.run"]
+    states = {t["name"]: t["state"] for t in runs if t["actor_id"] in workers}
+    assert states == {f"ShardActor.run {shard}": "FINISHED" for shard in ALL_ONCE}
+
+
 def test_a_failed_shard_gives_three_where_rays_own_command_gives_one(
     head: RayHead, source: Path, tmp_path: Path
 ) -> None:

@@ -58,6 +58,7 @@ def test_the_hub_reads_the_header(tmp_path: Path) -> None:
     assert data.source_datasets == ["acme/photos"]
     assert data.size_categories == ["n<1K"]
     assert "image-to-text" in data.task_categories
+    assert "image-text-pairs" in data.tags
     assert {file["split"]: file["path"] for file in data.configs[0]["data_files"]} == {
         "train": "train-*.tar",
         "test": "test-*.tar",

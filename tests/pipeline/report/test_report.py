@@ -112,16 +112,16 @@ def write(output: Path, target: Path, **options: object) -> Page:
     return Page(target)
 
 
-def results_file(path: Path, names: list[str]) -> Path:
+def results_file(path: Path, names: list[str], clean: float = 40.0, images: int = 300) -> Path:
     def cell(name: str, seed: int, hit: float) -> VictimResult:
         curve = [EpochPoint(1, None, Retrieval(Scores(0, 0, hit, 9), Scores(0, 0, hit / 2, 9)))]
         return VictimResult(
-            name, seed, {"model": "tiny", "epochs": 1}, curve, chance([1] * 300), 10, 0, 300, 300,
-            1.0, "cpu", {},
+            name, seed, {"model": "tiny", "epochs": 1}, curve, chance([1] * images), 10, 0,
+            images, images, 1.0, "cpu", {},
         )  # fmt: skip
 
     cells = [
-        cell(name, seed, 40.0 / n + seed) for n, name in enumerate(names, 1) for seed in (0, 2)
+        cell(name, seed, clean / n + seed) for n, name in enumerate(names, 1) for seed in (0, 2)
     ]
     write_results(str(path), Results(tuple(cells)), [])
     return path
@@ -149,6 +149,24 @@ def test_the_page_through_the_command_line(
     assert len(page.pictures) == 12
     assert page.tags.count("svg") == 6
     assert target.stat().st_size < 2_000_000
+
+
+@pytest.mark.parametrize(
+    ("clean", "images", "why"),
+    [
+        (5.0, 300, "reaches 6.0 % image to text, which is less than 3 times chance (3.3 %)"),
+        (40.0, 199, "the test set has 199 pictures, 200 are needed"),
+    ],
+)
+def test_the_page_draws_no_conclusion_from_too_little_data(
+    clean: float, images: int, why: str, copy: Path, tmp_path: Path
+) -> None:
+    results = results_file(tmp_path / "results.json", ["clean", "protected"], clean, images)
+    page = write(copy, tmp_path / "page.html", samples=1, results=str(results))
+    text = " ".join(page.text.split())
+    assert "Too little data, no conclusion: " in text
+    assert why in text
+    assert "unseen pictures" not in text
 
 
 def test_what_strangers_wrote_is_shown_and_never_run(copy: Path, tmp_path: Path) -> None:

@@ -29,11 +29,20 @@ class ShardActor:
     """A process with one worker.
 
     The worker is made when the first shard arrives: an error in ``__init__`` looks like a death.
+
+    Args:
+        make: makes the worker.
+        name: of the actor, for people; others may have the same.
     """
 
-    def __init__(self, make: MakeWorker) -> None:
+    def __init__(self, make: MakeWorker, name: str) -> None:
         self._make = make
         self._worker: Worker[Any] | None = None
+        self._name = name
+
+    def __repr__(self) -> str:
+        """Return the name that Ray's dashboard and log show."""
+        return self._name
 
     def run(self, task: ShardTask) -> Outcome[Any]:
         """Work on one shard."""

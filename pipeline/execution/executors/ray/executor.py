@@ -1,5 +1,6 @@
 """The loop around the actors: which shard each one has, and what becomes of it."""
 
+import itertools
 import logging
 import time
 from collections import deque
@@ -87,6 +88,7 @@ class RayExecutor(Generic[R]):
         }
         self._actor_class = ray.remote(**options)(ShardActor)
         self._make = ray.put(make)
+        self._numbers = itertools.count(1)
         self._timeout = timeout
         self._failed_starts = 0
         self._idle_since = time.monotonic()
@@ -117,7 +119,7 @@ class RayExecutor(Generic[R]):
             ray.kill(slot.actor)
 
     def _new_actor(self) -> tuple[Any, Any]:
-        actor: Any = self._actor_class.remote(self._make)
+        actor: Any = self._actor_class.remote(self._make, f"worker-{next(self._numbers)}")
         return actor, actor.where.remote()
 
     def _fill(self, queue: Queue[Any], stop: StopFlag) -> bool:
@@ -142,7 +144,10 @@ class RayExecutor(Generic[R]):
                 if task is None:
                     continue
                 self._metrics = self._metrics or Metrics(task.output)
-                slot.tasks.append((slot.actor.run.remote(task), task))
+                # Ray's dashboard lists tasks by this name; a process has it as its title meanwhile.
+                name = f"ShardActor.run {task.shard.name}"
+                started = slot.actor.run.options(name=name).remote(task)
+                slot.tasks.append((started, task))
                 if depth == 1:
                     self._begin(slot, queue)
         return len(queue) > 0 or any(slot.tasks for slot in self._slots)

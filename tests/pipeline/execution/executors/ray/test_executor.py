@@ -117,6 +117,25 @@ def test_an_actor_has_one_shard_running_and_at_most_one_queued() -> None:
     assert 2 <= most <= 4
 
 
+def test_a_task_has_the_name_of_its_shard() -> None:
+    from unlearnable.pipeline.execution.executors.ray import run_ray
+
+    def make() -> Worker[LedgerRecord]:
+        class Telling:
+            def run(self, task: ShardTask) -> LedgerRecord:
+                import ray
+
+                name = ray.get_runtime_context().get_task_name()
+                return LedgerRecord(task.shard.name, "committed", "c", error=name)
+
+        return Telling()
+
+    records = list(run_ray(make, queue_of(3), StopFlag(), workers=1, gpus_per_worker=0.0))
+    assert sorted(record.error for record in records) == [
+        f"ShardActor.run s{number}" for number in range(3)
+    ]
+
+
 def test_what_no_retry_can_mend_ends_the_run() -> None:
     from unlearnable.pipeline.execution.executors.ray import run_ray
 
