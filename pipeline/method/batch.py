@@ -52,7 +52,6 @@ class Batch(Visit):
             protector.device,
             budget=self.config.pixel_budget,
             views=Views(self.config.views),
-            lossy=samples.lossy,
         )
         trigger = torch.empty((len(samples.images), 0), dtype=torch.int64)
         device, epsilon = protector.device, self.config.epsilon

@@ -11,13 +11,10 @@ from torch import Tensor
 
 from ...kernels.pgd_step import pgd_step, pgd_step_input
 from ..seeds import derive_seed
-from .jpeg import stored
 from .models import ModelSpec, to_model_input
 from .perceptual import Ground, bound_map, ground_of
 from .transfer import send
 from .views import Views
-
-_STORED_QUALITY = 95
 
 
 class PixelBatch:
@@ -30,7 +27,6 @@ class PixelBatch:
         budget: pixels of a group, which are floats at once, no bound where None; a group has one
             image at least.
         views: what each step sees of them.
-        lossy: which of them are stored as JPEG; none where it is empty.
 
     Attributes:
         dtype: of the next step's input, where images have the model's own size: what its first
@@ -47,21 +43,17 @@ class PixelBatch:
         *,
         budget: int | None = None,
         views: Views | None = None,
-        lossy: Sequence[bool] = (),
     ) -> None:
         self.dtype = torch.float32
         self.spec, self.views = spec, views or Views()
-        by_kind: dict[tuple[int, int, bool], list[int]] = {}
+        by_size: dict[tuple[int, int], list[int]] = {}
         for index, image in enumerate(images):
             height, width = image.shape[1:]
-            by_kind.setdefault((height, width, bool(lossy) and lossy[index]), []).append(index)
+            by_size.setdefault((height, width), []).append(index)
         self.members: list[list[int]] = []
-        self.lossy: list[bool] = []
-        for (height, width, is_lossy), indices in by_kind.items():
+        for (height, width), indices in by_size.items():
             count = len(indices) if budget is None else max(1, budget // (height * width))
-            parts = [indices[at : at + count] for at in range(0, len(indices), count)]
-            self.members += parts
-            self.lossy += [is_lossy] * len(parts)
+            self.members += [indices[at : at + count] for at in range(0, len(indices), count)]
         self.grounds: list[Ground] = [ground_of(image) for image in images]
         self.bounds: list[Tensor] = []
         stacks = [torch.stack([images[i] for i in group]) for group in self.members]
@@ -69,8 +61,7 @@ class PixelBatch:
         self.deltas = [torch.zeros_like(group, dtype=torch.int8) for group in self.images]
         self.order = torch.tensor([i for group in self.members for i in group]).argsort()
         sides = [tuple(group.shape[-2:]) for group in self.images]
-        plain = not self.views and not any(self.lossy)
-        self._seen_whole = plain and sides == [(spec.image_size, spec.image_size)]
+        self._seen_whole = not self.views and sides == [(spec.image_size, spec.image_size)]
         if self._seen_whole:
             self.images = [self.images[0].contiguous(memory_format=torch.channels_last)]
         self._grey = [self._grey_of(group, device) for group in self.members]
@@ -187,9 +178,7 @@ class PixelBatch:
     def _view(self, group: int) -> tuple[Tensor, Tensor]:
         """Return what a step sees of a group, and the float pixels behind it."""
         pixels = self._levels(group).requires_grad_(True)
-        view = stored(pixels, _STORED_QUALITY) if self.lossy[group] else pixels
-        if self.views:
-            view = self.views(view, derive_seed(self._view_seed, group))
+        view = self.views(pixels, derive_seed(self._view_seed, group)) if self.views else pixels
         return to_model_input(view, self.spec), pixels
 
     def _levels(self, group: int) -> Tensor:

@@ -16,7 +16,6 @@ class Samples:
         images: uint8 [3, H, W] each, any sizes.
         captions: one or more captions of each image, without trigger.
         seed: everything random derives from it.
-        lossy: which images will be stored as JPEG, which PGD steps then see; none where empty.
         measured: whether losses are computed, which nothing but reports needs.
         earlier: captions by which topics chose the words of a picture, by its digest; batches of
             one shard share them, so that equal pictures get equal words.
@@ -25,7 +24,6 @@ class Samples:
     images: Sequence[Tensor]
     captions: Sequence[Sequence[str]]
     seed: int
-    lossy: Sequence[bool] = ()
     measured: bool = True
     earlier: dict[str, list[str]] = field(default_factory=dict)
 

@@ -64,14 +64,13 @@ class BatchProtector:
         images: Sequence[Tensor],
         captions: Sequence[Sequence[str]],
         seed: int,
-        lossy: Sequence[bool] = (),
         measured: bool = True,
         earlier: dict[str, list[str]] | None = None,
     ) -> ProtectedBatch:
         """Protect one batch; `Samples` describes the arguments."""
         assert len(images) == len(captions)
         known = {} if earlier is None else earlier
-        return self.method.protect(self, Samples(images, captions, seed, lossy, measured, known))
+        return self.method.protect(self, Samples(images, captions, seed, measured, known))
 
 
 def settled(config: MethodConfig, surrogate: Surrogate | None) -> MethodConfig:

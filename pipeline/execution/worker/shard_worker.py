@@ -193,7 +193,6 @@ class ShardWorker:
                 [content.image for content in contents],
                 [content.captions for content in contents],
                 seed,
-                [content.format == "jpeg" for content in contents],
                 self._spec.measures(shard, index),
                 result.texts,
             )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import pytest
 import torch
 from torch import Tensor
 
@@ -73,14 +72,3 @@ def test_steps_see_views_and_every_seed_another_one() -> None:
     assert torch.equal(
         PixelBatch(images(SIZES), SPEC, views=views).seen(), PixelBatch(images(SIZES), SPEC).seen()
     )
-
-
-def test_what_is_stored_as_jpeg_is_stepped_through_its_codec() -> None:
-    pytest.importorskip("kornia")
-    plain = stepped(PixelBatch(images(SIZES), SPEC))
-    lossy = [index in (1, 2) for index in range(len(SIZES))]
-    pixels = PixelBatch(images(SIZES), SPEC, lossy=lossy)
-    assert sorted(pixels.members) == [[0, 5], [1], [2], [3], [4], [6]]
-    found = stepped(pixels)
-    changed = [not torch.equal(a, b) for a, b in zip(found, plain, strict=True)]
-    assert changed == lossy
