@@ -35,7 +35,8 @@ def __getattr__(name: str) -> Callable[..., int]:
     def command(config: Any) -> int:
         # Loaded when it runs: the help of a command must not wait for torch.
         result = _load(function)(config)
-        if result is not None:
+        # A list was shown item by item.
+        if result is not None and not isinstance(result, list):
             print(result.to_json() if "json" in vars(config) and config.json else result)
         return int(getattr(result, "exit_code", 0))
 

@@ -19,6 +19,7 @@ FILES = {
     "robustness-trials": "robustness.csv",
     "robustness-tiles": "robustness.csv",
     "openmoji": "openmoji.csv",
+    "openmoji-today": "openmoji.csv",
     "openmoji-attacks": "openmoji.csv",
     "openmoji-trials": "openmoji.csv",
     "rn50": "rn50.csv",

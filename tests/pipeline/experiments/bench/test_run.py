@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from unlearnable.jobs.cli import main
 from unlearnable.pipeline.errors import UsageError
 from unlearnable.pipeline.experiments.bench import run as bench
 from unlearnable.pipeline.experiments.bench.chart import GOALS, against_goals
@@ -63,6 +64,13 @@ def test_functions_side_by_side_meet_the_same_machine() -> None:
     taken = side_by_side([lambda: calls.append("short"), long], "cpu", rounds=3)
     assert taken[1] > taken[0] >= 0
     assert calls == ["short", "long"] * 3
+
+
+def test_the_command_prints_a_line_for_each_figure(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "--only", "kernels", "--scale", "0.01", "--torch-threads", "1"]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert printed
+    assert all(line.startswith("kernels ") for line in printed)
 
 
 def test_kernels_are_measured_and_equal_their_references(tmp_path: Path) -> None:
