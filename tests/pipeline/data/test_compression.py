@@ -125,7 +125,8 @@ TAR = bytes(257) + b"ustar" + bytes(250)
 @pytest.mark.parametrize(
     ("odd", "data"),
     [("x.zip", b"x"), ("x.7z", b"x"), ("x.tar.lz4", b"x"), ("X.RAR", b"x"), ("x.cpio", b"x"),
-     ("x.tar.lzo", b"x"), ("x.tar.part", TAR), ("x.tar.1", gzip.compress(TAR, mtime=0)), ("x.tar.bak", TAR),
+     ("x.tar.lzo", b"x"), ("x.tar.part", TAR), ("x.tar.1", gzip.compress(TAR, mtime=0)),
+     ("x.tar.bak", TAR),
      ("x", lzma.compress(TAR))],
 )  # fmt: skip
 def test_another_archive_beside_the_shards_is_named(odd: str, data: bytes, tmp_path: Path) -> None:
