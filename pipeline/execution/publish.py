@@ -127,8 +127,9 @@ def _check_complete(output: str, record: str, plan: Plan, ledger: Records) -> No
             f"{output} is not complete: {len(missing)} of {len(plan.shards)} shards are missing"
             f"{', e.g. ' + missing[0] if missing else ''}; run protect again, then verify"
         )
-    for base, folder, end in ((output, "", ".tar"), (record, MANIFEST_DIR, ".parquet")):
-        there = set(storage.list_names(storage.join(base, folder) if folder else base))
+    sizes = storage.list_sizes(output)
+    rows = storage.list_names(storage.join(record, MANIFEST_DIR))
+    for there, folder, end in ((set(sizes), "", ".tar"), (set(rows), MANIFEST_DIR, ".parquet")):
         gone = [shard.name + end for shard in plan.shards if shard.name + end not in there]
         if gone:
             raise ViolationError(
@@ -136,7 +137,6 @@ def _check_complete(output: str, record: str, plan: Plan, ledger: Records) -> No
                 f"{storage.join(folder, gone[0]) if folder else gone[0]}; copy them back, or "
                 f"delete their records in {storage.join(record, LEDGER_DIR)} and run protect again"
             )
-    sizes = storage.list_sizes(output)
     for shard in plan.shards:
         name, told = f"{shard.name}.tar", ledger[shard.name].shard_size
         if sizes.get(name) not in (None, told):

@@ -146,11 +146,12 @@ class PatternBook:
         count, _, height, width = bound.shape
         waves = self._own_waves(choice, digests)
         grey = [ground == "grey" for ground in grounds]
-        flat = send(torch.tensor([ground == "flat" for ground in grounds]), str(bound.device))
         levels = self._amplitudes(grey)
         used = levels.flatten(1).view(len(levels), count, 3).any(1).tolist()
         parts = send(levels, str(bound.device))
-        fading = send(self._fading(choice, height), str(bound.device))
+        if "flat" in grounds:
+            flat = send(torch.tensor([ground == "flat" for ground in grounds]), str(bound.device))
+            fading = send(self._fading(choice, height), str(bound.device))
         rows = max(1, _STRIP // max(1, count * width))
         for top in range(0, height, rows):
             strip = slice(top, min(top + rows, height))
