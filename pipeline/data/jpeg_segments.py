@@ -11,8 +11,8 @@ PIECE = 65_400
 """Bytes of metadata that a segment takes."""
 
 # Unit, columns and rows of pixels a unit; without a unit they are an aspect ratio.
-_RATIO = struct.Struct(">BHH")
-_SQUARE = _RATIO.pack(0, 1, 1)
+RATIO = struct.Struct(">BHH")
+_SQUARE = RATIO.pack(0, 1, 1)
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
 
@@ -48,7 +48,7 @@ def jpeg_bits(data: bytes) -> int:
 def density_of(header: bytes) -> bytes:
     """Return unit, columns and rows of a JFIF header; nothing where it states none."""
     found = header[7:12]
-    return b"" if len(found) < 5 or found == _SQUARE or not all(_RATIO.unpack(found)[1:]) else found
+    return b"" if len(found) < 5 or found == _SQUARE or not all(RATIO.unpack(found)[1:]) else found
 
 
 def insert(data: bytes, segments: Iterator[bytes], density: bytes = b"") -> bytes:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from .exif import EMBEDDED
 from .formats import is_coded_picture
+from .jpeg_segments import RATIO
 from .profiles import PRIMARIES, SRGB_CURVE, numbered_profile, rgb_profile
 
 COLOUR = (b"cICP", b"gAMA", b"cHRM", b"sRGB", b"mDCV", b"cLLI")
@@ -126,7 +127,7 @@ def pixels_per_metre(density: bytes) -> bytes:
     """Return a JFIF density as the content of a pHYs chunk; empty for an empty one."""
     if not density:
         return b""
-    unit, *sides = struct.unpack(">BHH", density)
+    unit, *sides = RATIO.unpack(density)
     return struct.pack(">2IB", *(round(s * _A_METRE.get(unit, 1)) for s in sides), unit in _A_METRE)
 
 
@@ -137,7 +138,7 @@ def jfif_density(chunks: Sequence[tuple[bytes, bytes]]) -> bytes:
         return b""
     across, down, metric = struct.unpack(">2IB", stated)
     sides = [round(side * 0.0254) if metric else side for side in (across, down)]
-    return struct.pack(">BHH", bool(metric), *sides) if all(0 < s < 1 << 16 for s in sides) else b""
+    return RATIO.pack(bool(metric), *sides) if all(0 < s < 1 << 16 for s in sides) else b""
 
 
 def chunk(kind: bytes, content: bytes) -> bytes:
