@@ -13,7 +13,8 @@ from torch import Tensor
 
 from ..data import storage
 from ..data.captions import read_captions
-from ..data.images import decode, fit_square, image_member
+from ..data.formats import written_format
+from ..data.images import Pixels, decode, fit_square, image_member
 from ..data.plan import ShardInput, resolve_input
 from ..data.shards import Sample, open_shard
 from ..errors import SampleError, ShardError, UsageError
@@ -23,7 +24,7 @@ from ..method.fit import fit_surrogate
 from ..method.key import KEY_BYTES
 from ..method.methods import get_method
 from ..method.passes import Passes
-from ..method.surrogate import Surrogate
+from ..method.surrogate import Surrogate, image_digest
 from ..seeds import derive_seed
 from .again import refuse_protected
 from .artifact import DESCRIPTION, load_surrogate, save_surrogate
@@ -119,6 +120,7 @@ def fit(config: FitRunConfig) -> FitSummary:
             surrogate = fit_surrogate(
                 images, captions, settings, shown.reach, state=kept.load(), keep=kept.save
             )
+        surrogate.settle_repeats([pick.digest for pick in chosen.picks], captions)
         surrogate.meta |= _choice_settings(config)
         sha256 = save_surrogate(surrogate, config.output)
         kept.remove()
@@ -275,6 +277,7 @@ class _Pick:
     shard: str
     row: int
     image: Tensor = field(compare=False)
+    digest: str = field(compare=False)
     captions: list[str] = field(compare=False)
 
 
@@ -309,12 +312,12 @@ def choose_samples(
             if len(choice.picks) == wanted and minus_hash <= choice.picks[0].minus_hash:
                 continue
             try:
-                image, captions = _load(sample, config, side)
+                loaded = _load(sample, config, side)
             except SampleError as error:
                 told.add(sample.key, error)
                 choice.passed_over += 1
                 continue
-            pick = _Pick(minus_hash, shard.name, sample.row, image, captions)
+            pick = _Pick(minus_hash, shard.name, sample.row, *loaded)
             push = heapq.heappush if len(choice.picks) != wanted else heapq.heapreplace
             push(choice.picks, pick)
         told.tell()
@@ -331,9 +334,13 @@ def _samples(shard: ShardInput) -> Iterator[Sample]:
         log.warning("shard passed over: %s", error)
 
 
-def _load(sample: Sample, config: FitRunConfig, side: int) -> tuple[Tensor, list[str]]:
+def _load(sample: Sample, config: FitRunConfig, side: int) -> tuple[Tensor, str, list[str]]:
     captions = read_captions(sample, config.caption_fields)
-    pixels = fit_square(
-        decode(image_member(sample, several=True).data, config.max_pixels).pixels, side
-    )
-    return torch.from_numpy(pixels.transpose(2, 0, 1).copy()), captions
+    picture = decode(image_member(sample, several=True).data, config.max_pixels)
+    square = fit_square(picture.pixels, side)
+    whole = picture.for_format(written_format(picture.source_format, "same"))
+    return _planes(square), image_digest(_planes(whole)), captions
+
+
+def _planes(pixels: Pixels) -> Tensor:
+    return torch.from_numpy(pixels.transpose(2, 0, 1).copy())

@@ -1,6 +1,8 @@
 """The fitted surrogate: weights of every round, trigger vocabulary, code."""
 
 import hashlib
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +38,8 @@ class Surrogate:
         models_a_round: models that take turns in each round.
         search_rounds: first rounds in which triggers are searched.
         visit_steps: PGD steps that a visit of the fit took.
+        repeats: words of pictures that stood in several samples of the fit, as indices, by the
+            pictures' digest.
         meta: JSON-ready record of the fit: settings, curves, versions.
     """
 
@@ -49,6 +53,7 @@ class Surrogate:
     models_a_round: int = 1
     search_rounds: int = 0
     visit_steps: int = 0
+    repeats: dict[str, list[int]] = field(default_factory=dict)
     meta: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -80,6 +85,42 @@ class Surrogate:
     def floor(self) -> float:
         """Share of epsilon that smooth ground gets (`perceptual.bound_map`)."""
         return 1.0 if self.code is None else self.code.strength.floor
+
+    def choose_words(self, digests: Sequence[str], texts: Sequence[Sequence[str]]) -> Tensor:
+        """Choose the words that own the patterns of pictures, int64 [B, k] as indices.
+
+        Args:
+            digests: of the pictures, by `image_digest`.
+            texts: captions of each.
+        """
+        assert self.code is not None
+        choice = self.code.draw_words(digests, self.vocabulary.sizes)
+        if self.topics is not None:
+            choice = self.topics.choose(texts, choice)
+        for row, digest in enumerate(digests):
+            if digest in self.repeats:
+                choice[row] = torch.tensor(self.repeats[digest])
+        return choice
+
+    def settle_repeats(self, digests: Sequence[str], texts: Sequence[Sequence[str]]) -> None:
+        """Give all samples of one picture the words that the captions of its first one choose.
+
+        Otherwise they would carry patterns of their own, and a mean over them would lose these.
+
+        Args:
+            digests: of the corpus's pictures, by `image_digest`.
+            texts: captions of each.
+        """
+        if self.topics is None:
+            return
+        times = Counter(digests)
+        first = {}
+        for digest, own in zip(digests, texts, strict=True):
+            if times[digest] > 1:
+                first.setdefault(digest, own)
+        if first:
+            words = self.choose_words(list(first), list(first.values())).tolist()
+            self.repeats = dict(zip(first, words, strict=True))
 
     def models(self, device: str) -> "list[CLIP]":
         """Build one frozen model for each entry of ``sequence``, in evaluation mode."""
@@ -121,6 +162,7 @@ class Surrogate:
             "vocabulary": {"words": self.vocabulary.words, "ids": self.vocabulary.ids},
             "patterns": None if self.code is None else self.code.as_dict(),
             "topic_words": [] if self.topics is None else self.topics.words,
+            "repeats": self.repeats,
         }
         return tensors, meta
 
@@ -162,6 +204,7 @@ class Surrogate:
             models_a_round=each,
             search_rounds=search,
             visit_steps=steps,
+            repeats=dict(meta.get("repeats", {})),
             meta=meta,
         )
 

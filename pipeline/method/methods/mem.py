@@ -28,9 +28,7 @@ class Mem(Replayed):
         if code is None:
             choice = vocabulary.draw(len(batch.digests), batch.generator)
         else:
-            choice = code.draw_words(batch.digests, vocabulary.sizes)
-            if surrogate.topics is not None:
-                choice = surrogate.topics.choose(batch.texts_of_pictures(), choice)
+            choice = surrogate.choose_words(batch.digests, batch.texts_of_pictures())
             batch.lay(code, choice)
         batch.trigger = vocabulary.tokens(choice)
 
