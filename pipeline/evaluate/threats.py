@@ -1,6 +1,6 @@
 """The threat table: what attacks leave of the protection, by who carries them out."""
 
-from .attacks.catalogue import GROUPS, Group, group_of
+from .attacks.catalogue import GROUPS, group_of
 from .results import DIRECTIONS, Results
 
 THREATS = (
@@ -25,28 +25,26 @@ def threat_table(results: Results, protected: str, clean: str = "clean") -> str:
     """Return the table in Markdown, one part for each group, sorted by what is left of clean.
 
     Args:
-        results: victims; a threat that they lack is a row that says so.
+        results: victims; threats that they lack are listed below the rows of their group.
         protected: name of the protected corpus.
         clean: name of the unprotected one, with the same attacks as far as they were measured.
     """
     parts = []
     for group, title in GROUPS.items():
-        rows = [_row(results, label, protected, clean) for label in THREATS if _is(label, group)]
-        rows.sort(key=lambda row: -row[0])
-        lines = [f"**{title}**", "", _HEAD, "|---|---:|---:|---:|---:|", *(row[1] for row in rows)]
-        parts.append("\n".join(lines))
+        labels = [label for label in THREATS if group_of(label) == group]
+        known = [label for label in labels if f"{protected} | {label}" in results.names]
+        rows = sorted((_row(results, label, protected, clean) for label in known), reverse=True)
+        parts.append(f"**{title}**")
+        if rows:
+            parts.append("\n".join([_HEAD, "|---|---:|---:|---:|---:|", *(row[1] for row in rows)]))
+        if missing := [f"`{label}`" for label in labels if label not in known]:
+            parts.append(f"Not measured: {', '.join(missing)}.")
     return "\n\n".join(parts)
 
 
-def _is(label: str, group: Group) -> bool:
-    return group_of(label) == group
-
-
 def _row(results: Results, label: str, protected: str, clean: str) -> tuple[float, str]:
-    """Return the share of clean and the line of a threat; -1 where it was not measured."""
+    """Return the share of clean and the line of a threat."""
     name, control = f"{protected} | {label}", f"{clean} | {label}"
-    if name not in results.names or clean not in results.names:
-        return -1.0, f"| `{label}` | not measured | | | |"
     reference = control if control in results.names else clean
     shares, cells, whole = [], [], []
     for direction in DIRECTIONS:
