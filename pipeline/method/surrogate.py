@@ -114,7 +114,7 @@ class Surrogate:
         if self.topics is None:
             return
         times = Counter(digests)
-        first = {}
+        first: dict[str, Sequence[str]] = {}
         for digest, own in zip(digests, texts, strict=True):
             if times[digest] > 1:
                 first.setdefault(digest, own)

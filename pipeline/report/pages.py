@@ -54,6 +54,7 @@ def gallery(shown: list[Comparison]) -> list[dict[str, Any]]:
             "trigger": sample.trigger,
             "caption": without_trigger(sample.caption, sample.trigger),
             "size": f"{sample.before.shape[1]} x {sample.before.shape[0]}",
+            "flip": "" if sample.flip is None else f", FLIP {sample.flip:.3f}",
             "largest": int(np.abs(sample.after.astype(int) - sample.before.astype(int)).max()),
         }
         for sample in shown

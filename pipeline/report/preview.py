@@ -2,6 +2,7 @@
 
 import math
 import statistics
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -47,6 +48,8 @@ class PreviewSummary:
         left_out: reason by key of the chosen samples that cannot be protected.
         linf: largest change of a pixel, 8-bit levels.
         psnr: median peak signal-to-noise ratio by strength, dB.
+        ssim: median structural similarity by strength.
+        flip: mean FLIP by strength, `Comparison.flip`; empty without the extra ``flip``.
     """
 
     picture: str
@@ -54,15 +57,22 @@ class PreviewSummary:
     left_out: dict[str, str]
     linf: int
     psnr: dict[str, float]
+    ssim: dict[str, float]
+    flip: dict[str, float]
 
     def __str__(self) -> str:
-        psnr = ", ".join(f"{name} {value:.1f}".strip() for name, value in self.psnr.items())
         done = (
             f"{self.picture}: {self.shown} samples, no pixel changed by more than {self.linf} of "
-            f"255 levels, median PSNR {psnr} dB"
+            f"255 levels"
         )
         left_out = [f"not shown: {key}: {reason}" for key, reason in self.left_out.items()]
-        return "\n".join([done, *left_out])
+        return "\n".join([done, *map(self._figures, self.psnr), *left_out])
+
+    def _figures(self, strength: str) -> str:
+        figures = f"PSNR {self.psnr[strength]:.1f} dB, SSIM {self.ssim[strength]:.3f}"
+        if strength in self.flip:
+            figures += f", FLIP {self.flip[strength]:.3f}"
+        return f"{strength or 'protected'}: {figures}"
 
 
 def preview(config: PreviewConfig) -> PreviewSummary:
@@ -188,15 +198,18 @@ def _show(
     if len(left_out) == len(first):
         reasons = ", ".join(sorted(set(left_out.values())))
         raise UsageError(f"{config.input}: none of {len(chosen)} samples can be shown ({reasons})")
-    lines = []
+    lines, flips = [], defaultdict(list)
     for sample, *copies in zip(chosen, *found.values(), strict=True):
-        shown = [
-            compare(sample, published, row, config.caption_fields)
-            for row, published in copies
+        shown = {
+            name: compare(sample, published, row, config.caption_fields)
+            for name, (row, published) in zip(found, copies, strict=True)
             if published is not None
-        ]
+        }
         if shown:
-            lines.append(_line(sample, shown, config))
+            lines.append(_line(sample, list(shown.values()), config))
+        for name, comparison in shown.items():
+            if comparison.flip is not None:
+                flips[name].append(comparison.flip)
     titles = ["original", *(f"{name or 'protected'}, 100 and 200 %" for name in found)]
     if len(found) == 1:
         titles.append(f"difference x {GAIN}")
@@ -210,6 +223,8 @@ def _show(
         left_out=left_out,
         linf=max(row.linf or 0 for own in rows.values() for row in own),
         psnr={n: statistics.median(row.psnr or 0.0 for row in own) for n, own in rows.items()},
+        ssim={n: statistics.median(row.ssim or 0.0 for row in own) for n, own in rows.items()},
+        flip={name: statistics.mean(own) for name, own in flips.items()},
     )
 
 

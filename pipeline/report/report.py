@@ -17,7 +17,7 @@ from ..execution.status import StatusReport, run_status
 from ..plotting import require_matplotlib
 from . import plots
 from .config import ReportConfig
-from .figures import GAIN
+from .figures import GAIN, Comparison
 from .originals import find_comparisons
 from .pages import gallery, render
 from .tally import Tally, tally
@@ -66,7 +66,7 @@ def report(config: ReportConfig) -> ReportSummary:
         made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         state=state,
         plan=plan,
-        facts=_facts(plan, state, counted),
+        facts=_facts(plan, state, counted) + _seen(shown),
         sentences=_sentences(plan, state, counted, results),
         samples=gallery(shown),
         gain=GAIN,
@@ -112,6 +112,15 @@ def _facts(plan: Plan, state: StatusReport, counted: Tally) -> list[tuple[str, s
     if words:
         facts.append((f"{words}", "trigger words", "in front of every caption"))
     return facts
+
+
+def _seen(shown: Sequence[Comparison]) -> list[tuple[str, str, str]]:
+    """Return how much an eye sees of the change, where that can be measured."""
+    found = [sample.flip for sample in shown if sample.flip is not None]
+    if not found:
+        return []
+    remark = f"of {len(found)} samples, worst {max(found):.3f}; 0 is equal, 1 black on white"
+    return [(f"{sum(found) / len(found):.3f}", "mean FLIP", remark)]
 
 
 def _sentences(

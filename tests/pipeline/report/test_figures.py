@@ -1,4 +1,5 @@
 import io
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -6,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from unlearnable.pipeline.data.images import Pixels
 from unlearnable.pipeline.errors import UsageError
 from unlearnable.pipeline.evaluate.figures import plot_attacks, plot_curves
 from unlearnable.pipeline.evaluate.results import Results, VictimResult
@@ -13,7 +15,7 @@ from unlearnable.pipeline.evaluate.retrieval import Retrieval, Scores, chance
 from unlearnable.pipeline.evaluate.victim import EpochPoint
 from unlearnable.pipeline.execution.config import ProtectConfig
 from unlearnable.pipeline.execution.protect import protect
-from unlearnable.pipeline.report.figures import comparisons, contact_sheet
+from unlearnable.pipeline.report.figures import Comparison, comparisons, contact_sheet
 
 pytest.importorskip("matplotlib")
 
@@ -83,3 +85,22 @@ def test_the_contact_sheet_shows_what_protect_wrote(corpus: Path, tmp_path: Path
 def test_a_copy_without_manifest_cannot_be_shown(corpus: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="holds no manifest"):
         contact_sheet(str(corpus), str(corpus), str(tmp_path / "sheet.png"))
+
+
+def test_flip_tells_what_an_eye_sees(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A change of the same size is seen on a plain picture and hidden in noise."""
+    plain = np.full((48, 64, 3), 128, np.uint8)
+    stripes = np.where(np.arange(64) // 4 % 2, 8, -8)[None, :, None]
+    noise = np.random.default_rng(0).integers(16, 240, plain.shape, np.uint8)
+
+    def flip(before: Pixels, after: Pixels) -> float:
+        found = Comparison(before, after.astype(np.uint8), "", "").flip
+        assert found is not None
+        return found
+
+    assert flip(plain, plain) == 0
+    assert flip(0 * plain, 0 * plain + 255) > 0.9
+    assert flip(plain, plain + stripes // 2) < flip(plain, plain + stripes) < 0.3
+    assert flip(noise, noise + stripes) < flip(plain, plain + stripes)
+    monkeypatch.setitem(sys.modules, "flip_evaluator", None)
+    assert Comparison(plain, plain, "", "").flip is None

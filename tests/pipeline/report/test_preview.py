@@ -36,8 +36,12 @@ def test_without_a_surrogate(
     assert main(["preview", str(corpus), *options]) == 0
     told = capsys.readouterr().out
     assert "3 samples, no pixel changed by more than 4 of 255 levels" in told
-    gentle, balanced, strong = map(float, re.findall(r"(?:gentle|balanced|strong) (\d+\.\d)", told))
-    assert gentle > balanced > strong
+    figures = re.findall(r"(\w+): PSNR ([\d.]+) dB, SSIM ([\d.]+), FLIP ([\d.]+)", told)
+    assert [name for name, *_ in figures] == ["gentle", "balanced", "strong"]
+    psnr, ssim, flip = zip(*(map(float, values) for _, *values in figures), strict=True)
+    assert psnr[0] > psnr[1] > psnr[2]
+    assert ssim[0] > ssim[2]
+    assert flip[0] < flip[2]
     assert "step 2 of 3, choose words and patterns, about " in caplog.text
     assert list(tmp_path.iterdir()) == [target]
     # The dark red of trigger words; nothing else on the sheet but the small drawings has it.

@@ -141,6 +141,8 @@ def test_the_page_through_the_command_line(
     assert "Source source " in text
     assert "45 of 46 images were protected" in text
     assert "±8 largest change" in text
+    assert re.search(r"0\.\d{3} mean FLIP of 4 samples, worst 0\.\d{3}", text)
+    assert len(re.findall(r"levels, FLIP 0\.\d{3}", text)) == 4
     assert "image_undecodable" in text
     assert "the right caption of 21 of 100 unseen pictures" in text
     assert "trained on the originals, of 41; guessing finds 3." in text
