@@ -19,14 +19,6 @@ _SHARD_FILES = {
     "encodingFormat": "application/x-tar",
     "includes": "*.tar",
 }
-_SHARD_NAME = {
-    "@type": "cr:Field",
-    "@id": f"{_SHARDS}-list/name",
-    "name": "name",
-    "description": "File name of a shard.",
-    "dataType": "sc:Text",
-    "source": {"fileSet": {"@id": _SHARDS}, "extract": {"fileProperty": "filename"}},
-}
 _CONTEXT = {
     "@language": "en",
     "@vocab": "https://schema.org/",
@@ -120,15 +112,6 @@ def croissant_pieces(
         },
         "prov:wasAttributedTo": {"@type": "prov:Agent", "prov:label": owner},
         FILES: [],
-        "recordSet": [
-            {
-                "@type": "cr:RecordSet",
-                "@id": f"{_SHARDS}-list",
-                "name": f"{_SHARDS}-list",
-                "description": "The shards of the copy.",
-                "field": [_SHARD_NAME],
-            }
-        ],
     }
     files = map(_file, records)
     yield from json_pieces(document, FILES, chain(files, [_SHARD_FILES]), ensure_ascii=False)
