@@ -49,7 +49,7 @@ def page(command: str) -> str:
     )
 
 
-THREATS = ("robustness.csv", "robustness", "published224")
+THREATS = ("photos-224.csv", "photos-224", "default")
 """File, command and protected corpus of the threat table in docs/withstands.md."""
 START, END = "<!-- threats: written by docs/results/make_tables.py -->", "<!-- end of threats -->"
 

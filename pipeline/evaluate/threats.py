@@ -32,7 +32,7 @@ def threat_table(results: Results, protected: str, clean: str = "clean") -> str:
     parts = []
     for group, title in GROUPS.items():
         labels = [label for label in THREATS if group_of(label) == group]
-        known = [label for label in labels if f"{protected} | {label}" in results.names]
+        known = [one for one in labels if {f"{protected} | {one}", clean} <= set(results.names)]
         rows = sorted((_row(results, label, protected, clean) for label in known), reverse=True)
         parts.append(f"**{title}**")
         if rows:

@@ -1,31 +1,24 @@
 """`fit`: a bounded, deterministic choice of samples, and the surrogate fitted on it."""
 
-import heapq
 import json
 import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from ..data import storage
-from ..data.captions import read_captions
-from ..data.formats import written_format
-from ..data.images import Pixels, decode, fit_square, image_member
-from ..data.plan import ShardInput, resolve_input
-from ..data.shards import Sample, open_shard
-from ..errors import SampleError, ShardError, UsageError
+from ..data.plan import resolve_input
+from ..errors import UsageError
 from ..method.config import ANY_WORD, FitConfig, FitOptions
 from ..method.ensemble import fit_spec
 from ..method.fit import fit_surrogate
 from ..method.key import KEY_BYTES
 from ..method.methods import get_method
 from ..method.passes import Passes
-from ..method.surrogate import Surrogate, image_digest
-from ..seeds import derive_seed
+from ..method.surrogate import Surrogate
 from .again import refuse_protected
 from .artifact import DESCRIPTION, load_surrogate, save_surrogate
 from .checkpoint import Checkpoint
@@ -33,16 +26,13 @@ from .checks import check_caption_fields, check_least, choose_device
 from .config import FitRunConfig
 from .driver.progress import Progress
 from .driver.stop import stop_on_signals
+from .fit_samples import choose_samples
 from .options import part_of
 from .worker.shard_worker import fixed_threads
-from .worker.told_once import ToldOnce
 
 log = logging.getLogger(__name__)
 
 DEFAULT_SAMPLES = 20_000
-# Shards are read in an order drawn by hash until they held this many times the samples wanted: the
-# choice stays spread out, and a large corpus is not read whole.
-_OVERSAMPLE = 4
 # A small model gains little from more, and others may want the cores.
 _MOST_THREADS = 4
 
@@ -267,80 +257,3 @@ def check_fitted(url: str, asked: Mapping[str, object]) -> FitSummary:
                 f"{now!r}; fit to another folder, or replace it by --overwrite"
             )
     return FitSummary(url, sha256, int(found["samples"]), 0, kept=True)
-
-
-@dataclass(frozen=True, order=True)
-class _Pick:
-    """A chosen sample; the heap keeps those of the smallest hashes, hence the minus."""
-
-    minus_hash: int
-    shard: str
-    row: int
-    image: Tensor = field(compare=False)
-    digest: str = field(compare=False)
-    captions: list[str] = field(compare=False)
-
-
-@dataclass
-class Choice:
-    """The chosen samples in shard order, and how many were unusable."""
-
-    picks: list[_Pick] = field(default_factory=list)
-    passed_over: int = 0
-
-
-def choose_samples(
-    shards: Sequence[ShardInput], config: FitRunConfig, side: int, wanted: int | None
-) -> Choice:
-    """Choose up to ``wanted`` samples by hash of (seed, shard, key), holding no others in memory.
-
-    Args:
-        shards: the corpus.
-        config: seed, caption fields and limits.
-        side: samples are kept as uint8 [3, side, side].
-        wanted: None takes all.
-    """
-    choice = Choice()
-    seen = 0
-    for shard in sorted(shards, key=lambda s: derive_seed(config.seed, "shard", s.name)):
-        if wanted is not None and seen >= _OVERSAMPLE * wanted:
-            break
-        told = ToldOnce(shard.name, "passed over")
-        for sample in _samples(shard):
-            seen += 1
-            minus_hash = -derive_seed(config.seed, "sample", shard.name, sample.key)
-            if len(choice.picks) == wanted and minus_hash <= choice.picks[0].minus_hash:
-                continue
-            try:
-                loaded = _load(sample, config, side)
-            except SampleError as error:
-                told.add(sample.key, error)
-                choice.passed_over += 1
-                continue
-            pick = _Pick(minus_hash, shard.name, sample.row, *loaded)
-            push = heapq.heappush if len(choice.picks) != wanted else heapq.heapreplace
-            push(choice.picks, pick)
-        told.tell()
-    choice.picks.sort(key=lambda pick: (pick.shard, pick.row))
-    return choice
-
-
-def _samples(shard: ShardInput) -> Iterator[Sample]:
-    """Yield the samples of ``shard`` as far as it is readable: for a fit a part will do."""
-    try:
-        with open_shard(shard.url) as reader:
-            yield from reader
-    except ShardError as error:
-        log.warning("shard passed over: %s", error)
-
-
-def _load(sample: Sample, config: FitRunConfig, side: int) -> tuple[Tensor, str, list[str]]:
-    captions = read_captions(sample, config.caption_fields)
-    picture = decode(image_member(sample, several=True).data, config.max_pixels)
-    square = fit_square(picture.pixels, side)
-    whole = picture.for_format(written_format(picture.source_format, "same"))
-    return _planes(square), image_digest(_planes(whole)), captions
-
-
-def _planes(pixels: Pixels) -> Tensor:
-    return torch.from_numpy(pixels.transpose(2, 0, 1).copy())

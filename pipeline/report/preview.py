@@ -18,7 +18,7 @@ from ..errors import UsageError
 from ..execution.artifact import load_surrogate
 from ..execution.config import FitRunConfig
 from ..execution.driver.progress import Steps
-from ..execution.fit import choose_samples
+from ..execution.fit_samples import choose_samples
 from ..execution.spec import RunSpec, package_version
 from ..execution.worker.in_memory import Protected, protect_samples
 from ..execution.worker.scratch import scratch_folder

@@ -1,4 +1,4 @@
-"""The samples that a fit chooses, and what it says of those that it cannot use."""
+"""`fit`: what it keeps, shows and settles for the whole corpus."""
 
 from __future__ import annotations
 
@@ -11,35 +11,12 @@ import numpy as np
 import pytest
 
 from unlearnable.pipeline.data.images import decode, encode
-from unlearnable.pipeline.data.plan import resolve_input
 from unlearnable.pipeline.data.shards import Member, Sample, open_shard, write_shard
 from unlearnable.pipeline.errors import UsageError
 from unlearnable.pipeline.execution.config import FitRunConfig, ProtectConfig
 from unlearnable.pipeline.execution.driver import progress
-from unlearnable.pipeline.execution.fit import choose_samples, fit
+from unlearnable.pipeline.execution.fit import fit
 from unlearnable.pipeline.execution.protect import protect
-
-
-@pytest.mark.parametrize(
-    "members",
-    [
-        (Member("bad.png", "png", b"no picture"), Member("bad.txt", "txt", b"a dog")),
-        (Member("bad.txt", "txt", b"a dog"),),
-        (Member("bad.png", "png", encode(np.zeros((9, 9, 3), np.uint8), "png")),),
-    ],
-    ids=["no picture", "missing picture", "no caption"],
-)
-def test_what_is_passed_over_is_named_with_shard_and_key(
-    members: tuple[Member, ...], tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    picture = encode(np.full((32, 32, 3), 90, np.uint8), "png")
-    good = (Member("good.png", "png", picture), Member("good.txt", "txt", b"a dog"))
-    write_shard(tmp_path / "s.tar", [Sample("good", good, 0), Sample("bad", members, 1)])
-    url = str(tmp_path)
-    choice = choose_samples(resolve_input(url), FitRunConfig(url, output="unused"), 16, None)
-    assert (len(choice.picks), choice.passed_over) == (1, 1)
-    assert "s: 1 sample is passed over" in caplog.text
-    assert "first bad: " in caplog.text
 
 
 @pytest.fixture
