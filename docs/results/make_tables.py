@@ -61,7 +61,7 @@ def threats() -> str:
     return f"{START}\n\n{threat_table(results, protected)}\n\n{END}"
 
 
-STRENGTHS = {"gentle": "gentle", "balanced": "balanced", "strong": "default", "random": "random"}
+STRENGTHS = {"gentle": "gentle", "balanced": "balanced", "strong": "default"}
 """Row of each line of visibility.csv in photos-224.csv."""
 
 
