@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from statistics import fmean
 
-from unlearnable.pipeline.evaluate.results import DIRECTIONS, Results
+from unlearnable.pipeline.evaluate.results import DIRECTIONS, Results, Spread
 from unlearnable.pipeline.evaluate.results_csv import read_victims
 from unlearnable.pipeline.evaluate.tables import markdown_rows, markdown_table
 from unlearnable.pipeline.evaluate.threats import threat_table
@@ -63,6 +64,7 @@ def threats() -> str:
 
 STRENGTHS = {"gentle": "gentle", "balanced": "balanced", "strong": "default"}
 """Row of each line of visibility.csv in photos-224.csv."""
+_SEEN = ("psnr_mean", "ssim_mean", "ssim_worst", "flip_mean", "flip_p99")
 
 
 def visibility() -> list[dict[str, str]]:
@@ -71,19 +73,15 @@ def visibility() -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def strengths() -> str:
+def strengths(results: Results) -> str:
     """Return the page that sets what a copy teaches beside what can be seen of it."""
-    results = Results(tuple(read_victims(str(HERE / "photos-224.csv"), "photos-224")))
     title, lines = commands()["visibility"]
     rows = []
     for seen in visibility():
         hits = _hits(results, STRENGTHS[seen["strength"]])
-        figures = " | ".join(
-            seen[name] for name in ("psnr_mean", "ssim_mean", "ssim_worst", "flip_mean", "flip_p99")
-        )
-        rows.append(f"| {seen['strength']} | {hits} | {figures} |")
-    rows.append(f"| originals | {_hits(results, 'clean')} | | | | | |")
-    table = "\n".join(rows)
+        rows.append([seen["strength"], *_told(hits), *(seen[name] for name in _SEEN)])
+    rows.append(["originals", *_told(_hits(results, "clean")), *[""] * len(_SEEN)])
+    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     return f"""# {title}
 
 Hit@10 in %, best epoch, of [victims of the copies](photos-224.md). PSNR (dB) and SSIM of all 6,091
@@ -102,31 +100,26 @@ pictures, FLIP of 300: the mean, and what 99 of 100 pictures stay below.
 """
 
 
-def _hits(results: Results, row: str) -> str:
-    if row not in results.names:
-        return "not measured | "
-    both = (results.aggregate(row, "best", direction)["hit10"] for direction in DIRECTIONS)
-    return " | ".join(f"{hit.mean:.1f} ± {hit.deviation:.1f}" for hit in both)
+def _told(hits: list[Spread]) -> list[str]:
+    return [f"{hit.mean:.1f} ± {hit.deviation:.1f}" for hit in hits]
 
 
-def draw_strengths() -> bytes:
+def _hits(results: Results, row: str) -> list[Spread]:
+    """Return Hit@10 of a row at its best epoch, image to text and text to image."""
+    return [results.aggregate(row, "best", direction)["hit10"] for direction in DIRECTIONS]
+
+
+def draw_strengths(results: Results) -> bytes:
     """Return the plot of that page: Hit@10, mean of both directions, by mean FLIP."""
-    results = Results(tuple(read_victims(str(HERE / "photos-224.csv"), "photos-224")))
     figure = new_figure(6, 4)
     axis = figure.subplots()
     for seen in visibility():
-        row, x = STRENGTHS[seen["strength"]], float(seen["flip_mean"])
-        if row in results.names:
-            hits = [results.aggregate(row, "best", d)["hit10"] for d in DIRECTIONS]
-            y = sum(hit.mean for hit in hits) / 2
-            spread = sum(hit.deviation for hit in hits) / 2
-            axis.errorbar(x, y, spread, fmt="o", color=INK, capsize=3)
-            axis.annotate(seen["strength"], (x, y), (8, 4), textcoords="offset points", color=INK)
-    levels = {"chance": results.chance.i2t.hit10}
-    if "clean" in results.names:
-        clean = [results.aggregate("clean", "best", d)["hit10"].mean for d in DIRECTIONS]
-        levels["originals"] = sum(clean) / 2
-    for label, y in levels.items():
+        hits, x = _hits(results, STRENGTHS[seen["strength"]]), float(seen["flip_mean"])
+        y, spread = fmean(hit.mean for hit in hits), fmean(hit.deviation for hit in hits)
+        axis.errorbar(x, y, spread, fmt="o", color=INK, capsize=3)
+        axis.annotate(seen["strength"], (x, y), (8, 4), textcoords="offset points", color=INK)
+    clean = fmean(hit.mean for hit in _hits(results, "clean"))
+    for label, y in (("chance", results.chance.i2t.hit10), ("originals", clean)):
         axis.axhline(y, color=SOFT, linestyle="dashed")
         axis.annotate(label, (0, y), (2, 3), textcoords="offset points", color=SOFT)
     axis.set_xlim(0, 0.22)
@@ -142,8 +135,9 @@ def main() -> None:
     text = page_of_threats.read_text(encoding="utf-8")
     before, after = text.partition(START)[0], text.partition(END)[2]
     page_of_threats.write_text(before + threats() + after, encoding="utf-8")
-    (HERE / "tables" / "strengths.md").write_text(strengths(), encoding="utf-8")
-    (HERE / "strengths.png").write_bytes(draw_strengths())
+    results = Results(tuple(read_victims(str(HERE / "photos-224.csv"), "photos-224")))
+    (HERE / "tables" / "strengths.md").write_text(strengths(results), encoding="utf-8")
+    (HERE / "strengths.png").write_bytes(draw_strengths(results))
     for command in FILES:
         (HERE / "tables" / f"{command}.md").write_text(page(command), encoding="utf-8")
 

@@ -28,8 +28,8 @@ log = logging.getLogger(__name__)
 # Shards are read in an order drawn by hash until they held this many times the samples wanted: the
 # choice stays spread out, and a large corpus is not read whole.
 _OVERSAMPLE = 4
-# Samples that are decoded together.
-_READ_AHEAD = 64
+# Samples that are decoded together; a photograph takes some megabytes as it comes.
+_READ_AHEAD = 8
 # Threads that decode; others may want the cores.
 _MOST_THREADS = 4
 
