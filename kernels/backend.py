@@ -1,9 +1,10 @@
-"""The choice between Triton and plain torch, and Triton imported only where a kernel runs."""
+"""The choice between Triton and plain torch; Triton and OpenCV imported where a kernel runs."""
 
 import functools
 import importlib.util
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -19,6 +20,15 @@ def has_triton() -> bool:
 def on_gpu(tensor: Tensor) -> bool:
     """Tell whether an operation on ``tensor`` is one for Triton."""
     return tensor.is_cuda and has_triton()
+
+
+@functools.cache
+def opencv() -> ModuleType:
+    """Import OpenCV on first use; it starts no threads, since workers have their own."""
+    import cv2
+
+    cv2.setNumThreads(0)
+    return cv2
 
 
 def dot_precision() -> str:

@@ -6,13 +6,14 @@ manifests stay equal byte for byte.
 
 import math
 from functools import cache
-from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+
+from .backend import opencv
 
 _PEAK = 255
 _WINDOW, _SIGMA = 11, 1.5
@@ -53,7 +54,7 @@ def measure(reference: Tensor, published: Tensor) -> ImageStats:
         raise ValueError(f"need two images [3, H, W] of one shape, not {shape} and {other}")
     if reference.dtype != torch.uint8 or published.dtype != torch.uint8:
         raise ValueError(f"need uint8 images, not {reference.dtype} and {published.dtype}")
-    cv2 = _opencv()
+    cv2 = opencv()
     before, after = reference.numpy(), published.numpy()
     height, width = shape[1:]
     down, across = _weights(min(_WINDOW, height)), _weights(min(_WINDOW, width))
@@ -74,7 +75,7 @@ def measure(reference: Tensor, published: Tensor) -> ImageStats:
 
 def largest_change(reference: Tensor, published: Tensor) -> int:
     """Return `ImageStats.linf` of two uint8 images of one shape, which takes next to no time."""
-    cv2 = _opencv()
+    cv2 = opencv()
     pairs = zip(reference.numpy(), published.numpy(), strict=True)
     return max(int(cv2.norm(a, b, cv2.NORM_INF)) for a, b in pairs)
 
@@ -98,7 +99,7 @@ def _ssim_loss(
         down: weights of the window along a column.
         across: weights along a row.
     """
-    cv2 = _opencv()
+    cv2 = opencv()
     height, width = before.shape
     a, b = before.astype(np.float32), after.astype(np.float32)
     maps = np.empty((4, height, width), np.float32)
@@ -132,12 +133,3 @@ def _ssim_loss(
 def _weights(taps: int) -> _Floats:
     values = [math.exp(-(((tap - (taps - 1) / 2) / _SIGMA) ** 2) / 2) for tap in range(taps)]
     return np.array([value / sum(values) for value in values], np.float32)
-
-
-@cache
-def _opencv() -> ModuleType:
-    """Import OpenCV on first use; it starts no threads of its own."""
-    import cv2
-
-    cv2.setNumThreads(0)
-    return cv2

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from ..errors import SampleError
 from .shards import Member, Sample
+from .short_texts import kept_if_short
 
 DEFAULT_FIELDS = ("caption", "captions")
 _BOM = "\ufeff"
@@ -213,6 +214,7 @@ def _texts(member: Member) -> list[str]:
     return [_value(match[0]) for match in _LITERAL.finditer(text) if match[1] is None]
 
 
+@kept_if_short
 def plain(caption: str) -> str:
     """Return what is equal for captions that are the same word for word."""
     text = unicodedata.normalize("NFC", html.unescape(caption))
@@ -253,6 +255,8 @@ def _trimmed(start: int, end: int, text: str) -> _Span:
 
 
 def _value(literal: str) -> str:
+    if "\\" not in literal and literal.isprintable():
+        return literal[1:-1]
     try:
         return str(json.loads(literal))
     except ValueError:
@@ -264,9 +268,7 @@ def _spans(member: Member, fields: Sequence[str]) -> list[_Span]:
         text = _text(member)
         span = _trimmed(0, len(text), text)
         return [span._replace(caption=span.caption.strip())]
-    if member.ext == "json":
-        return _json_spans(member, fields)
-    return []
+    return _json_spans(member, fields) if member.ext == "json" else []
 
 
 def _text(member: Member) -> str:
@@ -279,7 +281,7 @@ def _text(member: Member) -> str:
 def _json_spans(member: Member, fields: Sequence[str]) -> list[_Span]:
     text = _text(member)
     try:
-        spans = _walk_object(text, len(_BOM) if text.startswith(_BOM) else 0, fields)
+        spans = _walk_object(text, text.startswith(_BOM), tuple(fields))
     except (ValueError, IndexError, RecursionError) as error:
         raise SampleError(
             "json_invalid", f"{member.name}: not a JSON object with text captions ({error})"
@@ -289,10 +291,11 @@ def _json_spans(member: Member, fields: Sequence[str]) -> list[_Span]:
             raise SampleError(
                 "caption_not_utf8", f"{member.name}: a caption holds half of a surrogate pair"
             )
-    return spans
+    return list(spans)
 
 
-def _walk_object(text: str, at: int, fields: Sequence[str]) -> list[_Span]:
+@kept_if_short
+def _walk_object(text: str, at: int, fields: tuple[str, ...]) -> tuple[_Span, ...]:
     """Find the captions among the fields of a JSON object. Raises ValueError or IndexError."""
     spans: list[_Span] = []
     at = _expect(text, at, "{")
@@ -308,7 +311,7 @@ def _walk_object(text: str, at: int, fields: Sequence[str]) -> list[_Span]:
         at += more
     if _skip(text, _expect(text, at, "}")) != len(text):
         raise ValueError("text after the closing brace")
-    return spans
+    return tuple(spans)
 
 
 def _value_spans(text: str, at: int, value: object) -> list[_Span]:

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from .key import Draws
 from .perceptual import Ground
-from .pixels import PixelBatch
+from .pixels import PixelBatch, pieces
 from .strength import Strength
 from .transfer import send
 
@@ -36,11 +36,10 @@ _AXES = 3
 _TINTS = torch.tensor([[r, g, b] for r in (1, -1) for g in (1, -1) for b in (1, -1)])
 # A whole turn of a phase, and one of an amplitude; whole numbers make a pattern equal on every
 # machine.
-_TURN, _ONE = 1 << 24, 256
+_UPPER_BIT = 23
+_TURN, _ONE = 2 << _UPPER_BIT, 256
 # The epsilon that the amplitudes of a strength are given for.
 _EPSILON = 8
-# Pixels of a batch that are laid at once: large pictures would take gigabytes.
-_STRIP = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -142,36 +141,45 @@ class PatternBook:
         Returns:
             int8 [B, 3, H, W], |change| <= bound.
         """
-        found = torch.empty_like(bound)
-        count, _, height, width = bound.shape
-        waves = self._own_waves(choice, digests)
+        found = torch.empty(bound.shape, dtype=torch.int8, device=bound.device)
+        phases = [_phases(own, bound) for own in self._own_waves(choice, digests)]
         grey = [ground == "grey" for ground in grounds]
-        levels = self._amplitudes(grey)
-        used = levels.flatten(1).view(len(levels), count, 3).any(1).tolist()
-        parts = send(levels, str(bound.device))
+        levels = send(self._amplitudes(grey), str(bound.device))
         if "flat" in grounds:
             flat = send(torch.tensor([ground == "flat" for ground in grounds]), str(bound.device))
-            fading = send(self._fading(choice, height), str(bound.device))
-        rows = max(1, _STRIP // max(1, count * width))
-        for top in range(0, height, rows):
-            strip = slice(top, min(top + rows, height))
-            limit = bound[:, :, strip]
-            signs = [_signs(own, strip, bound) for own in waves]
-            change = torch.zeros_like(limit, dtype=torch.int16)
-            for pair, (_, position) in enumerate(self.owners):
-                for channel in range(3):
-                    if used[pair][channel]:
-                        change[:, channel].addcmul_(signs[position], parts[pair, :, channel])
-            if any(grey) and signs:
+            fading = send(self._fading(choice, bound.shape[2]), str(bound.device))
+        for part in pieces(bound):
+            images, _, rows = part
+            limit = bound[part].to(torch.int16)
+            signs = [_signs(down[images, rows], across[images]) for down, across in phases]
+            change = self._gratings(signs, levels[:, images], limit)
+            if any(grey[images]) and signs:
                 # Gratings that add up would leave less of each than what most of them say.
-                most = torch.stack(signs).sum(0).sign()[:, None].short() * parts[-1]
-                change = torch.where(parts[-1] > 0, most, change)
-            if "flat" in grounds:
-                change = torch.where(flat.view(-1, 1, 1, 1), fading[:, :, strip], change)
+                own = levels[-1, images]
+                most = torch.stack(signs).sum(0).sign()[:, None].short() * own
+                change = torch.where(own > 0, most, change)
+            if "flat" in grounds[images]:
+                change = torch.where(flat[images].view(-1, 1, 1, 1), fading[part], change)
             change *= limit
-            rounded = change.abs().add_(_ONE // 2).bitwise_right_shift_(8).mul_(change.sign())
-            found[:, :, strip] = rounded.clamp_(-limit, limit).to(torch.int8)
+            # To the nearest whole number; halves go away from zero.
+            change.add_(change >> 15).add_(_ONE // 2).bitwise_right_shift_(8)
+            found[part] = change.clamp_(-limit, limit)
         return found
+
+    def _gratings(self, signs: Sequence[Tensor], levels: Tensor, like: Tensor) -> Tensor:
+        """Add up gratings for a bound of one level, int16 [b, 3, h, W] of `_ONE`, as ``like``.
+
+        Args:
+            signs: of each position, int16 [b, h, W].
+            levels: of each of `owners` in these pictures, int16 [pairs + 1, b, 3, 1, 1].
+            like: of the shape that is returned.
+        """
+        change = torch.zeros_like(like)
+        for (axis, position), own in zip(self.owners, levels, strict=False):
+            for channel, level in enumerate(self.strength.axes[axis]):
+                if level:
+                    change[:, channel].addcmul_(signs[position], own[:, channel])
+        return change
 
     def _own_waves(self, choice: Tensor, digests: Sequence[str]) -> list[list[Wave]]:
         """Return the grating of each position in each picture, at the picture's own shift."""
@@ -218,26 +226,29 @@ class PatternBook:
         return (whole / _EPSILON * _ONE).round().to(torch.int16)
 
 
-def _signs(waves: Sequence[Wave], rows: slice, like: Tensor) -> Tensor:
-    """Return the sign of a wave in some rows of each picture, int16 [B, h, W] of +-1.
+def _phases(waves: Sequence[Wave], like: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the phases of a wave along columns and rows, int32 [B, H] and [B, W] below `_TURN`.
 
     Args:
         waves: of each picture.
-        rows: which ones.
         like: [B, 3, H, W], the pictures' size and device.
     """
     shorter = max(CELLS, min(like.shape[-2:]))
-    starts = torch.tensor([round(wave.phase * _TURN) for wave in waves])
-    phases = []
-    for part, along in ((rows, math.sin), (slice(0, like.shape[-1]), math.cos)):
+    # Half a turn more: the first half of a wave is where its sum of phases has the upper bit.
+    starts = torch.tensor([round(wave.phase * _TURN) + _TURN // 2 for wave in waves])
+    found = []
+    for length, along in zip(like.shape[-2:], (math.sin, math.cos), strict=True):
         gains = [round(along(2 * math.pi * w.turn) / w.period * _TURN) * CELLS for w in waves]
-        places = torch.arange(part.start, part.stop)
-        phases.append(torch.tensor(gains)[:, None] * places // shorter)
-    down = send(((phases[0] + starts[:, None]) % _TURN).to(torch.int32), str(like.device))
-    across = send((phases[1] % _TURN).to(torch.int32), str(like.device))
-    # The second half of a turn has this bit.
-    phase = (down[:, :, None] + across[:, None, :]).bitwise_and_(_TURN // 2)
-    return phase.eq(0).short().mul_(2).sub_(1)
+        phases = torch.tensor(gains)[:, None] * torch.arange(length) // shorter
+        found.append(send(((phases + starts[:, None]) % _TURN).to(torch.int32), str(like.device)))
+        starts = torch.zeros_like(starts)
+    return found[0], found[1]
+
+
+def _signs(down: Tensor, across: Tensor) -> Tensor:
+    """Return the sign of a wave, int16 [b, h, W] of +-1, by its phases [b, h] and [b, W]."""
+    phase = (down[:, :, None] + across[:, None, :]).bitwise_right_shift_(_UPPER_BIT - 1)
+    return phase.to(torch.int16).bitwise_and_(2).sub_(1)
 
 
 def lay(

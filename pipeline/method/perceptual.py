@@ -28,7 +28,7 @@ _LUMA = (77, 150, 29)
 
 def is_grey(image: Tensor) -> bool:
     """Tell whether the three channels of an image (uint8 [3, H, W]) are equal."""
-    return bool((image == image[:1]).all())
+    return all(torch.equal(image[0], other) for other in image[1:])
 
 
 def ground_of(image: Tensor) -> Ground:
@@ -40,8 +40,9 @@ def ground_of(image: Tensor) -> Ground:
         return "grey"
     # Every fourth line tells enough.
     here, right, below = image[:, :-1:4, :-1], image[:, :-1:4, 1:], image[:, 1::4, :-1]
-    plain = (here == right) & (here == below)
-    return "flat" if plain.all(0).sum() * 2 >= max(1, plain[0].numel()) else "colour"
+    red, green, blue = (here ^ right) | (here ^ below)
+    plain = red.numel() - (red | green | blue).count_nonzero()
+    return "flat" if plain * 2 >= max(1, red.numel()) else "colour"
 
 
 def bound_map(images: Tensor, epsilon: int, floor: float) -> Tensor:

@@ -4,7 +4,7 @@ Native pixels become floats a group at a time, forwards and again on the way bac
 follows a budget of pixels and not the sizes that happen to meet in a batch.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -15,6 +15,22 @@ from .models import ModelSpec, to_model_input
 from .perceptual import Ground, bound_map, ground_of
 from .transfer import send
 from .views import Views
+
+# Pixels of a batch that are worked on at once: few enough for a core's cache; a GPU takes many, but
+# those of large pictures would take gigabytes.
+_PIECE, _GPU_PIECE = 1 << 16, 1 << 22
+
+
+def pieces(batch: Tensor) -> Iterator[tuple[slice, slice, slice]]:
+    """Yield indices of the parts of a ``batch`` [B, C, H, W] that are worked on at once."""
+    count, _, height, width = batch.shape
+    most = _GPU_PIECE if batch.is_cuda else _PIECE
+    images = min(count, max(1, most // (height * width)))
+    rows = max(1, most // max(1, images * width))
+    for first in range(0, count, max(1, images)):
+        own = slice(first, min(first + images, count))
+        for top in range(0, height, rows):
+            yield own, slice(None), slice(top, min(top + rows, height))
 
 
 class PixelBatch:
@@ -85,16 +101,18 @@ class PixelBatch:
 
         A grey image takes the mean of the channels.
         """
-        levels, wide = self.images[group].to(torch.int16), delta.to(torch.int16)
-        grey = self._grey[group]
-        if grey is not None:
-            mean = wide.sum(1, keepdim=True, dtype=torch.int16)
-            wide = torch.where(grey, mean.div(3, rounding_mode="trunc"), wide)
-        if self.bounds:
-            bound = self.bounds[group].to(torch.int16)
-            wide = wide.clamp(-bound, bound)
-        published = (levels + wide).clamp_(0, 255)
-        self.deltas[group] = (published - levels).to(torch.int8)
+        image, grey = self.images[group], self._grey[group]
+        found = torch.empty_like(image, dtype=torch.int8)
+        for part in pieces(image):
+            levels, wide = image[part].to(torch.int16), delta[part].to(torch.int16)
+            if grey is not None:
+                mean = wide.sum(1, keepdim=True, dtype=torch.int16)
+                wide = torch.where(grey[part[0]], mean.div(3, rounding_mode="trunc"), wide)
+            if self.bounds:
+                bound = self.bounds[group][part].to(torch.int16)
+                wide = wide.clamp(-bound, bound)
+            found[part] = (levels + wide).clamp_(0, 255).sub_(levels)
+        self.deltas[group] = found
 
     def model_input(self) -> tuple[Tensor, list[Tensor]]:
         """Return the input [B, 3, S, S] and the float pixels (one tensor a group) behind it."""

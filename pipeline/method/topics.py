@@ -66,15 +66,16 @@ class Topics:
         """
         index = {word: column for column, word in enumerate(self.words)}
         rarity = self.rarity.tolist()
+        weights, bias = self.weights.transpose(0, 1).contiguous().numpy(), self.bias.numpy()
         chosen = otherwise.clone()
         for row, texts in enumerate(captions):
             found = _weigh(texts, index, rarity)
             if not found:
                 continue
-            score = self.bias * math.sqrt(sum(value * value for value in found.values()))
+            score = bias * math.sqrt(sum(value * value for value in found.values()))
             for column, value in found.items():
-                score = score + self.weights[:, column] * value
-            chosen[row, : len(self.weights)] = score.argmax(-1)
+                score += weights[column] * value
+            chosen[row, : len(bias)] = torch.from_numpy(score).argmax(-1)
         return chosen
 
 

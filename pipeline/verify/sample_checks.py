@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ...kernels.image_stats import measure
+from ...kernels.planes import take_apart
 from ..data.captions import (
     from_trigger,
     read_captions,
@@ -20,7 +20,6 @@ from ..data.captions import (
 )
 from ..data.images import (
     Decoded,
-    Pixels,
     budget_of,
     decode,
     image_member,
@@ -209,7 +208,7 @@ def _check_picture(
         yield "image_changed", f"a {found.source_format} file, where a {fmt} file was promised"
         return
     yield from check_beside_pixels(source, found, fmt, rules.edits)
-    clean, changed = _planes(source.for_format(fmt)), _planes(found.values)
+    clean, changed = take_apart(source.for_format(fmt)), take_apart(found.values)
     if clean.shape != changed.shape:
         shapes = f"{tuple(changed.shape)} for {tuple(clean.shape)}"
         yield "budget_exceeded", f"the image has another size, {shapes}"
@@ -295,10 +294,6 @@ def _written(row: ManifestRow, rules: Rules) -> str:
 
 def _budget(row: ManifestRow, rules: Rules) -> int:
     return budget_of(_written(row, rules), rules.epsilon)
-
-
-def _planes(pixels: Pixels) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
 
 
 def _same(stated: float | None, value: float) -> bool:

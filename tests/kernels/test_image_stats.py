@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from unlearnable.kernels import image_stats
-from unlearnable.kernels.image_stats import ImageStats, measure
+from unlearnable.kernels.image_stats import ImageStats, largest_change, measure
 
 
 def make_pair(height: int, width: int, epsilon: int = 8, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -108,3 +108,17 @@ def test_flat_pictures_are_measured_as_well(epsilon: int, tolerance: float) -> N
     b = a.clone()
     b[..., ::2] = max(0, 200 - epsilon)
     assert measure(a, b).ssim == pytest.approx(slow_ssim(a.numpy(), b.numpy()), abs=tolerance)
+
+
+@pytest.mark.parametrize("epsilon", [0, 1, 255])
+def test_the_largest_change_alone(epsilon: int) -> None:
+    a, b = make_pair(16, 23, epsilon)
+    assert largest_change(a, b) == measure(a, b).linf == int((b.short() - a).abs().max())
+
+
+def test_sums_of_large_pictures_are_exact() -> None:
+    a = torch.zeros(3, 2000, 1500, dtype=torch.uint8)
+    b = torch.full_like(a, 255)
+    b[2, 1999, 1499] = 254
+    squares = (a.numel() - 1) * 255**2 + 254**2
+    assert measure(a, b).l2 == math.sqrt(squares)

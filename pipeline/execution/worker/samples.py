@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from ....kernels.image_stats import ImageStats, measure
+from ....kernels.image_stats import ImageStats, largest_change, measure
+from ....kernels.planes import put_together, take_apart
 from ...data.captions import (
     from_trigger,
     read_captions,
@@ -128,7 +129,7 @@ def load_sample(sample: Sample, shard: str, spec: RunSpec, told: ToldOnce) -> It
 def _content(sample: Sample, source: Member, captions: list[str], spec: RunSpec) -> Content:
     decoded = decode(source.data, spec.max_pixels)
     fmt = written_format(decoded.source_format, spec.image_format)
-    image = torch.from_numpy(decoded.for_format(fmt).transpose(2, 0, 1).copy())
+    image = take_apart(decoded.for_format(fmt))
     form = replace(decoded, values=decoded.values[:0])
     return Content(sample, source, image, captions, form, fmt)
 
@@ -262,16 +263,14 @@ def _encode(
     """
     image, fmt = content.image, content.format
     budget = budget_of(fmt, spec.mem.epsilon)
-    change = _where_it_shows(content, delta.to(torch.int16))
-    levels = (image.to(torch.int16) + change).to(torch.uint8)
-    values = levels.permute(1, 2, 0).contiguous().numpy()
-    pixels = content.form.in_channels(values, fmt)
+    # The sum lies in 0..255, so it is right modulo 256.
+    levels = image + _where_it_shows(content, delta).view(torch.uint8)
+    pixels = content.form.in_channels(put_together(levels), fmt)
     for style in content.form.styles(fmt):
         data = encode(pixels, fmt, style, kept)
-        decoded = decode(data, spec.max_pixels).values
-        changed = torch.from_numpy(decoded.transpose(2, 0, 1).copy())
+        changed = take_apart(decode(data, spec.max_pixels).values)
         # One file in some needs a second style; the other figures take longer than writing it.
-        largest = int((changed.short() - image).abs().max())
+        largest = largest_change(image, changed)
         if largest <= budget:
             return data, measure(image, changed)
     raise SampleError("budget_exceeded", f"a pixel changed by {largest} levels")
@@ -282,11 +281,11 @@ def _where_it_shows(content: Content, change: Tensor) -> Tensor:
 
     Args:
         content: the sample.
-        change: int16 [3, H, W].
+        change: int8 [3, H, W].
     """
     image, alpha = content.image, content.form.alpha
     if is_grey(image):
-        change = change.float().mean(0, keepdim=True).round().to(torch.int16).expand(3, -1, -1)
+        change = change.float().mean(0, keepdim=True).round().to(torch.int8).expand(3, -1, -1)
     if alpha is not None and content.format != "jpeg":
         change = change * torch.from_numpy(alpha != 0)
     return change

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from unlearnable.pipeline.method import patterns as module
+from unlearnable.pipeline.method import pixels as module
 from unlearnable.pipeline.method.models import model_spec
 from unlearnable.pipeline.method.patterns import PatternBook, lay
 from unlearnable.pipeline.method.pixels import PixelBatch
@@ -133,7 +133,7 @@ def test_each_axis_holds_its_words_grating() -> None:
 
 def test_large_pictures_are_laid_in_strips(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = compose(book("gentle"), [[1, 2, 3]] * 2, 50, 70, digests="ab")
-    monkeypatch.setattr(module, "_STRIP", 999)
+    monkeypatch.setattr(module, "_PIECE", 999)
     assert torch.equal(compose(book("gentle"), [[1, 2, 3]] * 2, 50, 70, digests="ab"), whole)
 
 
