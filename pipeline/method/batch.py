@@ -81,7 +81,9 @@ class Batch(Visit):
 
     def lay(self, code: PatternBook, choice: Tensor) -> None:
         """Lay the patterns of chosen words (int64 [B, k]) at full amplitude."""
-        self.codes = lay(self.pixels, code, choice, self.digests, self.config.epsilon)
+        laid = lay(self.pixels, code, choice, self.digests, self.config.epsilon)
+        if self._protector.steps:
+            self.codes = [change.sign() for change in laid]
 
     def texts_of_pictures(self) -> list[list[str]]:
         """Return the captions of each picture; equal pictures have all that any of them has.

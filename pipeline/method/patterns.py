@@ -141,7 +141,7 @@ class PatternBook:
         Returns:
             int8 [B, 3, H, W], |change| <= bound.
         """
-        found = torch.empty(bound.shape, dtype=torch.int8, device=bound.device)
+        found = torch.empty_like(bound)
         phases = [_phases(own, bound) for own in self._own_waves(choice, digests)]
         grey = [ground == "grey" for ground in grounds]
         levels = send(self._amplitudes(grey), str(bound.device))
@@ -161,9 +161,8 @@ class PatternBook:
             if "flat" in grounds[images]:
                 change = torch.where(flat[images].view(-1, 1, 1, 1), fading[part], change)
             change *= limit
-            # To the nearest whole number; halves go away from zero.
-            change.add_(change >> 15).add_(_ONE // 2).bitwise_right_shift_(8)
-            found[part] = change.clamp_(-limit, limit)
+            size = change.abs().add_(_ONE // 2).bitwise_right_shift_(8)
+            found[part] = torch.minimum(size, limit).mul_(change.sign())
         return found
 
     def _gratings(self, signs: Sequence[Tensor], levels: Tensor, like: Tensor) -> Tensor:
@@ -264,10 +263,10 @@ def lay(
         epsilon: largest change of a pixel, 8-bit levels.
 
     Returns:
-        the signs, int8 [b, 3, H, W] for each image size.
+        what was laid, int8 [b, 3, H, W] for each group of images.
     """
     pixels.limit(epsilon, code.strength.floor)
-    signs = []
+    laid = []
     for group, members in enumerate(pixels.members):
         uniform = torch.full_like(pixels.images[group], epsilon, dtype=torch.int8)
         found = code.compose(
@@ -276,6 +275,6 @@ def lay(
             [pixels.grounds[index] for index in members],
             pixels.bounds[group] if pixels.bounds else uniform,
         )
-        signs.append(found.sign())
+        laid.append(found)
         pixels.set_delta(group, found)
-    return signs
+    return laid
