@@ -78,7 +78,9 @@ def to_rgb(image: Image.Image, data: bytes, icc: bytes) -> Converted:
         icc = b""
         notes.add("profile_unusable")
     plain = flat if alpha is None else flat.convert("RGBA")
-    return Converted(plain.convert("RGB"), alpha, grey, icc, notes)
+    return Converted(
+        plain if plain.mode == "RGB" else plain.convert("RGB"), alpha, grey, icc, notes
+    )
 
 
 def _by_profile(
