@@ -78,8 +78,9 @@ def strengths(results: Results) -> str:
     title, lines = commands()["visibility"]
     rows = []
     for seen in visibility():
-        hits = _hits(results, STRENGTHS[seen["strength"]])
-        rows.append([seen["strength"], *_told(hits), *(seen[name] for name in _SEEN)])
+        row = STRENGTHS.get(seen["strength"])
+        told = ["not measured"] * 2 if row is None else _told(_hits(results, row))
+        rows.append([seen["strength"], *told, *(seen[name] for name in _SEEN)])
     rows.append(["originals", *_told(_hits(results, "clean")), *[""] * len(_SEEN)])
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     return f"""# {title}
@@ -114,6 +115,8 @@ def draw_strengths(results: Results) -> bytes:
     figure = new_figure(6, 4)
     axis = figure.subplots()
     for seen in visibility():
+        if seen["strength"] not in STRENGTHS:
+            continue
         hits, x = _hits(results, STRENGTHS[seen["strength"]]), float(seen["flip_mean"])
         y, spread = fmean(hit.mean for hit in hits), fmean(hit.deviation for hit in hits)
         axis.errorbar(x, y, spread, fmt="o", color=INK, capsize=3)

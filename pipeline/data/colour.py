@@ -96,7 +96,9 @@ def _by_profile(
         else:
             return Converted(flat.convert("RGB"), alpha, grey, b"", notes | _why(icc))
         srgb = ImageCms.createProfile("sRGB")
-        found = ImageCms.profileToProfile(flat, source, srgb, outputMode="RGB")
+        # Like browsers: a profile's black stays as light as the profile says.
+        intent = ImageCms.Intent.RELATIVE_COLORIMETRIC
+        found = ImageCms.profileToProfile(flat, source, srgb, intent, outputMode="RGB")
     except (ImageCms.PyCMSError, OSError, ValueError):
         return Converted(flat.convert("RGB"), alpha, grey, b"", notes | {"profile_unusable"})
     assert found is not None

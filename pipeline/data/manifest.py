@@ -114,6 +114,8 @@ def _columns() -> tuple[Column, ...]:
 
 COLUMNS = _columns()
 SCHEMA = pa.schema([pa.field(c.name, c.type, nullable=not c.required) for c in COLUMNS])
+# Version 0.1.0 wrote manifests without these; they are read as if nothing stood in them.
+_ADDED = frozenset({"detail", "picture_digest", "pictures", "notes"})
 
 
 def manifest_url(record: str, shard: str) -> str:
@@ -228,8 +230,9 @@ class ManifestReader:
             raise ViolationError(
                 f"{name} has manifest version {found}, this program reads {MANIFEST_VERSION}"
             )
-        if not schema.equals(SCHEMA):
-            names = {item.name for item in fields(ManifestRow)} ^ set(schema.names)
+        wanted = [column for column in SCHEMA if column.name not in _ADDED - set(schema.names)]
+        if not schema.equals(pa.schema(wanted)):
+            names = set(SCHEMA.names) - _ADDED ^ set(schema.names) - _ADDED
             found = ", ".join(sorted(names)) or "types differ"
             raise ViolationError(f"{name} does not have the columns of a manifest ({found})")
 

@@ -48,7 +48,7 @@ class ReportConfig(RecordOption, _ReportOutput):
     """URL of the JSON file that `evaluate` wrote: the page then tells how strong the copy is."""
     against: str | None = None
     """The shards that were protected, where they have moved since; their plan knows where."""
-    samples: int = 12
-    """Samples shown before and after, 0 to 64."""
+    samples: int = 24
+    """Samples shown before and after, 0 to 64: half by chance, half where the change shows most."""
     seed: int = 0
     """Seed of the choice of samples."""

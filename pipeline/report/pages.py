@@ -31,7 +31,7 @@ def render(template: str, **values: Any) -> str:
 
 
 def picture(pixels: Pixels, side: int = _SIDE) -> str:
-    """Return a ``data:`` URL of uint8 [H, W, 3], the longer side reduced to ``side`` pixels."""
+    """Return a ``data:`` URL of uint8 [H, W, 3], the longer side at most ``side`` pixels."""
     image = Image.fromarray(pixels)
     image.thumbnail((side, side), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()

@@ -131,7 +131,9 @@ def tally(record: str, shards: Sequence[str]) -> Tally:
 def choose(
     record: str, protected: Iterable[tuple[str, int]], count: int, seed: int
 ) -> dict[str, list[str]]:
-    """Choose ``count`` protected samples by hash, from no more shards than samples.
+    """Choose ``count`` protected samples from no more shards than samples.
+
+    Every second one is where the change shows most (lowest SSIM), the others are drawn by hash.
 
     Args:
         record: URL of the record of the copy.
@@ -145,18 +147,22 @@ def choose(
     shards = [shard for shard, samples in protected if samples]
     ranked = {shard: derive_seed(seed, "shard", shard) for shard in shards}
     picked = set(heapq.nsmallest(count, shards, key=ranked.__getitem__))
-    candidates = []
-    for shard in (shard for shard in shards if shard in picked):
+    plainest, drawn = [], []
+    for place, shard in enumerate(shard for shard in shards if shard in picked):
         table = _table(record, shard)
-        keys = table.filter(pc.equal(table["status"], "protected"))["key"].to_pylist()
-        each = max(1, -(-count // len(picked)))
-        best = heapq.nsmallest(each, ((derive_seed(seed, shard, key), key) for key in keys))
-        candidates += [(value, shard, key) for value, key in best]
-    kept = {(shard, key) for _, shard, key in heapq.nsmallest(count, candidates)}
+        table = table.filter(pc.equal(table["status"], "protected"))
+        ssim = pc.fill_null(table["ssim"], 1.0).to_pylist()
+        rows = [(one, place, key) for one, key in zip(ssim, table["key"].to_pylist(), strict=True)]
+        plainest += heapq.nsmallest(count // 2, rows)
+        draws = [(derive_seed(seed, shard, key), place, key) for _, _, key in rows]
+        drawn += heapq.nsmallest(2 * -(-count // len(picked)), draws)
+    first = [sample[1:] for sample in heapq.nsmallest(count // 2, plainest)]
+    others = [sample[1:] for sample in sorted(drawn) if sample[1:] not in first]
+    kept = sorted([*first, *others[: count - len(first)]])
+    names = [shard for shard in shards if shard in picked]
     chosen: dict[str, list[str]] = {}
-    for _, shard, key in candidates:
-        if (shard, key) in kept:
-            chosen.setdefault(shard, []).append(key)
+    for place, key in kept:
+        chosen.setdefault(names[place], []).append(key)
     return chosen
 
 

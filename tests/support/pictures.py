@@ -102,14 +102,14 @@ def grey_profile(gamma: float) -> bytes:
 
 
 @cache
-def cmyk_profile() -> bytes:
-    """Inks of odd colours, as a table of 2 x 2 x 2 x 2 points to Lab."""
+def cmyk_profile(black: int = 0) -> bytes:
+    """Inks of odd colours, as a table of 2 x 2 x 2 x 2 points to Lab; ``black`` has 255 levels."""
     lab = bytearray()
     for point in range(16):
         c, m, y, k = ((point >> shift) & 1 for shift in (3, 2, 1, 0))
         light = 255 * (1 - 0.3 * c - 0.2 * m - 0.1 * y) * (1 - k)
         a, b = 128 + 60 * c - 60 * m, 128 + 60 * y - 30 * c
-        lab += bytes((round(max(0, light)), round(a), round(b)))
+        lab += bytes((round(max(black, light)), round(a), round(b)))
     linear = bytes(range(256))
     matrix = struct.pack(">9i", 65536, 0, 0, 0, 65536, 0, 0, 0, 65536)
     lut = b"mft1\0\0\0\0" + bytes((4, 3, 2, 0)) + matrix + linear * 4 + bytes(lab) + linear * 3

@@ -168,6 +168,21 @@ def test_cmyk_is_converted_by_its_own_profile() -> None:
     assert with_profile.pixels[0, 0].tolist() != without.pixels[0, 0].tolist()
 
 
+@pytest.mark.parametrize("inks", [(0, 0, 0, 255), (0, 0, 0, 200), (0, 0, 0, 0), (30, 20, 10, 60)])
+def test_cmyk_looks_as_its_profile_says_black_included(inks: tuple[int, ...]) -> None:
+    """The ink's black is light: a conversion that stretches it to 0 would change dark colours."""
+    image = Image.fromarray(np.full((8, 8, 4), inks, np.uint8), "CMYK")
+    profile = cmyk_profile(black=50)
+    found = decode(saved(image, "TIFF", icc_profile=profile))
+    lab = ImageCms.createProfile("LAB")
+    own = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+    wanted = ImageCms.profileToProfile(image, own, lab, outputMode="LAB")
+    srgb = ImageCms.createProfile("sRGB")
+    shown = ImageCms.profileToProfile(Image.fromarray(found.pixels), srgb, lab, outputMode="LAB")
+    light = [float(np.array(one)[0, 0, 0]) / 2.55 for one in (wanted, shown)]
+    assert light[1] == pytest.approx(light[0], abs=1)
+
+
 @pytest.mark.parametrize("fmt", ["JPEG", "TIFF"])
 def test_cmyk_without_a_profile_is_counted(fmt: str) -> None:
     image = Image.fromarray(RED).convert("CMYK")

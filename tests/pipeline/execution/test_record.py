@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import uuid
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from runs import NOISE, copy_both, kept, place
 
 from unlearnable.jobs.cli import main
 from unlearnable.pipeline.data import storage
-from unlearnable.pipeline.data.ledger import read_ledger
 from unlearnable.pipeline.data.plan import read_plan
 from unlearnable.pipeline.errors import UsageError
 from unlearnable.pipeline.evaluate.comparisons import _published_trigger
@@ -33,26 +34,38 @@ def made(corpus: Path, surrogate: str, tmp_path_factory: pytest.TempPathFactory)
     return output
 
 
+def to_old_manifest(path: Path) -> str:
+    """Take out the columns that version 0.1.0 did not write; return the digest of the file."""
+    table = pq.read_table(path).drop_columns(["detail", "picture_digest", "pictures", "notes"])
+    known = {k: v for k, v in pq.read_metadata(path).metadata.items() if k != b"ARROW:schema"}
+    pq.write_table(table.replace_schema_metadata(known), path, compression="zstd")
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 def to_old(output: Path) -> Path:
-    """Put the record inside, and write ledger, index, mark and card as version 0.1.0 did."""
+    """Put the record inside; write manifests, ledger, index, mark and card as version 0.1.0 did."""
     record = kept(output)
-    plan, ledger = read_plan(str(record)), read_ledger(str(record))
+    plan = read_plan(str(record))
     assert plan is not None
     for path in record.iterdir():
         shutil.move(path, output / path.name)
     record.rmdir()
+    digests = {path.stem: to_old_manifest(path) for path in (output / "manifest").iterdir()}
     index = json.loads((output / "index.json").read_text())
     index = {"config_hash": plan.config_hash} | index
     del index["caption_fields"]
     for entry in index["shardlist"]:
         name = entry["url"].removesuffix(".tar")
         entry["manifest"] = f"manifest/{name}.parquet"
-        entry["manifest_sha256"] = ledger[name].manifest_sha256
+        entry["manifest_sha256"] = digests[name]
     (output / "index.json").write_text(json.dumps(index))
     (output / "_SUCCESS").write_text(f"{plan.config_hash}\n")
     (output / "README.md").write_text(f"| Surrogate | {plan.config['surrogate_sha256']} |")
     for path in (output / "_ledger").glob("*.json"):
         content = json.loads(path.read_text()) | {"passed": 0}
+        manifest = output / "manifest" / f"{content['shard']}.parquet"
+        content["manifest_sha256"] = digests[content["shard"]]
+        content["manifest_size"] = manifest.stat().st_size
         for name in ("node", "traceback"):
             del content[name]
         path.write_text(json.dumps(content))

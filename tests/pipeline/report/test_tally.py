@@ -39,7 +39,13 @@ def output(tmp_path: Path) -> str:
     for shard in "abc":
         rows = [
             ManifestRow(
-                f"{shard}{i}", shard, i, "protected", linf=i, trigger_text=f"red word{i % 2}"
+                f"{shard}{i}",
+                shard,
+                i,
+                "protected",
+                linf=i,
+                ssim=0.5 + i / 100,
+                trigger_text=f"red word{i % 2}",
             )
             if i % 4
             else ManifestRow(f"{shard}{i}", shard, i, "quarantined", "image_undecodable")
@@ -64,6 +70,7 @@ def test_the_choice_is_seeded_and_spread(output: str) -> None:
     protected = [("a", 9), ("b", 9), ("c", 0)]
     chosen = choose(output, protected, 4, 0)
     assert {shard: len(keys) for shard, keys in chosen.items()} == {"a": 2, "b": 2}
+    assert {"a1", "b1"} <= {key for keys in chosen.values() for key in keys}, "lowest SSIM"
     assert chosen == choose(output, protected, 4, 0)
     assert any(chosen != choose(output, protected, 4, seed) for seed in range(1, 5))
     everything = choose(output, protected, 64, 0)
