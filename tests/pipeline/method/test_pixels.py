@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import pytest
 import torch
 from torch import Tensor
 
+from unlearnable.pipeline.method import pixels as pixels_module
 from unlearnable.pipeline.method.models import model_spec, to_model_input
 from unlearnable.pipeline.method.pixels import PixelBatch
 from unlearnable.pipeline.method.views import Views
@@ -72,3 +74,16 @@ def test_steps_see_views_and_every_seed_another_one() -> None:
     assert torch.equal(
         PixelBatch(images(SIZES), SPEC, views=views).seen(), PixelBatch(images(SIZES), SPEC).seen()
     )
+
+
+@pytest.mark.parametrize("size", [(0, 8, 8), (1, 1, 1), (5, 8, 8), (2, 50, 70), (3, 5, 900)])
+def test_pieces_cover_a_batch_once(
+    size: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pixels_module, "_PIECE", 200)
+    count, height, width = size
+    seen = torch.zeros(count, 3, height, width, dtype=torch.int8)
+    for part in pixels_module.pieces(seen):
+        assert seen[part][:, 0].numel() <= max(200, width)
+        seen[part] += 1
+    assert seen.eq(1).all()
