@@ -69,14 +69,18 @@ def test_the_readme_s_worst_rows_are_what_was_measured() -> None:
     stripped = best("photos-224.csv", "photos-224", "default | strip-trigger")
     originals = best("photos-224.csv", "photos-224", "clean")
     purified = best("robustness.csv", "robustness", "default | purify:500")
-    blind, whole = best("rn50.csv", "rn50", "blind-stripped"), best("rn50.csv", "rn50", "clean")
+    found = best("photos-224.csv", "photos-224", "default | known-family:8+strip-trigger")
     for row, reference, way in (
         (stripped, originals, 1),
         (purified, clean, 0),
-        (blind, whole, 1),
+        (found, originals, 1),
     ):
         share = round(100 * float(row[way]) / float(reference[way]))
         assert f"| {row[way]} | {share} % |" in text
+    augmented = best("photos-224.csv", "photos-224", "default | augment")
+    share = round(100 * float(augmented[0]) / float(originals[0]))
+    assert f"({augmented[0]}, {share} %)" in text
+    assert f"({best('photos-224.csv', 'photos-224', 'default | gray')[1]})" in text
 
 
 def test_the_page_of_attacks_holds_the_catalogue() -> None:
