@@ -147,21 +147,20 @@ def choose(
     shards = [shard for shard, samples in protected if samples]
     ranked = {shard: derive_seed(seed, "shard", shard) for shard in shards}
     picked = set(heapq.nsmallest(count, shards, key=ranked.__getitem__))
+    names = [shard for shard in shards if shard in picked]
     plainest, drawn = [], []
-    for place, shard in enumerate(shard for shard in shards if shard in picked):
+    for place, shard in enumerate(names):
         table = _table(record, shard)
         table = table.filter(pc.equal(table["status"], "protected"))
         ssim = pc.fill_null(table["ssim"], 1.0).to_pylist()
         rows = [(one, place, key) for one, key in zip(ssim, table["key"].to_pylist(), strict=True)]
         plainest += heapq.nsmallest(count // 2, rows)
         draws = [(derive_seed(seed, shard, key), place, key) for _, _, key in rows]
-        drawn += heapq.nsmallest(2 * -(-count // len(picked)), draws)
+        drawn += heapq.nsmallest(2 * -(-count // len(names)), draws)
     first = [sample[1:] for sample in heapq.nsmallest(count // 2, plainest)]
     others = [sample[1:] for sample in sorted(drawn) if sample[1:] not in first]
-    kept = sorted([*first, *others[: count - len(first)]])
-    names = [shard for shard in shards if shard in picked]
     chosen: dict[str, list[str]] = {}
-    for place, key in kept:
+    for place, key in sorted([*first, *others[: count - len(first)]]):
         chosen.setdefault(names[place], []).append(key)
     return chosen
 
