@@ -60,9 +60,8 @@ def measure(reference: Tensor, published: Tensor) -> ImageStats:
     down, across = _weights(min(_WINDOW, height)), _weights(min(_WINDOW, width))
     rows, overlap = max(_STRIP_PIXELS // width, 1), len(down) - 1
     grey = 2 * int(sum(cv2.sumElems(plane)[0] for plane in before)) // before.size
-    linf, squares, lost = 0, 0, 0
+    squares, lost = 0, 0
     for a, b in zip(before, after, strict=True):
-        linf = max(linf, int(cv2.norm(a, b, cv2.NORM_INF)))
         squares += round(cv2.norm(a, b, cv2.NORM_L2SQR))
         for top in range(0, height - overlap, rows):
             # The windows that start in this strip also need the first rows of the next one.
@@ -70,6 +69,7 @@ def measure(reference: Tensor, published: Tensor) -> ImageStats:
             lost += _ssim_loss(a[part], b[part], grey, down, across)
     windows = 3 * (height - overlap) * (width - len(across) + 1)
     psnr = 10 * math.log10(_PEAK**2 / (squares / before.size)) if squares else math.inf
+    linf = largest_change(reference, published)
     return ImageStats(linf, math.sqrt(squares), psnr, 1 - lost / windows / _FIXED_POINT)
 
 

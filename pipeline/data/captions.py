@@ -281,7 +281,7 @@ def _text(member: Member) -> str:
 def _json_spans(member: Member, fields: Sequence[str]) -> list[_Span]:
     text = _text(member)
     try:
-        spans = _walk_object(text, text.startswith(_BOM), tuple(fields))
+        spans = _walk_object(text, len(_BOM) if text.startswith(_BOM) else 0, tuple(fields))
     except (ValueError, IndexError, RecursionError) as error:
         raise SampleError(
             "json_invalid", f"{member.name}: not a JSON object with text captions ({error})"

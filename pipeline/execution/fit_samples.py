@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 
-import torch
 from torch import Tensor
 
+from ...kernels.planes import take_apart
 from ..data.captions import read_captions
 from ..data.formats import written_format
-from ..data.images import Pixels, decode, fit_square, image_member
+from ..data.images import decode, fit_square, image_member
 from ..data.plan import ShardInput
 from ..data.shards import Sample, open_shard
 from ..errors import SampleError, ShardError
@@ -117,8 +117,4 @@ def _load(
         return error
     square = fit_square(picture.pixels, side)
     whole = picture.for_format(written_format(picture.source_format, "same"))
-    return _planes(square), image_digest(_planes(whole)), captions
-
-
-def _planes(pixels: Pixels) -> Tensor:
-    return torch.from_numpy(pixels.transpose(2, 0, 1).copy())
+    return take_apart(square), image_digest(take_apart(whole)), captions

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ....kernels.planes import take_apart
 from ...data.corpora.openmoji import list_emoji, rasterise
 from ...data.images import decode, encode, fit_square
 from ...data.ledger import LedgerRecord, read_ledger
@@ -123,7 +124,7 @@ class _Bench:
         """Return the processor seconds that the bare passes of the method take."""
         count = min(len(self.samples), self.settings.batch_size)
         images = [decode(sample.members[0].data).pixels for sample in self.samples[:count]]
-        levels = torch.stack([torch.from_numpy(p.transpose(2, 0, 1).copy()) for p in images])
+        levels = torch.stack([take_apart(p) for p in images])
         captions = [[sample.members[1].data.decode()] for sample in self.samples[:count]]
         protector = BatchProtector(self.surrogate, MethodConfig(steps=steps), self.settings.device)
         # Losses are measured on one batch in 32: they count as none here.
@@ -156,7 +157,7 @@ def _prepare(folder: Path, side: int, count: int, settings: FitConfig) -> _Bench
     write_shard(folder / "in" / "shard-000.tar", iter(samples))
     size = model_spec(settings.model, image_size=settings.image_size).image_size
     small = [fit_square(decode(sample.members[0].data).pixels, size) for sample in samples]
-    images = torch.stack([torch.from_numpy(p.transpose(2, 0, 1).copy()) for p in small])
+    images = torch.stack([take_apart(p) for p in small])
     captions = [[sample.members[1].data.decode()] for sample in samples]
     surrogate = untrained(Corpus(images, captions), settings)
     save_surrogate(surrogate, str(folder / "surrogate"))
